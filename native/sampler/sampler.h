@@ -1,0 +1,92 @@
+// The sampler: reads channels at their rates in native threads, keeps the latest reading and a ring of all readings,
+// and watches tripwires in the thread that reads.
+//
+// Design: a hazard domain is one driver. All healthy domains share one thread on an absolute timer (timerfd). When a read
+// does not return before its deadline, the stuck thread keeps that domain (quarantine: its channels become kHung) and a
+// fresh thread carries on with the others; their gap is one deadline. Nothing ever waits for a stuck thread: it owns its
+// state (shared ownership), and when its read returns after all, the domain rejoins the shared thread.
+#ifndef SKOS_SAMPLER_SAMPLER_H_
+#define SKOS_SAMPLER_SAMPLER_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "probes/probe.h"
+#include "sampler/reading.h"
+
+namespace skos {
+
+struct ChannelSpec {
+  ProbeSpec probe;
+  int64_t period_ns = 100'000'000;  // 1 ms … 10 s; other periods are clamped.
+  std::string domain;               // Channels of one domain share its fate.
+};
+
+// Raised after `samples` consecutive readings with value > raise; cleared after `samples` consecutive ok readings with
+// value < clear. A reading that is not kOk neither raises nor clears and does not break a run, unless `loss_raises`:
+// then it counts as a reading above raise (standing orders: a sensor that cannot be read counts as hot).
+struct TripwireSpec {
+  uint32_t channel = 0;
+  int64_t raise = 0;
+  int64_t clear = 0;
+  uint32_t samples = 1;
+  bool loss_raises = false;
+};
+
+struct Crossing {
+  uint32_t tripwire = 0;
+  uint32_t channel = 0;
+  bool raised = false;  // false: cleared.
+  Reading reading;
+};
+
+struct Record {
+  uint32_t channel = 0;
+  Reading reading;
+};
+
+struct SamplerOptions {
+  size_t ring_records = 16384;               // Oldest are overwritten and counted; 25 s of 64 channels at 10 Hz.
+  int64_t read_deadline_ns = 1'000'000'000;  // A read that takes longer quarantines its domain.
+  size_t stack_bytes = 256 * 1024;           // Of each thread. The actuator locks its memory and wants it small.
+  int realtime_priority = 0;                 // SCHED_RR priority of each thread; 0 leaves the scheduling class alone.
+  // Called in a sampler thread on each crossing (and by the thread that notices a hang). Must not block or allocate.
+  std::function<void(const Crossing&)> on_crossing;
+  // For tests: makes the probe of a channel. Default MakeProbe.
+  std::function<std::unique_ptr<Probe>(const ProbeSpec&)> make_probe;
+};
+
+class Sampler {
+ public:
+  // Any thread. Copies the specs; starts nothing. A tripwire on a channel that does not exist is a programmer's error.
+  Sampler(std::vector<ChannelSpec> channels, std::vector<TripwireSpec> tripwires, SamplerOptions options);
+  ~Sampler();  // Stops. Abandons a stuck thread.
+  Sampler(const Sampler&) = delete;
+  Sampler& operator=(const Sampler&) = delete;
+
+  // Owner's thread. Returns 0 or an errno (timerfd, eventfd or thread creation); after a failure nothing runs.
+  int Start();
+  // Owner's thread. Idempotent. Returns within milliseconds, also with a thread stuck in a read. After it returns,
+  // on_crossing is not called again, not even by a stuck thread that comes back.
+  void Stop();
+
+  size_t channel_count() const;
+  // Any thread, never blocks for long: the latest reading of channel i into out[i]. `out` holds channel_count().
+  void Latest(Reading* out) const;
+  // Any one thread at a time: moves up to `max` records, oldest first; returns how many. Per channel in order of time.
+  size_t Drain(Record* out, size_t max);
+  // Records overwritten before they were drained, since Start().
+  uint64_t overruns() const;
+
+ private:
+  struct Shared;  // Owned by the sampler and by every thread of it, so that an abandoned thread finds its state alive.
+  std::shared_ptr<Shared> shared_;
+};
+
+}  // namespace skos
+
+#endif  // SKOS_SAMPLER_SAMPLER_H_

@@ -1,0 +1,152 @@
+/**
+ * One error class, one ledger of codes. A code is never reused for another meaning; each carries the operator's next
+ * step. `skos explain CODE` and docs/errors.md come from this table; tests assert codes, never text.
+ */
+export const ERRORS = {
+  SKOS_CONFIG_SYNTAX: {
+    meaning: 'The configuration file is not valid YAML.',
+    next: 'Mend the line that the message names, then run `skos config check`.',
+  },
+  SKOS_CONFIG_INVALID: {
+    meaning: 'A configuration value is unknown, missing or out of range. Nothing was changed.',
+    next: 'Mend each line that the message names, then run `skos config check`.',
+  },
+  SKOS_CONFIG_UNREADABLE: {
+    meaning: 'A configuration file exists but cannot be read.',
+    next: 'Check owner and mode of the file; the agent needs to read it.',
+  },
+  SKOS_ADDON_LOAD: {
+    meaning: 'The native addon is missing or does not fit this machine.',
+    next: 'Build it with `npm run build:native`; installed, reinstall the package for this architecture.',
+  },
+  SKOS_ADDON_WORKER: {
+    meaning: 'The native addon was loaded in a worker thread; its sampler threads belong to the main thread.',
+    next: 'Load the addon in the main thread only.',
+  },
+  SKOS_SAMPLER_SPEC: {
+    meaning: 'The sampler was given a channel or tripwire that it cannot take.',
+    next: 'This is a programming error; report it with the message.',
+  },
+  SKOS_SAMPLER_STATE: {
+    meaning: 'The sampler was used in a state that does not allow it (started twice, read after stop).',
+    next: 'This is a programming error; report it with the message.',
+  },
+  SKOS_SENSORS_CONF: {
+    meaning: "A line of lm-sensors' configuration could not be understood and was ignored.",
+    next: 'Mend the line, or ignore this if the chip is not yours.',
+  },
+  SKOS_STORE_OPEN: {
+    meaning: 'The database could not be opened. Protection goes on; the record is kept in memory only.',
+    next: 'Check that data_dir is writable, has space, and that no other agent uses it.',
+  },
+  SKOS_STORE_LOCKED: {
+    meaning: 'Another process holds the database of this data_dir.',
+    next: 'Stop the other agent, or give this one a data_dir of its own.',
+  },
+  SKOS_STORE_WRITE: {
+    meaning: 'A write to the database failed. Protection goes on; recent records are kept in memory and retried.',
+    next: 'Check disk space and health of data_dir.',
+  },
+  SKOS_STORE_VERSION: {
+    meaning: 'The database was written by a newer version.',
+    next: 'Install that version again, or set the data_dir aside.',
+  },
+  SKOS_AUDIT_BROKEN: {
+    meaning: 'The audit chain does not verify: an entry was changed, removed, inserted or reordered.',
+    next: 'Keep a copy of data_dir as evidence; compare the heads in the journal (SKOS_AUDIT_HEAD) and on the peers.',
+  },
+  SKOS_SOCKET_BUSY: {
+    meaning: 'Another agent answers on the socket.',
+    next: 'Stop the other agent, or set SKOS_RUN_DIR or data_dir to a place of its own.',
+  },
+  SKOS_SOCKET_UNAVAILABLE: {
+    meaning: 'No agent answers on the socket.',
+    next: 'Start the agent (`skos run`, or `systemctl start skos-agent`), or check SKOS_RUN_DIR.',
+  },
+  SKOS_SOCKET_DENIED: {
+    meaning: 'The caller may not use this verb: the socket admits root and members of the group skos-admin.',
+    next: 'Run as root, or add the user to the group skos-admin.',
+  },
+  SKOS_PROTOCOL_INVALID: {
+    meaning: 'A message on the agent socket was malformed, too large or of an unknown kind.',
+    next: 'Use the CLI of the same version as the agent.',
+  },
+  SKOS_PROTOCOL_OVERFLOW: {
+    meaning: 'A client did not read fast enough and was disconnected; it reconnects and asks for the current state.',
+    next: 'Nothing, unless it repeats: then look for a stuck client.',
+  },
+  SKOS_ACTUATOR_ABSENT: {
+    meaning: 'No actuator is reachable: nothing can be throttled. The agent observes and alerts.',
+    next: 'Start skos-actuator.service, or run as root so that the agent may start its own.',
+  },
+  SKOS_ACTUATOR_BUSY: {
+    meaning: 'The actuator is already controlled by another agent, or another actuator holds the lock.',
+    next: 'Stop the other agent; one actuator serves one sysfs root.',
+  },
+  SKOS_ACTUATOR_DENIED: {
+    meaning: 'The actuator refused: the target is not in the allow-list or the value is outside its bounds.',
+    next: 'Compile the allow-list from the configuration with `skos config compile`, as root.',
+  },
+  SKOS_ACTUATOR_PROTOCOL: {
+    meaning: 'The actuator sent something that the agent does not understand.',
+    next: 'Install agent and actuator of the same version.',
+  },
+  SKOS_ACTUATOR_ALLOW: {
+    meaning: 'The allow-list is missing, malformed, or root does not own it alone.',
+    next: 'Run `skos config compile` as root; the file must belong to root with mode 0644.',
+  },
+  SKOS_ACTUATOR_FAILED: {
+    meaning: 'The kernel did not take the value, or reads back weaker than asked.',
+    next: 'See the action with `skos actions`; another controller may own the target.',
+  },
+  SKOS_NET_LISTEN: {
+    meaning: 'The MQTT port is taken or may not be opened. It is tried again; protection goes on.',
+    next: 'Free the port (`ss -ltnp`), or choose another with mqtt.listen.',
+  },
+  SKOS_NET_CHILD: {
+    meaning: 'skos-net ended or exceeded its memory limit and is restarted. Protection goes on.',
+    next: 'Nothing, unless it repeats: then look at its log and at who floods the broker.',
+  },
+  SKOS_MESH_TLS: {
+    meaning: 'A certificate or key of the mesh cannot be read or does not fit.',
+    next: 'Check the files named by mesh.tls and mesh.peers.',
+  },
+  SKOS_CLI_USAGE: {
+    meaning: 'The command line was not understood.',
+    next: 'See `skos --help`.',
+  },
+  SKOS_CLI_ROOT: {
+    meaning: 'This command changes what may be moved on this machine and needs root.',
+    next: 'Run it again as root.',
+  },
+  SKOS_CLI_NAME: {
+    meaning: 'The confirmation did not match. Nothing was changed.',
+    next: 'Type the name that is asked for.',
+  },
+  SKOS_SHUTDOWN_DEADLINE: {
+    meaning: 'A part did not stop in its time and was left behind.',
+    next: 'Report it with the log lines before it.',
+  },
+} as const satisfies Record<string, { meaning: string; next: string }>;
+
+export type ErrorCode = keyof typeof ERRORS;
+
+export class SkosError extends Error {
+  override readonly name = 'SkosError';
+  readonly code: ErrorCode;
+
+  constructor(code: ErrorCode, message: string, options?: { cause?: unknown }) {
+    super(message, options);
+    this.code = code;
+  }
+
+  /** What the operator can do about it. */
+  get next(): string {
+    return ERRORS[this.code].next;
+  }
+}
+
+/** Whatever was thrown, as text for a message or a log field. */
+export function reason(thrown: unknown): string {
+  return thrown instanceof Error ? thrown.message : String(thrown);
+}

@@ -1,0 +1,268 @@
+/**
+ * The narrow interfaces between the layers, and the plain data that crosses them. Whoever implements a port lives above
+ * core; who uses it is given it by src/app. Nothing here has behaviour.
+ */
+import type { Channel, Quality, Reading } from './channel.js';
+import type { ErrorCode } from './errors.js';
+import type { ActionState, AlertState, AntibodyType, LogLevel, Severity } from './vocabulary.js';
+
+// ---- Logging -------------------------------------------------------------------------------------------------------
+
+/** Journal fields beside the message; DESIGN.md's journal contract. Values are strings or numbers. */
+export interface LogFields {
+  /** Kind of event, `area.what` in lower case: selects the MESSAGE_ID of the catalog (systemd/skos.catalog). */
+  readonly event?: string;
+  readonly channel?: string;
+  readonly rule?: string;
+  readonly alert?: string;
+  readonly action?: string;
+  readonly outcome?: string;
+  readonly code?: ErrorCode;
+  readonly auditSeq?: number;
+  readonly auditHead?: string;
+  readonly error?: unknown;
+  readonly [other: string]: unknown;
+}
+
+export type Log = Readonly<Record<LogLevel, (message: string, fields?: LogFields) => void>>;
+
+// ---- Sensors -------------------------------------------------------------------------------------------------------
+
+/** Read access under one root (/sys, /proc, /sys/fs/cgroup, or a test tree). Paths are relative, '/'-separated. */
+export interface Tree {
+  readonly root: string;
+  /** Absolute path of a relative one. */
+  absolute(path: string): string;
+  /** Names in a directory that match, in natural order (temp2 before temp10); [] when there is no such directory. */
+  list(directory: string, pattern: RegExp): Promise<string[]>;
+  /** Trimmed content of a regular file, at most 64 KiB; undefined when absent or unreadable. Never blocks on a FIFO. */
+  text(path: string): Promise<string | undefined>;
+  /** Integer content; undefined when absent, unreadable or no integer. */
+  integer(path: string): Promise<number | undefined>;
+  exists(path: string): Promise<boolean>;
+  /** Real path relative to the root, symbolic links resolved; undefined when dangling or outside the root. */
+  resolve(path: string): Promise<string | undefined>;
+}
+
+export interface SourceContext {
+  readonly sysfs: Tree;
+  readonly proc: Tree;
+  readonly cgroup: Tree;
+  /** Rate of temperatures, Hz. */
+  readonly rateHz: number;
+  /** cgroups that the config lists under `targets`, relative to the cgroup root. */
+  readonly targets: Readonly<Record<string, string>>;
+  readonly report: SourceReport;
+}
+
+/** What discovery passed over, with the reason; shown by `skos status` and doctor. */
+export interface SourceReport {
+  skipped(what: string, why: string): void;
+}
+
+export interface Source {
+  readonly name: string;
+  discover(context: SourceContext): Promise<Channel[]>;
+}
+
+export interface Discovery {
+  readonly channels: readonly Channel[];
+  readonly skipped: readonly { readonly source: string; readonly what: string; readonly why: string }[];
+}
+
+/** Raised after `samples` consecutive readings above `raise`; cleared after as many below `clear`. Canonical units. */
+export interface Tripwire {
+  /** Index into the channels given to the sampler. */
+  readonly channel: number;
+  readonly raise: number;
+  readonly clear: number;
+  readonly samples: number;
+}
+
+/** The native sampler, configured once; re-discovery makes a new one. */
+export interface Sampler {
+  readonly channels: readonly Channel[];
+  start(): void;
+  /** Idempotent; returns within milliseconds, also with a thread stuck in a driver. */
+  stop(): void;
+  /** Latest reading of channel i. Refreshes nothing: call refresh() once per tick before. */
+  latest(i: number): Reading;
+  /** Copies the latest readings from the native side into the bound buffers. No allocation. */
+  refresh(): void;
+  /** Calls back for every sample since the last drain, per channel in order of time. */
+  drain(each: (channel: number, value: number, quality: Quality, atMs: number) => void): void;
+  /** Samples lost because drain() came too late, since start. */
+  readonly overruns: number;
+}
+
+// ---- Actuator ------------------------------------------------------------------------------------------------------
+
+/** What a target of the actuator is asked for. Smaller is stricter. Meaning by kind: see docs/actuator.md. */
+export interface LeaseRequest {
+  /** Unique name of the lease, ≤ 120 of [a-z0-9:_.@~/-]. Asking again for the same id replaces it (renewal). */
+  readonly lease: string;
+  /** Target id of the allow-list: cpufreq/policy0, intel_pstate/max_perf, rapl/intel-rapl:0, quota/NAME, freeze/NAME. */
+  readonly target: string;
+  /** Parts per million of the pre-lease limit (cpufreq, pstate, rapl), of one CPU (quota), 0 = frozen (freeze). */
+  readonly capPpm: number;
+  /** Without renewal the lease is orphaned after this time. */
+  readonly ttlMs: number;
+}
+
+export interface LeaseResult {
+  readonly ok: boolean;
+  /** applied, released, pending, undo_pending, foreign_change, or an actuator error word such as not_listed. */
+  readonly outcome: string;
+  /** What the target read before the first lease, what was written and what was read back, as the kernel writes it. */
+  readonly former?: string;
+  readonly written?: string;
+  readonly readBack?: string;
+}
+
+export interface ActuatorTarget {
+  readonly target: string;
+  readonly former: string;
+  readonly current: string;
+  /** idle, held, pending, undo_pending, foreign_change, hung. */
+  readonly state: string;
+}
+
+export interface ActuatorLease {
+  readonly lease: string;
+  readonly target: string;
+  readonly capPpm: number;
+  readonly orphaned: boolean;
+}
+
+export interface ActuatorOrder {
+  readonly order: string;
+  readonly raised: boolean;
+  readonly value: number | null;
+  readonly quality: Quality;
+}
+
+export interface ActuatorEvent {
+  readonly seq: number;
+  /** Wall time at which it happened. */
+  readonly atMs: number;
+  readonly kind: string;
+  readonly subject: string;
+  readonly detail: string;
+}
+
+/** The connection to skos-actuator. Every call has a deadline; a lost connection rejects with SKOS_ACTUATOR_ABSENT. */
+export interface Actuator {
+  readonly connected: boolean;
+  set(request: LeaseRequest): Promise<LeaseResult>;
+  release(lease: string): Promise<LeaseResult>;
+  renew(leases: readonly string[], ttlMs: number): Promise<void>;
+  targets(): Promise<ActuatorTarget[]>;
+  leases(): Promise<ActuatorLease[]>;
+  orders(): Promise<ActuatorOrder[]>;
+  /** Events after `afterSeq`, oldest first. */
+  events(afterSeq: number): Promise<ActuatorEvent[]>;
+  /** Reads its allow-list again. */
+  reload(): Promise<void>;
+}
+
+// ---- Alerts, actions, audit ---------------------------------------------------------------------------------------
+
+export interface Alert {
+  /** Stable while it stands: `<rule>~<channel>` as one escaped segment. */
+  readonly id: string;
+  readonly rule: string;
+  readonly agentType: AntibodyType;
+  /** "thermal", "storage", … as others already read it. */
+  readonly type: string;
+  readonly state: AlertState;
+  /** The rung it is on; null when it is over. */
+  readonly severity: Severity | null;
+  /** Quality of the last reading: a firing alert whose sensor is gone says so here. */
+  readonly verdict: Quality;
+  readonly channel: string;
+  /** "cpu", "gpu", … or the device class. */
+  readonly sensor: string;
+  readonly message: string;
+  /** Base unit (°C, %), null when there is no value. */
+  readonly value: number | null;
+  readonly threshold: number | null;
+  readonly unit: string;
+  readonly sinceAtMs: number;
+  readonly updatedAtMs: number;
+}
+
+export interface ActionRecord {
+  /** "nova:thermal:throttle_50:1704067200", `:n` appended where one second holds several. */
+  readonly actionId: string;
+  readonly action: string;
+  readonly rule: string;
+  readonly alert: string;
+  readonly channel: string;
+  readonly severity: Severity;
+  readonly state: ActionState;
+  /** Why it is in this state, for people. */
+  readonly reason: string;
+  /** One entry per target of the actuator. */
+  readonly effects: readonly ActionEffect[];
+  readonly startedAtMs: number;
+  readonly endedAtMs: number | null;
+}
+
+export interface ActionEffect {
+  readonly target: string;
+  readonly capPpm: number;
+  readonly outcome: string;
+  readonly former?: string;
+  readonly written?: string;
+  readonly readBack?: string;
+}
+
+export interface AuditInput {
+  /** Kind, `area.what`: action.start, action.end, alert.fire, alert.clear, arm, release, actuator.event, agent.start … */
+  readonly kind: string;
+  /** Who: agent, actuator, or the operator's user name. */
+  readonly who: string;
+  /** What it was about and what came of it; JSON values only. */
+  readonly what: Readonly<Record<string, unknown>>;
+}
+
+export interface AuditEntry extends AuditInput {
+  readonly seq: number;
+  readonly atMs: number;
+  /** SHA-256 of the previous entry, hex; 64 zeros before the first. */
+  readonly previous: string;
+  /** SHA-256 of this entry's canonical form (everything but this field), hex. */
+  readonly hash: string;
+}
+
+export interface AuditHead {
+  readonly seq: number;
+  readonly hash: string;
+}
+
+export type AuditVerdict =
+  | { readonly ok: true; readonly entries: number; readonly head: AuditHead }
+  | { readonly ok: false; readonly entries: number; readonly firstBadSeq: number; readonly why: string };
+
+export interface AuditLog {
+  /** Resolves when the entry is on disk (fdatasync has returned). Appends in call order; calls may overlap. */
+  append(input: AuditInput): Promise<AuditEntry>;
+  head(): AuditHead;
+  verify(): Promise<AuditVerdict>;
+  /** Entries from `fromSeq` on, oldest first, at most `limit`. */
+  list(options: { fromSeq: number; limit: number }): Promise<AuditEntry[]>;
+}
+
+/** Everything the agent remembers. Writes are queued and batched; a failed disk is reported and retried, never awaited. */
+export interface Store {
+  readonly audit: AuditLog;
+  putAlert(alert: Alert): void;
+  /** Newest first. `standing` only: those whose severity is not null. */
+  alerts(options: { standing?: boolean; limit: number }): Promise<Alert[]>;
+  putAction(action: ActionRecord): void;
+  actions(options: { limit: number }): Promise<ActionRecord[]>;
+  putState(key: string, value: unknown): void;
+  state(key: string): Promise<unknown>;
+  /** One sample for the time series; values in the canonical unit. */
+  sample(channel: Channel, value: number | null, quality: Quality, atMs: number): void;
+}

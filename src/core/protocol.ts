@@ -1,0 +1,182 @@
+/**
+ * The protocol of the agent's Unix socket: JSON lines, both ways, bounded. Its clients are the CLI and skos-net.
+ *
+ *   client → agent   {"id":1,"verb":"status","params":{}}
+ *   agent → client   {"id":1,"result":{…}}  or  {"id":1,"error":{"code":"SKOS_…","message":"…"}}
+ *   agent → client   {"event":"alert","data":{…}}        only after the verb `subscribe`
+ *
+ * Who may ask what is decided by SO_PEERCRED when the client connects: `admin` (root, group skos-admin, the agent's own
+ * user) may use every verb, `net` (skos-net's user) those marked net.
+ */
+import type { ChannelJson } from './channel.js';
+import type { ErrorCode } from './errors.js';
+import type {
+  ActionRecord,
+  ActuatorLease,
+  ActuatorOrder,
+  ActuatorTarget,
+  Alert,
+  AuditEntry,
+  AuditHead,
+  AuditVerdict,
+} from './ports.js';
+import type { AntibodyType, LogLevel, Mode } from './vocabulary.js';
+
+/** A line longer than this ends the connection: the largest honest one is `sensors` of some thousand channels. */
+export const MAX_LINE_BYTES = 4 * 1024 * 1024;
+/** What a slow reader may have outstanding before it is disconnected (SKOS_PROTOCOL_OVERFLOW). */
+export const MAX_QUEUED_BYTES = 8 * 1024 * 1024;
+/** Clients at once: an operator's tools and skos-net, with room for a forgotten `--watch`. */
+export const MAX_CLIENTS = 32;
+
+export interface Heartbeat {
+  readonly agentType: AntibodyType;
+  readonly atMs: number;
+  /** Hottest ok channel of the class, °C. */
+  readonly cpuTemp: number | null;
+  readonly gpuTemp: number | null;
+  readonly metadata: Readonly<Record<string, unknown>>;
+}
+
+export type PeerState = 'online' | 'offline' | 'unknown';
+
+export interface PeerView {
+  readonly node: string;
+  readonly state: PeerState;
+  /** Since when, wall time. */
+  readonly sinceAtMs: number;
+  /** Why: "last will", "no heartbeat for 30 s", "connected", … */
+  readonly why: string;
+}
+
+export interface NetReport {
+  readonly mqttListen: string;
+  readonly listening: boolean;
+  readonly clients: number;
+  /** Somebody subscribes to sensor topics of this node: publish them on change. */
+  readonly sensorDemand: boolean;
+  readonly peers: readonly PeerView[];
+  readonly rssBytes: number;
+}
+
+export interface Status {
+  readonly node: string;
+  readonly version: string;
+  readonly pid: number;
+  readonly bootId: string;
+  readonly startedAtMs: number;
+  readonly mode: Mode;
+  /** Armed: mode auto and an actuator is there. */
+  readonly armed: boolean;
+  readonly ticks: number;
+  /** Duration of the last 1,000 ticks. */
+  readonly tickP99Ms: number;
+  readonly channels: number;
+  readonly channelsByQuality: Readonly<Record<string, number>>;
+  /** One line each: what was not found and why. */
+  readonly notFound: readonly string[];
+  readonly actuator: {
+    readonly connected: boolean;
+    readonly why: string;
+    readonly targets: readonly ActuatorTarget[];
+    readonly leases: readonly ActuatorLease[];
+    readonly orders: readonly ActuatorOrder[];
+  };
+  readonly store: { readonly ok: boolean; readonly why: string; readonly head: AuditHead };
+  readonly net: (NetReport & { readonly connected: true }) | { readonly connected: false; readonly why: string };
+  readonly alerts: number;
+  readonly bars: readonly { readonly rule: string; readonly untilAtMs: number }[];
+  readonly logLevel: LogLevel;
+}
+
+/** Verb → params and result. */
+export interface Verbs {
+  status: { params: Record<string, never>; result: Status };
+  /** Optional glob over channel ids. */
+  sensors: { params: { glob?: string }; result: ChannelJson[] };
+  alerts: { params: { all?: boolean; limit?: number }; result: Alert[] };
+  actions: { params: { limit?: number }; result: ActionRecord[] };
+  /** Ends the leases of one rule, of one alert, or of all (`rule` absent), and bars the rules for `forSeconds`. */
+  release: { params: { rule?: string; forSeconds?: number }; result: { released: string[]; barred: string[] } };
+  /** Reads the config again; on a bad one nothing changes and the error says why. The actuator reloads too. */
+  reload: { params: Record<string, never>; result: { mode: Mode; changed: string[] } };
+  /** What fires now, or would. */
+  preview: { params: Record<string, never>; result: { node: string; actions: ActionRecord[]; targets: ActuatorTarget[] } };
+  'audit.verify': { params: Record<string, never>; result: AuditVerdict };
+  'audit.list': { params: { fromSeq?: number; limit?: number }; result: AuditEntry[] };
+  'log.level': { params: { level: LogLevel; forSeconds?: number }; result: { level: LogLevel; untilAtMs: number | null } };
+  /** net. Config that skos-net needs, so that it reads no file but certificates. */
+  'net.config': { params: Record<string, never>; result: NetConfig };
+  /** net. Each second, and at once when sensorDemand or a peer changes. */
+  'net.report': { params: NetReport; result: Record<string, never> };
+  /** net. From now on events follow, beginning with the retained truth: actives, last heartbeats, peer, sensors. */
+  subscribe: { params: Record<string, never>; result: Record<string, never> };
+}
+export type Verb = keyof Verbs;
+
+export const NET_VERBS: readonly Verb[] = ['net.config', 'net.report', 'subscribe', 'status'];
+
+export interface NetConfig {
+  readonly node: string;
+  readonly bootId: string;
+  readonly prefix: string;
+  readonly mqttListen: string;
+  readonly mqttUrl: string | null;
+  readonly heartbeatTimeoutSeconds: number;
+  readonly logLevel: LogLevel;
+  readonly mesh: {
+    readonly listen: string | null;
+    readonly tls: { readonly ca: string; readonly cert: string; readonly key: string } | null;
+    readonly peers: Readonly<
+      Record<
+        string,
+        {
+          readonly url: string;
+          readonly ca?: string | undefined;
+          readonly cert?: string | undefined;
+          readonly key?: string | undefined;
+        }
+      >
+    >;
+  };
+}
+
+/** What skos/peer/<node> says. */
+export interface PeerStatus {
+  readonly state: 'online' | 'offline';
+  readonly atMs: number;
+  readonly seq: number;
+  readonly auditHead: AuditHead;
+}
+
+/** Event → data. One per topic kind of the MQTT contract. */
+export interface Events {
+  heartbeat: Heartbeat;
+  /** A transition. */
+  alert: Alert;
+  /** Stands now (severity set) or is over (severity null: the retained topic is emptied). */
+  active: Alert;
+  sensor: ChannelJson;
+  /** An action that starts: payload of skos/command. */
+  command: ActionRecord;
+  /** An action whose state changed. */
+  result: ActionRecord;
+  audit: AuditEntry;
+  peer: PeerStatus;
+  /** The config was reloaded: fetch net.config again. */
+  'net.config': Record<string, never>;
+}
+export type EventName = keyof Events;
+
+export interface RequestLine {
+  readonly id: number;
+  readonly verb: string;
+  readonly params?: unknown;
+}
+export type ResponseLine =
+  | { readonly id: number; readonly result: unknown; readonly error?: never }
+  | { readonly id: number; readonly error: { readonly code: ErrorCode; readonly message: string }; readonly result?: never };
+export interface EventLine {
+  readonly event: EventName;
+  readonly data: unknown;
+}

@@ -1,0 +1,36 @@
+/** Words of the public contract that several layers share. POLICIES.md says what each means. */
+export const MODES = ['observe', 'propose', 'auto'] as const;
+export type Mode = (typeof MODES)[number];
+
+/** In ascending order: a later severity is a higher rung of the ladder. */
+export const SEVERITIES = ['warning', 'critical', 'emergency'] as const;
+export type Severity = (typeof SEVERITIES)[number];
+
+export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal'] as const;
+export type LogLevel = (typeof LOG_LEVELS)[number];
+
+export const ALERT_STATES = ['ok', 'pending', 'firing', 'recovering', 'flapping'] as const;
+export type AlertState = (typeof ALERT_STATES)[number];
+
+/** `agent_type` of the antibodies, and of the operator's own rules. */
+export const ANTIBODY_TYPES = ['thermal_sentinel', 'storage_watcher', 'mesh_healer', 'loop_breaker', 'operator_rules'] as const;
+export type AntibodyType = (typeof ANTIBODY_TYPES)[number];
+
+/**
+ * What became of an action. `active`: a lease is held. `released`: it was taken back. `pending`: asked for, not answered
+ * yet. `undo_pending`: release asked for, the device does not take it yet.
+ */
+export const ACTION_STATES = [
+  'observed',
+  'proposed',
+  'unavailable',
+  'barred',
+  'pending',
+  'active',
+  'failed',
+  'undo_pending',
+  'released',
+  'foreign_change',
+  'abandoned',
+] as const;
+export type ActionState = (typeof ACTION_STATES)[number];
