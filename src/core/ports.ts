@@ -97,7 +97,7 @@ export interface Sampler {
 
 // ---- Actuator ------------------------------------------------------------------------------------------------------
 
-/** What a target of the actuator is asked for. Smaller is stricter. Meaning by kind: see docs/actuator.md. */
+/** What a target of the actuator is asked for. Smaller is stricter. Meaning by kind: see native/actuator/README.md. */
 export interface LeaseRequest {
   /** Unique name of the lease, ≤ 120 of [a-z0-9:_.@~/-]. Asking again for the same id replaces it (renewal). */
   readonly lease: string;
