@@ -1,0 +1,31 @@
+/**
+ * The bounds of an operator's own rule, in the canonical unit of the channel that it binds to. Shared by the antibody that
+ * evaluates the rule and by the standing order that is compiled from it.
+ *
+ * People write °C, watts and volts as they are, and shares (CPU usage, memory, file systems) in percent.
+ */
+import { fromBase, type Quantity } from '../core/units.js';
+import type { RuleConfig } from './schema.js';
+import type { Bounds } from './thermal-bounds.js';
+
+/** POLICIES.md: clear bounds default to 5 °C, or 5 points, inside the raise bound. */
+const DEFAULT_HYSTERESIS = 5;
+/** For quantities where "5" means nothing (1.2 V, 3000 RPM): 5 % of the raise bound. */
+const DEFAULT_HYSTERESIS_SHARE = 0.05;
+const PPM_PER_PERCENT = 10_000;
+
+export function ruleBounds(rule: Pick<RuleConfig, 'raise' | 'clear'>, quantity: Quantity): Bounds {
+  const raise = canonical(quantity, rule.raise);
+  const clear = canonical(quantity, rule.clear ?? rule.raise - defaultHysteresis(quantity, rule.raise));
+  // Two written values may round to one canonical integer; the clear bound stays strictly inside all the same.
+  return { raise, clear: Math.min(clear, raise - 1) };
+}
+
+function defaultHysteresis(quantity: Quantity, raise: number): number {
+  const inPoints = quantity === 'temperatureMilliCelsius' || quantity === 'ratioPartsPerMillion';
+  return inPoints ? DEFAULT_HYSTERESIS : Math.abs(raise) * DEFAULT_HYSTERESIS_SHARE;
+}
+
+function canonical(quantity: Quantity, written: number): number {
+  return quantity === 'ratioPartsPerMillion' ? Math.round(written * PPM_PER_PERCENT) : fromBase(quantity, written);
+}
