@@ -47,6 +47,10 @@ export const ERRORS = {
     meaning: 'A write to the database failed. Protection goes on; recent records are kept in memory and retried.',
     next: 'Check disk space and health of data_dir.',
   },
+  SKOS_STORE_READ: {
+    meaning: 'A part of the database cannot be read. Protection goes on; what was asked for is not shown.',
+    next: 'Check the disk of data_dir (`journalctl -k`); at the next start a damaged database is set aside.',
+  },
   SKOS_STORE_VERSION: {
     meaning: 'The database was written by a newer version.',
     next: 'Install that version again, or set the data_dir aside.',
@@ -66,6 +70,18 @@ export const ERRORS = {
   SKOS_SOCKET_DENIED: {
     meaning: 'The caller may not use this verb: the socket admits root and members of the group skos-admin.',
     next: 'Run as root, or add the user to the group skos-admin.',
+  },
+  SKOS_SOCKET_DEADLINE: {
+    meaning: 'The agent did not answer in time.',
+    next: 'See whether the agent runs and what it logs (`journalctl -u skos-agent`); then ask again.',
+  },
+  SKOS_SOCKET_FULL: {
+    meaning: 'Too many clients are connected to the agent.',
+    next: 'End forgotten `skos … --watch` commands, then try again.',
+  },
+  SKOS_SOCKET_LISTEN: {
+    meaning: 'The socket of the agent could not be made.',
+    next: 'Check owner and mode of its directory, and that the path is shorter than 100 characters.',
   },
   SKOS_PROTOCOL_INVALID: {
     meaning: 'A message on the agent socket was malformed, too large or of an unknown kind.',
@@ -122,6 +138,10 @@ export const ERRORS = {
   SKOS_CLI_NAME: {
     meaning: 'The confirmation did not match. Nothing was changed.',
     next: 'Type the name that is asked for.',
+  },
+  SKOS_STARTUP_DEADLINE: {
+    meaning: 'A part did not start in its time; those before it were stopped again.',
+    next: 'Look at the log lines before it: a disk or a driver may hang.',
   },
   SKOS_SHUTDOWN_DEADLINE: {
     meaning: 'A part did not stop in its time and was left behind.',
