@@ -1,0 +1,505 @@
+#include "actuator/actuator.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cinttypes>
+#include <cstdarg>
+#include <cstdio>
+#include <cstring>
+
+namespace skos::actuator {
+namespace {
+
+constexpr size_t kStackBytes = 64 * 1024;  // Locked in memory, so small; deepest frame is a path buffer and snprintf.
+constexpr int64_t kNsPerMs = 1'000'000;
+
+std::string_view TakeWord(std::string_view* text) {
+  const size_t blank = text->find(' ');
+  const std::string_view word = text->substr(0, blank);
+  *text = blank == std::string_view::npos ? std::string_view() : text->substr(blank + 1);
+  return word;
+}
+
+const char* QualityWord(Quality quality) {
+  switch (quality) {
+    case Quality::kOk:
+      return "ok";
+    case Quality::kNoData:
+      return "no_data";
+    case Quality::kStale:
+      return "stale";
+    case Quality::kFault:
+      return "fault";
+    case Quality::kHung:
+      return "hung";
+  }
+  return "fault";
+}
+
+}  // namespace
+
+// The replies to one request.
+struct Actuator::Answer {
+  int64_t seq;
+  Reply reply;
+  void* context;
+
+  void Send(const char* format, ...) __attribute__((format(printf, 2, 3))) {
+    char packet[512];
+    const int head = std::snprintf(packet, sizeof packet, "%" PRId64 " ", seq);
+    va_list arguments;
+    va_start(arguments, format);
+    const int tail = std::vsnprintf(packet + head, sizeof packet - static_cast<size_t>(head), format, arguments);
+    va_end(arguments);
+    const size_t size = std::min(sizeof packet - 1, static_cast<size_t>(head + tail));
+    reply(context, packet, size);
+  }
+};
+
+Actuator::Actuator(const Settings& settings, const Roots& roots, StateFile* state, int done_fd, int realtime_priority)
+    : settings_(settings), roots_(roots), state_(state), done_fd_(done_fd), realtime_priority_(realtime_priority) {
+  waiting_.reserve(kMaxWaiting);
+}
+
+bool Actuator::IsController(uint32_t uid) const {
+  return uid == 0 || uid == geteuid() ||
+         std::find(controllers_.begin(), controllers_.end(), static_cast<int64_t>(uid)) != controllers_.end();
+}
+
+void Actuator::OwnSocket(const char* path) const {
+  if (controllers_.empty() || chown(path, static_cast<uid_t>(controllers_.front()), static_cast<gid_t>(-1)) == 0) return;
+  state_->Event("failed", "socket", "chown errno=%d", errno);
+}
+
+// ---- Allow-list ----------------------------------------------------------------------------------------------------
+
+std::string Actuator::Load() {
+  AllowList list;
+  std::string wrong = LoadAllowList(settings_.allow_path.c_str(), &list);
+  if (!wrong.empty()) return wrong;
+  wrong = AdoptTargets(list);
+  if (!wrong.empty()) return wrong;
+  controllers_ = list.controllers;
+  StartOrders(list);
+  ApplyAll();
+  state_->Event("loaded", "allow-list", "targets=%zu orders=%zu", list.targets.size(), list.orders.size());
+  return "";
+}
+
+// Keeps the targets that did not change, adds the new, retires the others. What an earlier actuator of this boot left
+// in a device is undone even where the list no longer names it.
+std::string Actuator::AdoptTargets(const AllowList& list) {
+  for (const auto& known : targets_) {
+    for (const TargetSpec& spec : list.targets) {
+      if (spec.id != known->spec().id) continue;
+      if (known->retired()) return "target " + spec.id + " is still being undone; try again";
+      if (known->held() && !known->IsFor(spec)) return "target " + spec.id + " changed while a cap of ours stands in it";
+    }
+  }
+  std::vector<std::shared_ptr<Target>> next;
+  for (const TargetSpec& spec : list.targets) {
+    const std::shared_ptr<Target> known = FindTarget(spec.id);
+    if (known != nullptr && known->IsFor(spec)) {
+      known->set_floor_ppm(spec.floor_ppm);
+      next.push_back(known);
+      continue;
+    }
+    TargetRecord* record = state_->Claim(spec);
+    if (record == nullptr) return "no room in the state file for " + spec.id;
+    next.push_back(std::make_shared<Target>(spec, roots_, state_, record));
+    WorkerOf(spec.kind)->Add(next.back());
+  }
+  for (const std::shared_ptr<Target>& target : targets_) {
+    if (std::find(next.begin(), next.end(), target) != next.end()) continue;
+    target->SetOrders({});
+    target->Retire();
+    next.push_back(target);
+  }
+  if (targets_.empty()) {
+    for (size_t i = 0; i < kMaxTargets; ++i) {
+      TargetRecord* record = &state_->targets()[i];
+      const bool named = std::any_of(next.begin(), next.end(), [&](const auto& target) {
+        return target->spec().id == record->id && target->spec().kind == record->kind && target->spec().path == record->path;
+      });
+      if (record->id[0] == '\0' || named) continue;
+      if (record->held == 0) {
+        record->id[0] = '\0';
+        continue;
+      }
+      const TargetSpec spec = {record->id, record->kind, record->path, kFullPpm};
+      next.push_back(std::make_shared<Target>(spec, roots_, state_, record));
+      next.back()->Retire();
+      WorkerOf(spec.kind)->Add(next.back());
+    }
+  }
+  targets_ = std::move(next);
+  return "";
+}
+
+void Actuator::StartOrders(const AllowList& list) {
+  if (sampler_ != nullptr) sampler_->Stop();
+  std::vector<std::shared_ptr<OrderState>> orders;
+  std::vector<ChannelSpec> channels;
+  std::vector<TripwireSpec> tripwires;
+  for (const OrderSpec& spec : list.orders) {
+    auto order = std::make_shared<OrderState>();
+    order->spec = spec;
+    for (const auto& earlier : orders_) {
+      if (earlier->spec.name == spec.name) order->carried = earlier->raised.load();
+    }
+    // The first list of this process: what stands in a device without a lease is an order's cap of the process before.
+    if (orders_.empty()) {
+      for (const size_t target : spec.targets) order->carried = order->carried || targets_[target]->held();
+    }
+    order->raised.store(order->carried);
+    ChannelSpec channel;
+    channel.probe.path = settings_.sysfs_root + "/" + spec.sensor;
+    if (!spec.fault.empty()) channel.probe.fault_path = settings_.sysfs_root + "/" + spec.fault;
+    channel.probe.multiplier = spec.multiplier;
+    channel.probe.offset = spec.offset;
+    channel.period_ns = 1'000'000'000'000 / spec.rate_mhz;
+    // One hazard domain per sensor: which driver is behind it is not known here, and the threads are few.
+    channel.domain = spec.sensor;
+    TripwireSpec tripwire;
+    tripwire.channel = static_cast<uint32_t>(channels.size());
+    tripwire.raise = spec.raise;
+    tripwire.clear = spec.clear;
+    tripwire.samples = spec.samples;
+    tripwire.loss_raises = true;
+    channels.push_back(std::move(channel));
+    tripwires.push_back(tripwire);
+    orders.push_back(std::move(order));
+  }
+  for (size_t i = 0; i < list.targets.size(); ++i) {
+    std::vector<std::shared_ptr<OrderState>> of_target;
+    for (const auto& order : orders) {
+      const auto& named = order->spec.targets;
+      if (std::find(named.begin(), named.end(), i) != named.end()) of_target.push_back(order);
+    }
+    targets_[i]->SetOrders(std::move(of_target));
+  }
+  orders_ = orders;
+  sampler_.reset();
+  if (orders.empty()) return;
+  SamplerOptions options;
+  options.ring_records = 64;  // Nobody drains it: the latest reading is what counts here.
+  options.stack_bytes = kStackBytes;
+  options.realtime_priority = realtime_priority_;
+  options.on_crossing = [this, orders](const Crossing& crossing) { OnCrossing(orders, crossing); };
+  sampler_ = std::make_unique<Sampler>(std::move(channels), std::move(tripwires), std::move(options));
+  const int error = sampler_->Start();
+  if (error == 0) return;
+  // Blind orders are orders whose sensor cannot be read: they count as hot.
+  state_->Event("failed", "sampler", "errno=%d; every order counts as raised", error);
+  for (const auto& order : orders_) order->raised.store(true);
+}
+
+void Actuator::OnCrossing(const std::vector<std::shared_ptr<OrderState>>& orders, const Crossing& crossing) {
+  if (crossing.tripwire >= orders.size()) return;
+  OrderState& order = *orders[crossing.tripwire];
+  order.crossed_ns.store(crossing.reading.time_ns);
+  order.raised.store(crossing.raised);
+  for (Worker* worker : workers_) {
+    if (worker != nullptr) worker->Poke();
+  }
+  state_->Event(crossing.raised ? "order_raised" : "order_clear", order.spec.name.c_str(), "quality=%s value=%" PRId64,
+                QualityWord(crossing.reading.quality), crossing.reading.value);
+}
+
+// Keeps below_clear, and ends what was taken over once the sensor says that it is cool.
+void Actuator::FollowOrders() {
+  if (sampler_ == nullptr) return;
+  std::vector<Reading> readings(sampler_->channel_count());
+  sampler_->Latest(readings.data());
+  bool changed = false;
+  for (size_t i = 0; i < orders_.size(); ++i) {
+    OrderState& order = *orders_[i];
+    const bool below = readings[i].quality == Quality::kOk && readings[i].value < order.spec.clear;
+    order.below_clear.store(below);
+    if (order.carried && below) {
+      order.carried = false;
+      order.raised.store(false);
+      changed = true;
+    }
+  }
+  if (changed) ApplyAll();
+}
+
+Worker* Actuator::WorkerOf(Kind kind) {
+  Worker*& worker = workers_[static_cast<size_t>(kind)];
+  if (worker == nullptr) {
+    worker = new Worker(done_fd_);
+    const int error = worker->Start(kStackBytes, realtime_priority_);
+    if (error != 0) state_->Event("failed", "worker", "errno=%d; its targets cannot be moved", error);
+  }
+  return worker;
+}
+
+// ---- Leases --------------------------------------------------------------------------------------------------------
+
+LeaseRecord* Actuator::FindLease(std::string_view id) {
+  for (size_t i = 0; i < kMaxLeases; ++i) {
+    LeaseRecord* lease = &state_->leases()[i];
+    if (lease->id[0] != '\0' && id == lease->id) return lease;
+  }
+  return nullptr;
+}
+
+std::shared_ptr<Target> Actuator::FindTarget(std::string_view id) const {
+  for (const auto& target : targets_) {
+    if (!target->retired() && target->spec().id == id) return target;
+  }
+  return nullptr;
+}
+
+void Actuator::Free(LeaseRecord* lease, const char* why) {
+  state_->Event(why, lease->target, "lease=%s", lease->id);
+  lease->id[0] = '\0';
+}
+
+uint64_t Actuator::Apply(const std::shared_ptr<Target>& target) {
+  int64_t strictest = kNoCap;
+  for (size_t i = 0; i < kMaxLeases; ++i) {
+    const LeaseRecord& lease = state_->leases()[i];
+    if (lease.id[0] != '\0' && target->spec().id == lease.target) strictest = std::min(strictest, lease.cap_ppm);
+  }
+  const uint64_t generation = target->Want(strictest);
+  WorkerOf(target->spec().kind)->Poke();
+  return generation;
+}
+
+void Actuator::ApplyAll() {
+  for (const auto& target : targets_) {
+    if (!target->retired()) {
+      Apply(target);
+    } else {
+      target->Want(kNoCap);
+      WorkerOf(target->spec().kind)->Poke();
+    }
+  }
+}
+
+void Actuator::EndOrphans(int64_t now_ns) {
+  for (size_t i = 0; i < kMaxLeases; ++i) {
+    LeaseRecord* lease = &state_->leases()[i];
+    if (lease->id[0] == '\0' || now_ns < lease->deadline_ns) continue;
+    const std::shared_ptr<Target> target = FindTarget(lease->target);
+    if (target != nullptr && !target->OrdersClear()) continue;
+    Free(lease, "lease_ended");
+    if (target != nullptr) Apply(target);
+  }
+}
+
+void Actuator::RestoreAll() {
+  leaving_ = true;
+  if (sampler_ != nullptr) sampler_->Stop();
+  for (size_t i = 0; i < kMaxLeases; ++i) {
+    if (state_->leases()[i].id[0] != '\0') Free(&state_->leases()[i], "lease_ended");
+  }
+  for (const auto& target : targets_) target->SetOrders({});
+  ApplyAll();
+}
+
+bool Actuator::AtRest() const {
+  for (size_t i = 0; i < kMaxLeases; ++i) {
+    if (state_->leases()[i].id[0] != '\0') return false;
+  }
+  return std::none_of(targets_.begin(), targets_.end(), [](const auto& target) { return target->held(); }) &&
+         (leaving_ || std::none_of(orders_.begin(), orders_.end(), [](const auto& order) { return order->raised.load(); }));
+}
+
+// ---- Requests ------------------------------------------------------------------------------------------------------
+
+void Actuator::Request(std::string_view packet, Reply reply, void* context) {
+  Answer answer = {0, reply, context};
+  const bool clean = packet.find_first_of(std::string_view("\0\n\r", 3)) == std::string_view::npos;
+  if (!clean || !ParseInteger(TakeWord(&packet), &answer.seq) || answer.seq < 0) {
+    answer.seq = 0;
+    return answer.Send("err malformed");
+  }
+  const std::string_view verb = TakeWord(&packet);
+  if (verb == "set") return SetLease(&answer, packet);
+  if (verb == "release") return ReleaseLease(&answer, packet);
+  if (verb == "renew") return Renew(&answer, packet);
+  if (verb == "events") return ListEvents(&answer, packet);
+  if (verb == "hello") {
+    if (packet != "1") return answer.Send("err malformed version");
+    return answer.Send("ok skos-actuator 1 boot=%s", state_->boot_id());
+  }
+  if (!packet.empty()) return answer.Send("err malformed");
+  if (verb == "targets") return ListTargets(&answer);
+  if (verb == "leases") return ListLeases(&answer);
+  if (verb == "orders") return ListOrders(&answer);
+  if (verb == "release-all") {
+    for (size_t i = 0; i < kMaxLeases; ++i) {
+      if (state_->leases()[i].id[0] != '\0') Free(&state_->leases()[i], "lease_ended");
+    }
+    ApplyAll();
+    return answer.Send("ok released");
+  }
+  if (verb == "reload") {
+    const std::string wrong = Load();
+    return wrong.empty() ? answer.Send("ok reloaded") : answer.Send("err allow_refused %.300s", wrong.c_str());
+  }
+  answer.Send("err unknown_verb");
+}
+
+void Actuator::SetLease(Answer* answer, std::string_view arguments) {
+  const std::string_view id = TakeWord(&arguments);
+  const std::string_view target_id = TakeWord(&arguments);
+  int64_t cap_ppm = 0;
+  int64_t ttl_ms = 0;
+  if (!IsId(id, kMaxLeaseBytes) || !IsId(target_id, kMaxIdBytes) || !ParseInteger(TakeWord(&arguments), &cap_ppm) ||
+      !ParseInteger(arguments, &ttl_ms)) {
+    return answer->Send("err malformed");
+  }
+  const std::shared_ptr<Target> target = FindTarget(target_id);
+  if (target == nullptr) return answer->Send("err not_listed");
+  // A quota is of one CPU, so it may exceed a million; a machine of a thousand CPUs is bound enough.
+  const int64_t highest = target->spec().kind == Kind::kQuota ? 1000 * kFullPpm : kFullPpm;
+  if (cap_ppm < target->floor_ppm() || cap_ppm > highest || ttl_ms < kMinTtlMs || ttl_ms > kMaxTtlMs) {
+    return answer->Send("err out_of_bounds floor_ppm=%" PRId64, target->floor_ppm());
+  }
+  LeaseRecord* lease = FindLease(id);
+  if (lease != nullptr && target_id != lease->target) return answer->Send("err malformed another target");
+  if (lease == nullptr) {
+    for (size_t i = 0; i < kMaxLeases && lease == nullptr; ++i) {
+      if (state_->leases()[i].id[0] == '\0') lease = &state_->leases()[i];
+    }
+    if (lease == nullptr) return answer->Send("err too_many");
+  }
+  if (waiting_.size() >= kMaxWaiting) return answer->Send("err too_many");
+  lease->cap_ppm = cap_ppm;
+  lease->ttl_ns = ttl_ms * kNsPerMs;
+  lease->deadline_ns = NowNs() + lease->ttl_ns;
+  std::snprintf(lease->target, sizeof lease->target, "%.*s", static_cast<int>(target_id.size()), target_id.data());
+  // Last: a record with an id is whole, should we be killed in the middle.
+  std::snprintf(lease->id, sizeof lease->id, "%.*s", static_cast<int>(id.size()), id.data());
+  Wait(answer, target, Apply(target));
+}
+
+void Actuator::ReleaseLease(Answer* answer, std::string_view arguments) {
+  if (!IsId(arguments, kMaxLeaseBytes)) return answer->Send("err malformed");
+  LeaseRecord* lease = FindLease(arguments);
+  if (lease == nullptr) return answer->Send("ok released");  // Whatever it was, it stands no more.
+  if (waiting_.size() >= kMaxWaiting) return answer->Send("err too_many");
+  const std::shared_ptr<Target> target = FindTarget(lease->target);
+  Free(lease, "lease_ended");
+  if (target == nullptr) return answer->Send("ok released");
+  Wait(answer, target, Apply(target));
+}
+
+void Actuator::Renew(Answer* answer, std::string_view arguments) {
+  int64_t ttl_ms = 0;
+  if (!ParseInteger(TakeWord(&arguments), &ttl_ms) || ttl_ms < kMinTtlMs || ttl_ms > kMaxTtlMs) {
+    return answer->Send("err malformed");
+  }
+  int known = 0;
+  while (!arguments.empty()) {
+    LeaseRecord* lease = FindLease(TakeWord(&arguments));
+    if (lease == nullptr) continue;
+    lease->ttl_ns = ttl_ms * kNsPerMs;
+    lease->deadline_ns = NowNs() + lease->ttl_ns;
+    ++known;
+  }
+  answer->Send("ok renewed %d", known);
+}
+
+void Actuator::Wait(Answer* answer, const std::shared_ptr<Target>& target, uint64_t generation) {
+  waiting_.push_back({answer->seq, target, generation, NowNs() + kHungNs});
+}
+
+void Actuator::Settle(Reply reply, void* context) {
+  const int64_t now_ns = NowNs();
+  for (size_t i = 0; i < waiting_.size();) {
+    Waiting& waiting = waiting_[i];
+    const bool done = waiting.target->done() >= waiting.generation;
+    if (!done && now_ns < waiting.deadline_ns) {
+      ++i;
+      continue;
+    }
+    const Kind kind = waiting.target->spec().kind;
+    const Result result = waiting.target->Current();
+    char former[48];
+    char written[48];
+    char read_back[48];
+    FormatRaw(kind, result.former, former, sizeof former);
+    FormatRaw(kind, result.written, written, sizeof written);
+    FormatRaw(kind, result.read_back, read_back, sizeof read_back);
+    Answer answer = {waiting.seq, reply, context};
+    answer.Send("ok %s former=%s written=%s readback=%s", OutcomeWord(done ? result.outcome : Outcome::kHung), former,
+                written, read_back);
+    waiting_.erase(waiting_.begin() + static_cast<std::ptrdiff_t>(i));
+  }
+  FollowOrders();
+  EndOrphans(now_ns);
+  // Main is the last to let go, so that a record is freed in this thread.
+  targets_.erase(std::remove_if(targets_.begin(), targets_.end(),
+                                [](const auto& target) {
+                                  return target->retired() && !target->held() && target.use_count() == 1;
+                                }),
+                 targets_.end());
+}
+
+void Actuator::ClientGone() { waiting_.clear(); }
+
+void Actuator::ListTargets(Answer* answer) {
+  for (const auto& target : targets_) {
+    const Result result = target->Current();
+    const bool troubled = result.outcome == Outcome::kPending || result.outcome == Outcome::kUndoPending ||
+                          result.outcome == Outcome::kForeignChange || result.outcome == Outcome::kFailed ||
+                          result.outcome == Outcome::kHung;
+    char former[48];
+    char current[48];
+    FormatRaw(target->spec().kind, result.former, former, sizeof former);
+    FormatRaw(target->spec().kind, result.read_back, current, sizeof current);
+    const char* state = troubled ? OutcomeWord(result.outcome) : target->held() ? "held" : "idle";
+    const bool known = result.outcome != Outcome::kIdle;
+    answer->Send("row %s %s former=%s current=%s", target->spec().id.c_str(), state, known ? former : "-",
+                 known ? current : "-");
+  }
+  answer->Send("ok end");
+}
+
+void Actuator::ListLeases(Answer* answer) {
+  const int64_t now_ns = NowNs();
+  for (size_t i = 0; i < kMaxLeases; ++i) {
+    const LeaseRecord& lease = state_->leases()[i];
+    if (lease.id[0] == '\0') continue;
+    answer->Send("row %s %s %" PRId64 " %s", lease.id, lease.target, lease.cap_ppm,
+                 now_ns < lease.deadline_ns ? "held" : "orphaned");
+  }
+  answer->Send("ok end");
+}
+
+void Actuator::ListOrders(Answer* answer) {
+  std::vector<Reading> readings(orders_.size());
+  if (sampler_ != nullptr) sampler_->Latest(readings.data());
+  for (size_t i = 0; i < orders_.size(); ++i) {
+    answer->Send("row %s %s %s %" PRId64, orders_[i]->spec.name.c_str(), orders_[i]->raised.load() ? "raised" : "clear",
+                 QualityWord(readings[i].quality), readings[i].value);
+  }
+  answer->Send("ok end");
+}
+
+void Actuator::ListEvents(Answer* answer, std::string_view arguments) {
+  int64_t after = 0;
+  if (!ParseInteger(arguments, &after) || after < 0) return answer->Send("err malformed");
+  const uint64_t last = state_->last_event();
+  const uint64_t oldest = last > kEventEntries ? last - kEventEntries + 1 : 1;
+  const int64_t now_ns = NowNs();
+  // At most 64 in one answer, so that the client's receive buffer always holds it; it asks again from there.
+  uint64_t from = std::max<uint64_t>(static_cast<uint64_t>(after) + 1, oldest);
+  for (int sent = 0; from <= last && sent < 64; ++from) {
+    EventRecord event;
+    if (!state_->ReadEvent(from, &event)) continue;
+    answer->Send("row %" PRIu64 " %" PRId64 " %s %s %s", from, (now_ns - event.time_ns) / kNsPerMs, event.kind,
+                 event.subject, event.detail);
+    ++sent;
+  }
+  answer->Send("ok end");
+}
+
+}  // namespace skos::actuator

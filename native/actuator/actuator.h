@@ -1,0 +1,109 @@
+// The actuator: leases and standing orders over the targets of the allow-list, and the requests of its one client.
+// Everything here runs in the main thread, except OnCrossing.
+#ifndef SKOS_ACTUATOR_ACTUATOR_H_
+#define SKOS_ACTUATOR_ACTUATOR_H_
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "actuator/allow_list.h"
+#include "actuator/device.h"
+#include "actuator/state_file.h"
+#include "actuator/target.h"
+#include "sampler/sampler.h"
+
+namespace skos::actuator {
+
+constexpr size_t kMaxPacketBytes = 8192;
+constexpr size_t kMaxWaiting = 128;  // Requests that wait for a device; a client has one per target in flight.
+constexpr int64_t kMinTtlMs = 1'000;
+constexpr int64_t kMaxTtlMs = 600'000;
+
+struct Settings {
+  std::string allow_path;
+  std::string socket_path;
+  std::string state_directory;
+  std::string sysfs_root = "/sys";
+  std::string cgroup_root = "/sys/fs/cgroup";
+  bool child = false;
+};
+
+// Sends one packet to the client; false when it is gone or does not read.
+using Reply = bool (*)(void* context, const char* packet, size_t size);
+
+class Actuator {
+ public:
+  // `done_fd`: an eventfd, written by workers and the sampler when something changed.
+  Actuator(const Settings& settings, const Roots& roots, StateFile* state, int done_fd, int realtime_priority);
+
+  // Takes over an allow-list: at the start, and on reload. "" or what is wrong; then everything stays as it was.
+  std::string Load();
+  bool IsController(uint32_t uid) const;
+  // Gives the socket file to the first controller, who may then connect.
+  void OwnSocket(const char* path) const;
+
+  // One request. Replies now, or later from Settle() for those that wait for a device.
+  void Request(std::string_view packet, Reply reply, void* context);
+  // Answers whoever waited, drops what is over. After each wake of done_fd, and each second.
+  void Settle(Reply reply, void* context);
+  // The client is gone: nobody is answered any more. Leases stay until their time is over.
+  void ClientGone();
+
+  // Ends all leases and orders, for the way out.
+  void RestoreAll();
+  // Nothing of ours stands in any device and no lease waits.
+  bool AtRest() const;
+
+ private:
+  struct Waiting {
+    int64_t seq = 0;
+    std::shared_ptr<Target> target;
+    uint64_t generation = 0;
+    int64_t deadline_ns = 0;
+  };
+  struct Answer;
+
+  void SetLease(Answer* answer, std::string_view arguments);
+  void ReleaseLease(Answer* answer, std::string_view arguments);
+  void Renew(Answer* answer, std::string_view arguments);
+  void ListTargets(Answer* answer);
+  void ListLeases(Answer* answer);
+  void ListOrders(Answer* answer);
+  void ListEvents(Answer* answer, std::string_view arguments);
+  void Wait(Answer* answer, const std::shared_ptr<Target>& target, uint64_t generation);
+
+  LeaseRecord* FindLease(std::string_view id);
+  std::shared_ptr<Target> FindTarget(std::string_view id) const;
+  void Free(LeaseRecord* lease, const char* why);
+  // Tells a target its strictest lease and pokes its worker. Returns the generation to wait for.
+  uint64_t Apply(const std::shared_ptr<Target>& target);
+  void ApplyAll();
+  Worker* WorkerOf(Kind kind);
+  std::string AdoptTargets(const AllowList& list);
+  void StartOrders(const AllowList& list);
+  void FollowOrders();
+  void EndOrphans(int64_t now_ns);
+  // Sampler threads.
+  void OnCrossing(const std::vector<std::shared_ptr<OrderState>>& orders, const Crossing& crossing);
+
+  const Settings settings_;
+  const Roots roots_;
+  StateFile* const state_;
+  const int done_fd_;
+  const int realtime_priority_;
+  std::vector<int64_t> controllers_;
+  std::vector<std::shared_ptr<Target>> targets_;
+  std::vector<std::shared_ptr<OrderState>> orders_;  // In the sampler's order of channels.
+  std::unique_ptr<Sampler> sampler_;
+  std::array<Worker*, 5> workers_{};  // By Kind. Never freed: a worker may be stuck in a driver.
+  std::vector<Waiting> waiting_;
+  bool leaving_ = false;
+};
+
+}  // namespace skos::actuator
+
+#endif  // SKOS_ACTUATOR_ACTUATOR_H_

@@ -1,0 +1,65 @@
+// The allow-list: what the actuator may move, and its standing orders. Plain data and a strict parser; native/actuator/
+// README.md is the format's contract. Nothing here touches the system but LoadAllowList.
+#ifndef SKOS_ACTUATOR_ALLOW_LIST_H_
+#define SKOS_ACTUATOR_ALLOW_LIST_H_
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace skos::actuator {
+
+// Bounds of the format. They bound the actuator's memory: see README.md.
+constexpr size_t kMaxAllowBytes = 256 * 1024;
+constexpr size_t kMaxTargets = 256;
+constexpr size_t kMaxOrders = 64;
+constexpr size_t kMaxOrderTargets = 64;
+constexpr size_t kMaxIdBytes = 64;
+constexpr size_t kMaxPathBytes = 320;  // The path of a deep cgroup; it is kept in the state file too.
+constexpr int64_t kFullPpm = 1'000'000;
+
+enum class Kind : uint8_t { kCpufreq, kPstate, kRapl, kQuota, kFreeze };
+
+struct TargetSpec {
+  std::string id;
+  Kind kind = Kind::kCpufreq;
+  std::string path;  // Relative to the sysfs or the cgroup root, by kind.
+  int64_t floor_ppm = kFullPpm;
+};
+
+struct OrderSpec {
+  std::string name;
+  std::string sensor;  // Relative to the sysfs root.
+  std::string fault;   // Likewise; "" is none.
+  double multiplier = 1;
+  double offset = 0;
+  int64_t raise = 0;
+  int64_t clear = 0;
+  uint32_t samples = 1;
+  int64_t rate_mhz = 10'000;
+  int64_t cap_ppm = kFullPpm;
+  std::vector<size_t> targets;  // Indexes into AllowList::targets.
+};
+
+struct AllowList {
+  std::vector<int64_t> controllers;  // User ids.
+  std::vector<TargetSpec> targets;
+  std::vector<OrderSpec> orders;
+};
+
+// Returns "" and fills `out`, or says in words what is wrong ("line 3: …"). `out` is unspecified after an error.
+std::string ParseAllowList(std::string_view text, AllowList* out);
+
+// Reads and checks owner, type and mode first. Returns "" or what is wrong.
+std::string LoadAllowList(const char* path, AllowList* out);
+
+// Strict decimal integer: optional '-', no blanks, no plus, no overflow. Shared with the protocol.
+bool ParseInteger(std::string_view text, int64_t* out);
+
+// `[a-z0-9:_.@~/-]{1,max}`. Shared with the protocol.
+bool IsId(std::string_view text, size_t max_bytes);
+
+}  // namespace skos::actuator
+
+#endif  // SKOS_ACTUATOR_ALLOW_LIST_H_

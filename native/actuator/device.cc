@@ -1,0 +1,228 @@
+#include "actuator/device.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cinttypes>
+#include <cstdio>
+#include <cstring>
+
+namespace skos::actuator {
+namespace {
+
+constexpr size_t kMaxFilePath = kMaxPathBytes + 64;
+constexpr int64_t kDefaultPeriodUs = 100'000;  // Kernel default of cpu.max and cpu.cfs_period_us.
+constexpr int64_t kMinQuotaUs = 1'000;         // The scheduler refuses less (sched-bwc.rst).
+
+// Opens below a root without ever blocking and refuses what is no regular file (a FIFO in a test tree). fd or -errno.
+int OpenRegular(int root_fd, const char* path, int flags) {
+  const int fd = openat(root_fd, path, flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+  if (fd < 0) return -errno;
+  struct stat status = {};
+  if (fstat(fd, &status) != 0 || !S_ISREG(status.st_mode)) {
+    close(fd);
+    return -EILSEQ;
+  }
+  return fd;
+}
+
+int ReadAt(int root_fd, const char* path, char* buffer, size_t size) {
+  const int fd = OpenRegular(root_fd, path, O_RDONLY);
+  if (fd < 0) return -fd;
+  const ssize_t n = read(fd, buffer, size - 1);
+  const int error = n < 0 ? errno : 0;
+  close(fd);
+  if (error != 0) return error;
+  size_t length = static_cast<size_t>(n);
+  while (length > 0 && (buffer[length - 1] == '\n' || buffer[length - 1] == ' ')) --length;
+  buffer[length] = '\0';
+  return 0;
+}
+
+// A file of another layout (cgroup v1 where v2 was looked for) is ENOENT, which the caller tries next.
+bool IsFreezing(const char* state) { return std::strcmp(state, "FROZEN") == 0 || std::strcmp(state, "FREEZING") == 0; }
+
+}  // namespace
+
+int Device::RootFd() const {
+  return spec_.kind == Kind::kQuota || spec_.kind == Kind::kFreeze ? roots_.cgroup_fd : roots_.sysfs_fd;
+}
+
+int Device::ReadFile(const char* leaf, char* buffer, size_t size) const {
+  char path[kMaxFilePath];
+  std::snprintf(path, sizeof path, "%s/%s", spec_.path.c_str(), leaf);
+  return ReadAt(RootFd(), path, buffer, size);
+}
+
+int Device::ReadNumber(const char* leaf, int64_t* out) const {
+  char buffer[64];
+  if (const int error = ReadFile(leaf, buffer, sizeof buffer)) return error;
+  return ParseInteger(buffer, out) ? 0 : EILSEQ;
+}
+
+int Device::WriteFile(const char* leaf, const char* text) const {
+  char path[kMaxFilePath];
+  std::snprintf(path, sizeof path, "%s/%s", spec_.path.c_str(), leaf);
+  // O_TRUNC means nothing to sysfs and cgroupfs; a captured tree on tmpfs needs it, or old digits stay behind.
+  const int fd = OpenRegular(RootFd(), path, O_WRONLY | O_TRUNC);
+  if (fd < 0) return -fd;
+  const size_t length = std::strlen(text);
+  const ssize_t n = write(fd, text, length);
+  int error = n < 0 ? errno : 0;
+  if (error == 0 && static_cast<size_t>(n) != length) error = EIO;
+  if (close(fd) != 0 && error == 0) error = errno;
+  return error;
+}
+
+int Device::Read(Raw* out) const {
+  *out = Raw();
+  char buffer[64];
+  switch (spec_.kind) {
+    case Kind::kCpufreq:
+      return ReadNumber("scaling_max_freq", &out->value);
+    case Kind::kPstate:
+      return ReadNumber("max_perf_pct", &out->value);
+    case Kind::kRapl:
+      return ReadNumber("constraint_0_power_limit_uw", &out->value);
+    case Kind::kQuota: {
+      int error = ReadFile("cpu.max", buffer, sizeof buffer);
+      if (error == ENOENT) {
+        if ((error = ReadNumber("cpu.cfs_quota_us", &out->value)) != 0) return error;
+        if (out->value < 0) out->value = kUnlimited;
+        return ReadNumber("cpu.cfs_period_us", &out->aux);
+      }
+      if (error != 0) return error;
+      char* blank = std::strchr(buffer, ' ');
+      if (blank == nullptr) return EILSEQ;
+      *blank = '\0';
+      if (!ParseInteger(blank + 1, &out->aux) || out->aux <= 0) return EILSEQ;
+      if (std::strcmp(buffer, "max") == 0) {
+        out->value = kUnlimited;
+        return 0;
+      }
+      return ParseInteger(buffer, &out->value) && out->value >= 0 ? 0 : EILSEQ;
+    }
+    case Kind::kFreeze: {
+      int error = ReadFile("cgroup.freeze", buffer, sizeof buffer);
+      if (error == ENOENT) {
+        if ((error = ReadFile("freezer.state", buffer, sizeof buffer)) != 0) return error;
+        out->value = IsFreezing(buffer) ? 0 : 1;
+        return IsFreezing(buffer) || std::strcmp(buffer, "THAWED") == 0 ? 0 : EILSEQ;
+      }
+      if (error != 0) return error;
+      int64_t frozen = 0;
+      if (!ParseInteger(buffer, &frozen) || frozen < 0 || frozen > 1) return EILSEQ;
+      out->value = 1 - frozen;
+      return 0;
+    }
+  }
+  return EINVAL;
+}
+
+int Device::Write(const Raw& raw) const {
+  char text[64];
+  switch (spec_.kind) {
+    case Kind::kCpufreq:
+    case Kind::kPstate:
+    case Kind::kRapl: {
+      std::snprintf(text, sizeof text, "%" PRId64, raw.value);
+      const char* leaf = spec_.kind == Kind::kCpufreq  ? "scaling_max_freq"
+                         : spec_.kind == Kind::kPstate ? "max_perf_pct"
+                                                       : "constraint_0_power_limit_uw";
+      return WriteFile(leaf, text);
+    }
+    case Kind::kQuota: {
+      if (raw.value == kUnlimited) {
+        std::snprintf(text, sizeof text, "max %" PRId64, raw.aux);
+      } else {
+        std::snprintf(text, sizeof text, "%" PRId64 " %" PRId64, raw.value, raw.aux);
+      }
+      const int error = WriteFile("cpu.max", text);
+      if (error != ENOENT) return error;
+      std::snprintf(text, sizeof text, "%" PRId64, raw.value);
+      return WriteFile("cpu.cfs_quota_us", text);  // v1: the period is never changed, so the quota alone says it.
+    }
+    case Kind::kFreeze: {
+      const int error = WriteFile("cgroup.freeze", raw.value == 0 ? "1" : "0");
+      if (error != ENOENT) return error;
+      return WriteFile("freezer.state", raw.value == 0 ? "FROZEN" : "THAWED");
+    }
+  }
+  return EINVAL;
+}
+
+Raw Device::Capped(const Raw& former, int64_t cap_ppm) const {
+  if (spec_.kind == Kind::kFreeze) return cap_ppm == 0 ? Raw{0, 0} : former;
+  if (spec_.kind == Kind::kQuota) {
+    const int64_t period = former.aux > 0 ? former.aux : kDefaultPeriodUs;
+    int64_t quota = period * cap_ppm / kFullPpm;
+    if (quota < kMinQuotaUs) quota = kMinQuotaUs;
+    if (former.value != kUnlimited && former.value < quota) quota = former.value;
+    return Raw{quota, period};
+  }
+  // The largest former value is a power limit of some kilowatts in µW: far from overflow in 128 bits, not in 64.
+  int64_t value = static_cast<int64_t>(static_cast<__int128>(former.value) * cap_ppm / kFullPpm);
+  const char* floor_leaf = spec_.kind == Kind::kCpufreq  ? "cpuinfo_min_freq"
+                           : spec_.kind == Kind::kPstate ? "min_perf_pct"
+                                                         : nullptr;
+  int64_t floor = 0;
+  if (floor_leaf != nullptr && ReadNumber(floor_leaf, &floor) == 0 && value < floor) value = floor;
+  if (value > former.value) value = former.value;
+  return Raw{value, 0};
+}
+
+bool Device::AtLeastAsStrict(const Raw& read_back, const Raw& asked) const {
+  if (spec_.kind != Kind::kQuota) return read_back.value <= asked.value;
+  if (asked.value == kUnlimited) return true;
+  return read_back.value != kUnlimited && read_back.aux > 0 &&
+         static_cast<__int128>(read_back.value) * asked.aux <= static_cast<__int128>(asked.value) * read_back.aux;
+}
+
+bool Device::KernelCoolingActive() const {
+  if (spec_.kind != Kind::kCpufreq) return false;
+  const int fd = openat(roots_.sysfs_fd, "class/thermal", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return false;
+  DIR* directory = fdopendir(fd);
+  if (directory == nullptr) {
+    close(fd);
+    return false;
+  }
+  bool active = false;
+  while (const dirent* entry = readdir(directory)) {
+    if (std::strncmp(entry->d_name, "cooling_device", 14) != 0 || std::strlen(entry->d_name) > 32) continue;
+    char path[96];
+    char text[64];
+    std::snprintf(path, sizeof path, "class/thermal/%.32s/type", entry->d_name);
+    if (ReadAt(roots_.sysfs_fd, path, text, sizeof text) != 0) continue;
+    // "Processor" is ACPI's, "cpufreq-cpu0" and "thermal-cpufreq-0" are the device tree's. A fan is no cap.
+    if (std::strcmp(text, "Processor") != 0 && std::strstr(text, "cpufreq") == nullptr) continue;
+    std::snprintf(path, sizeof path, "class/thermal/%.32s/cur_state", entry->d_name);
+    int64_t state = 0;
+    if (ReadAt(roots_.sysfs_fd, path, text, sizeof text) == 0 && ParseInteger(text, &state) && state > 0) active = true;
+  }
+  closedir(directory);
+  return active;
+}
+
+int Device::Default(Raw* out) const {
+  *out = Raw();
+  if (spec_.kind == Kind::kCpufreq) return ReadNumber("cpuinfo_max_freq", &out->value);
+  return ENODATA;
+}
+
+void FormatRaw(Kind kind, const Raw& raw, char* buffer, size_t size) {
+  if (kind == Kind::kQuota && raw.value == kUnlimited) {
+    std::snprintf(buffer, size, "max_%" PRId64, raw.aux);
+  } else if (kind == Kind::kQuota) {
+    std::snprintf(buffer, size, "%" PRId64 "_%" PRId64, raw.value, raw.aux);
+  } else if (kind == Kind::kFreeze) {
+    std::snprintf(buffer, size, "%s", raw.value == 0 ? "frozen" : "thawed");
+  } else {
+    std::snprintf(buffer, size, "%" PRId64, raw.value);
+  }
+}
+
+}  // namespace skos::actuator

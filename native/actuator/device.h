@@ -1,0 +1,67 @@
+// One knob of the kernel: how a target's value is read, written, capped and compared, by kind. Every call may block as
+// long as the driver does, so only a worker thread makes them. Files are opened for each access: a device that went and
+// came back is found again, and an open costs a few microseconds.
+#ifndef SKOS_ACTUATOR_DEVICE_H_
+#define SKOS_ACTUATOR_DEVICE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "actuator/allow_list.h"
+
+namespace skos::actuator {
+
+// Open directories, owned by main for the life of the process.
+struct Roots {
+  int sysfs_fd = -1;
+  int cgroup_fd = -1;
+};
+
+// A value as the kernel holds it. `aux` is the period of a quota (µs), else 0.
+struct Raw {
+  int64_t value = 0;
+  int64_t aux = 0;
+  bool operator==(const Raw& other) const { return value == other.value && aux == other.aux; }
+  bool operator!=(const Raw& other) const { return !(*this == other); }
+};
+
+constexpr int64_t kUnlimited = -1;  // A quota's "max".
+
+class Device {
+ public:
+  Device(const TargetSpec& spec, const Roots& roots) : spec_(spec), roots_(roots) {}
+
+  // 0 or an errno; EILSEQ: the file holds something that is no value of this kind. Worker thread.
+  int Read(Raw* out) const;
+  // 0 or an errno. Worker thread.
+  int Write(const Raw& raw) const;
+
+  // What a cap of `cap_ppm` means where `former` stood. Never weaker than `former`. Worker thread (reads the device's
+  // own minimum).
+  Raw Capped(const Raw& former, int64_t cap_ppm) const;
+  // A discrete knob takes the next listed step, so a read-back passes when it is at least as strict as asked.
+  bool AtLeastAsStrict(const Raw& read_back, const Raw& asked) const;
+
+  // Whether the kernel's own thermal control caps this device now, so that the value read is not the operator's.
+  // Source: Documentation/driver-api/thermal/sysfs-api.rst; cpufreq cooling acts on the policy's effective maximum.
+  bool KernelCoolingActive() const;
+  // The documented default, for when the operator's value cannot be known. 0 or an errno.
+  int Default(Raw* out) const;
+
+ private:
+  int ReadFile(const char* leaf, char* buffer, size_t size) const;
+  int ReadNumber(const char* leaf, int64_t* out) const;
+  int WriteFile(const char* leaf, const char* text) const;
+  int RootFd() const;
+
+  const TargetSpec spec_;
+  const Roots roots_;
+};
+
+// As the kernel writes it, blanks as '_', into a buffer of at least 48 bytes.
+void FormatRaw(Kind kind, const Raw& raw, char* buffer, size_t size);
+
+}  // namespace skos::actuator
+
+#endif  // SKOS_ACTUATOR_DEVICE_H_

@@ -1,0 +1,292 @@
+// skos-actuator: command line, the process's own safety (real-time class, locked memory, OOM protection), the socket, and
+// the loop that joins them. README.md beside this file is the contract.
+#include <fcntl.h>
+#include <malloc.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+
+#include "actuator/actuator.h"
+
+namespace skos::actuator {
+namespace {
+
+constexpr int kExitUsage = 2;
+constexpr int kExitAllow = 3;
+constexpr int kExitBusy = 4;
+constexpr int kExitSystem = 5;
+
+constexpr int kRealtimePriority = 10;       // Above every ordinary program, below the kernel's own threads (50).
+constexpr int kTickMs = 1000;               // Orphans, retries and the watchdog; protection does not wait for it.
+constexpr int kSlowClientMs = 200;          // A client that does not read for so long is dropped.
+constexpr int64_t kRestoreNs = 5'000'000'000;   // How long the way out waits for devices.
+constexpr int64_t kAdoptionNs = 30'000'000'000;  // A child that nobody connects to leaves after this.
+
+void Warn(const char* what, int error) {
+  std::fprintf(stderr, "skos-actuator: %s: %s\n", what, std::strerror(error));
+}
+
+bool ParseArguments(int argc, char** argv, Settings* settings) {
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view name = argv[i];
+    if (name == "--child") {
+      settings->child = true;
+      continue;
+    }
+    std::string* value = name == "--allow"    ? &settings->allow_path
+                         : name == "--socket" ? &settings->socket_path
+                         : name == "--state"  ? &settings->state_directory
+                         : name == "--sysfs"  ? &settings->sysfs_root
+                         : name == "--cgroup" ? &settings->cgroup_root
+                                              : nullptr;
+    if (value == nullptr || ++i >= argc || argv[i][0] != '/') return false;
+    *value = argv[i];
+  }
+  return !settings->allow_path.empty() && !settings->socket_path.empty() && !settings->state_directory.empty() &&
+         settings->socket_path.size() < sizeof(sockaddr_un::sun_path);
+}
+
+// Each of these makes protection surer and none is worth refusing to protect: what the kernel refuses is said aloud.
+// Returns the priority for the threads, 0 where the real-time class is refused.
+int ProtectSelf() {
+  mallopt(M_ARENA_MAX, 1);  // An arena a thread would be locked memory for nothing.
+  const int oom = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+  if (oom < 0 || write(oom, "-1000", 5) != 5) Warn("not protected from the out-of-memory killer", errno);
+  if (oom >= 0) close(oom);
+  if (mlockall(MCL_CURRENT | MCL_FUTURE) != 0) Warn("memory is not locked", errno);
+  sched_param parameters = {};
+  parameters.sched_priority = kRealtimePriority;
+  if (sched_setscheduler(0, SCHED_RR, &parameters) == 0) return kRealtimePriority;
+  Warn("no real-time priority", errno);
+  return 0;
+}
+
+int OpenRoot(const std::string& path) { return open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); }
+
+int Listen(const std::string& path) {
+  const int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0) return -1;
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  std::snprintf(address.sun_path, sizeof address.sun_path, "%s", path.c_str());
+  unlink(path.c_str());  // Ours alone: the lock on the sysfs root is held.
+  const mode_t mask = umask(0177);
+  const bool bound = bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
+  umask(mask);
+  if (bound && listen(fd, 4) == 0) return fd;
+  const int error = errno;
+  close(fd);
+  errno = error;
+  return -1;
+}
+
+// systemd's notification socket: readiness, and the watchdog that a hung main loop stops feeding.
+void Notify(const char* state) {
+  const char* path = std::getenv("NOTIFY_SOCKET");
+  if (path == nullptr || (path[0] != '/' && path[0] != '@')) return;
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  const size_t length = std::strlen(path);
+  if (length >= sizeof address.sun_path) return;
+  std::memcpy(address.sun_path, path, length);
+  if (path[0] == '@') address.sun_path[0] = '\0';
+  const int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return;
+  const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + length);
+  // A manager that does not listen is no reason to stop protecting.
+  (void)sendto(fd, state, std::strlen(state), MSG_DONTWAIT | MSG_NOSIGNAL, reinterpret_cast<sockaddr*>(&address), size);
+  close(fd);
+}
+
+// The one connection. Main thread.
+class Client {
+ public:
+  ~Client() { Close(); }
+  int fd() const { return fd_; }
+  bool connected() const { return fd_ >= 0; }
+  bool ever() const { return ever_; }
+
+  void Accept(int listen_fd, const Actuator& actuator) {
+    const int fd = accept4(listen_fd, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd < 0) return;
+    ucred peer = {};
+    socklen_t size = sizeof peer;
+    const bool known = getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && actuator.IsController(peer.uid);
+    if (!known || connected()) {
+      const char* refusal = known ? "0 err busy" : "0 err denied";
+      (void)send(fd, refusal, std::strlen(refusal), MSG_DONTWAIT | MSG_NOSIGNAL);
+      close(fd);
+      return;
+    }
+    fd_ = fd;
+    ever_ = true;
+  }
+
+  void Close() {
+    if (fd_ >= 0) close(fd_);
+    fd_ = -1;
+  }
+
+  static bool Send(void* context, const char* packet, size_t size) {
+    auto* self = static_cast<Client*>(context);
+    if (self->fd_ < 0) return false;
+    for (int attempt = 0; attempt < 2; ++attempt) {
+      if (send(self->fd_, packet, size, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0) return true;
+      if (errno != EAGAIN) break;
+      pollfd writable = {self->fd_, POLLOUT, 0};
+      poll(&writable, 1, kSlowClientMs);
+    }
+    self->Close();
+    return false;
+  }
+
+  // Handles every packet that waits. Returns false when the client is gone.
+  bool Serve(Actuator* actuator) {
+    char packet[kMaxPacketBytes + 1];
+    // At most so many at a time, so that a chatty client does not keep the loop from its other duties.
+    for (int i = 0; i < 64 && connected(); ++i) {
+      const ssize_t n = recv(fd_, packet, sizeof packet, MSG_DONTWAIT);
+      if (n < 0 && (errno == EAGAIN || errno == EINTR)) return true;
+      if (n <= 0) {
+        Close();
+        return false;
+      }
+      if (static_cast<size_t>(n) > kMaxPacketBytes) {
+        Send(this, "0 err malformed", 15);
+        continue;
+      }
+      actuator->Request(std::string_view(packet, static_cast<size_t>(n)), &Client::Send, this);
+    }
+    return connected();
+  }
+
+ private:
+  int fd_ = -1;
+  bool ever_ = false;
+};
+
+void Drain(int fd) {
+  char buffer[256];
+  while (read(fd, buffer, sizeof buffer) > 0) {
+  }
+}
+
+int Loop(const Settings& settings, Actuator* actuator, StateFile* state, int listen_fd, int done_fd, int signal_fd) {
+  Client client;
+  int64_t leave_by_ns = 0;  // Not 0: on the way out.
+  const int64_t started_ns = NowNs();
+  for (;;) {
+    pollfd fds[4] = {{signal_fd, POLLIN, 0},
+                     {done_fd, POLLIN, 0},
+                     {leave_by_ns == 0 ? listen_fd : -1, POLLIN, 0},
+                     {client.fd(), POLLIN, 0}};
+    if (poll(fds, 4, leave_by_ns == 0 ? kTickMs : 50) < 0 && errno != EINTR) return kExitSystem;
+    signalfd_siginfo signal = {};
+    while (read(signal_fd, &signal, sizeof signal) == static_cast<ssize_t>(sizeof signal)) {
+      if (signal.ssi_signo == SIGHUP) {
+        const std::string wrong = actuator->Load();
+        if (!wrong.empty()) std::fprintf(stderr, "skos-actuator: allow-list kept as it was: %s\n", wrong.c_str());
+      } else if (leave_by_ns == 0) {
+        Notify("STOPPING=1");
+        leave_by_ns = NowNs() + kRestoreNs;
+        actuator->RestoreAll();
+      }
+    }
+    if ((fds[1].revents & POLLIN) != 0) Drain(done_fd);
+    if ((fds[2].revents & POLLIN) != 0) client.Accept(listen_fd, *actuator);
+    if ((fds[3].revents & (POLLIN | POLLHUP | POLLERR)) != 0 && client.connected() && !client.Serve(actuator)) {
+      actuator->ClientGone();
+    }
+    actuator->Settle(&Client::Send, &client);
+    Notify("WATCHDOG=1");
+    const bool at_rest = actuator->AtRest();
+    if (leave_by_ns != 0 && (at_rest || NowNs() > leave_by_ns)) {
+      state->Event("stopped", "actuator", at_rest ? "everything restored" : "a device did not take its value back in time");
+      return 0;
+    }
+    const bool adopted = client.ever() || NowNs() - started_ns > kAdoptionNs;
+    if (settings.child && !client.connected() && adopted && at_rest) {
+      state->Event("stopped", "actuator", "the last lease is over and no agent is connected");
+      return 0;
+    }
+  }
+}
+
+int Main(int argc, char** argv) {
+  Settings settings;
+  if (!ParseArguments(argc, argv, &settings)) {
+    std::fprintf(stderr,
+                 "usage: skos-actuator --allow FILE --socket PATH --state DIR [--sysfs ROOT] [--cgroup ROOT] [--child]\n"
+                 "All paths are absolute.\n");
+    return kExitUsage;
+  }
+  prctl(PR_SET_DUMPABLE, 0);
+  Roots roots;
+  roots.sysfs_fd = OpenRoot(settings.sysfs_root);
+  roots.cgroup_fd = OpenRoot(settings.cgroup_root);
+  if (roots.sysfs_fd < 0) {
+    Warn(settings.sysfs_root.c_str(), errno);
+    return kExitSystem;
+  }
+  if (flock(roots.sysfs_fd, LOCK_EX | LOCK_NB) != 0) {
+    std::fprintf(stderr, "skos-actuator: another instance holds %s\n", settings.sysfs_root.c_str());
+    return kExitBusy;
+  }
+  static StateFile state;  // Threads that outlive main write events into it.
+  const std::string wrong_state = state.Open(settings.state_directory.c_str());
+  if (!wrong_state.empty()) {
+    std::fprintf(stderr, "skos-actuator: %s\n", wrong_state.c_str());
+    return kExitSystem;
+  }
+  // Before the first thread, so that every thread inherits the mask and signals come by the descriptor alone.
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (const int number : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&signals, number);
+  sigprocmask(SIG_BLOCK, &signals, nullptr);
+  const int signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
+  const int done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (signal_fd < 0 || done_fd < 0) {
+    Warn("signalfd or eventfd", errno);
+    return kExitSystem;
+  }
+  const int realtime_priority = ProtectSelf();
+  // Never freed: worker threads use it until the process is gone.
+  auto* actuator = new Actuator(settings, roots, &state, done_fd, realtime_priority);
+  const std::string wrong_allow = actuator->Load();
+  if (!wrong_allow.empty()) {
+    std::fprintf(stderr, "skos-actuator: allow-list refused: %s\n", wrong_allow.c_str());
+    return kExitAllow;
+  }
+  const int listen_fd = Listen(settings.socket_path);
+  if (listen_fd < 0) {
+    Warn(settings.socket_path.c_str(), errno);
+    return kExitSystem;
+  }
+  actuator->OwnSocket(settings.socket_path.c_str());
+  state.Event("started", "actuator", "priority=%d", realtime_priority);
+  Notify("READY=1");
+  const int status = Loop(settings, actuator, &state, listen_fd, done_fd, signal_fd);
+  unlink(settings.socket_path.c_str());
+  // Not exit(): a worker may be stuck in a driver, and destructors must not run under it.
+  _exit(status);
+}
+
+}  // namespace
+}  // namespace skos::actuator
+
+int main(int argc, char** argv) { return skos::actuator::Main(argc, argv); }

@@ -1,0 +1,126 @@
+#include "actuator/state_file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdarg>
+#include <cstdio>
+#include <cstring>
+#include <ctime>
+
+namespace skos::actuator {
+namespace {
+
+// Changes with every change of the layout below. A file of this boot with another magic is refused, not overwritten: it may
+// hold the only record of a former value.
+constexpr uint64_t kMagic = 0x31'30'53'4f'4b'53ULL;
+
+void CopyText(char* out, size_t size, const char* text) { std::snprintf(out, size, "%s", text); }
+
+bool ReadBootId(char* out, size_t size) {
+  const int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return false;
+  const ssize_t n = read(fd, out, size - 1);
+  close(fd);
+  if (n < 36) return false;
+  out[36] = '\0';
+  return true;
+}
+
+}  // namespace
+
+struct StateFile::Layout {
+  uint64_t magic;
+  char boot_id[40];
+  std::atomic<uint64_t> last_event;
+  TargetRecord targets[kMaxTargets];
+  LeaseRecord leases[kMaxLeases];
+  EventRecord events[kEventEntries];
+};
+
+int64_t NowNs() {
+  timespec now = {};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
+}
+
+std::string StateFile::Open(const char* directory) {
+  char boot_id[40] = "";
+  if (!ReadBootId(boot_id, sizeof boot_id)) return "the kernel's boot id cannot be read";
+  const std::string path = std::string(directory) + "/actuator.state";
+  const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+  if (fd < 0) return path + ": " + std::strerror(errno);
+  struct stat status = {};
+  if (fstat(fd, &status) != 0 || !S_ISREG(status.st_mode) || status.st_uid != geteuid()) {
+    close(fd);
+    return path + ": is no regular file of ours";
+  }
+  const bool whole = status.st_size == static_cast<off_t>(sizeof(Layout));
+  // ftruncate alone leaves holes, and a full tmpfs would then kill us with SIGBUS at a store: take the pages now.
+  int error = whole ? 0 : ftruncate(fd, 0);
+  if (error == 0) error = posix_fallocate(fd, 0, sizeof(Layout));
+  void* map = error == 0 ? mmap(nullptr, sizeof(Layout), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) : MAP_FAILED;
+  close(fd);
+  if (map == MAP_FAILED) return path + ": no room for it";
+  map_ = static_cast<Layout*>(map);
+  const bool this_boot = whole && std::strncmp(map_->boot_id, boot_id, sizeof boot_id) == 0;
+  if (this_boot && map_->magic != kMagic) return path + ": was written by another version in this boot; stop that one first";
+  if (!this_boot) {
+    std::memset(map, 0, sizeof(Layout));
+    CopyText(map_->boot_id, sizeof map_->boot_id, boot_id);
+    map_->magic = kMagic;
+  }
+  return "";
+}
+
+TargetRecord* StateFile::targets() { return map_->targets; }
+
+TargetRecord* StateFile::Claim(const TargetSpec& spec) {
+  TargetRecord* free_record = nullptr;
+  for (TargetRecord& record : map_->targets) {
+    if (spec.id == record.id && spec.kind == record.kind && spec.path == record.path) return &record;
+    if (free_record == nullptr && record.id[0] == '\0') free_record = &record;
+  }
+  if (free_record == nullptr) return nullptr;
+  std::memset(static_cast<void*>(free_record), 0, sizeof *free_record);
+  CopyText(free_record->path, sizeof free_record->path, spec.path.c_str());
+  free_record->kind = spec.kind;
+  CopyText(free_record->id, sizeof free_record->id, spec.id.c_str());
+  return free_record;
+}
+
+LeaseRecord* StateFile::leases() { return map_->leases; }
+
+void StateFile::Event(const char* kind, const char* subject, const char* detail_format, ...) {
+  const uint64_t seq = map_->last_event.fetch_add(1) + 1;
+  EventRecord& record = map_->events[seq % kEventEntries];
+  record.seq.store(0);
+  record.time_ns = NowNs();
+  CopyText(record.kind, sizeof record.kind, kind);
+  CopyText(record.subject, sizeof record.subject, subject);
+  va_list arguments;
+  va_start(arguments, detail_format);
+  std::vsnprintf(record.detail, sizeof record.detail, detail_format, arguments);
+  va_end(arguments);
+  record.seq.store(seq);
+}
+
+uint64_t StateFile::last_event() const { return map_->last_event.load(); }
+
+bool StateFile::ReadEvent(uint64_t seq, EventRecord* out) const {
+  const EventRecord& record = map_->events[seq % kEventEntries];
+  if (record.seq.load() != seq) return false;
+  out->time_ns = record.time_ns;
+  std::memcpy(out->kind, record.kind, sizeof out->kind);
+  std::memcpy(out->subject, record.subject, sizeof out->subject);
+  std::memcpy(out->detail, record.detail, sizeof out->detail);
+  // Overwritten while it was copied: then it is gone.
+  return record.seq.load() == seq;
+}
+
+const char* StateFile::boot_id() const { return map_->boot_id; }
+
+}  // namespace skos::actuator

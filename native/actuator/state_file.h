@@ -1,0 +1,78 @@
+// What must survive the actuator itself: former values, leases and the event log, in one file of fixed size on tmpfs, mapped
+// shared. A store to the map is a nanosecond and survives any death of the process, so the intent stands there before each
+// write to a device, also on the real-time path. Records of another boot are abandoned: the kernel forgot its caps too.
+#ifndef SKOS_ACTUATOR_STATE_FILE_H_
+#define SKOS_ACTUATOR_STATE_FILE_H_
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "actuator/allow_list.h"
+#include "actuator/device.h"
+
+namespace skos::actuator {
+
+constexpr size_t kMaxLeases = 256;
+constexpr size_t kMaxLeaseBytes = 120;
+constexpr size_t kEventEntries = 1024;  // DESIGN.md. A power of two: a slot is seq % entries.
+
+struct TargetRecord {
+  char id[kMaxIdBytes + 8];     // "" is a free record.
+  char path[kMaxPathBytes + 8];  // With `kind`: a held target can be undone when the allow-list no longer names it.
+  Kind kind;
+  uint32_t known;            // `former` was read in this boot.
+  uint32_t held;             // A value of ours may stand in the device: set before the first write.
+  Raw former;
+  Raw written;
+  Raw read_back;
+};
+
+struct LeaseRecord {
+  char id[kMaxLeaseBytes + 8];  // "" is a free record.
+  char target[kMaxIdBytes + 8];
+  int64_t cap_ppm;
+  int64_t ttl_ns;
+  int64_t deadline_ns;  // CLOCK_MONOTONIC, which a restart of the process does not touch.
+};
+
+struct EventRecord {
+  std::atomic<uint64_t> seq;  // Written last; 0: the slot is being written.
+  int64_t time_ns;            // CLOCK_MONOTONIC.
+  char kind[16];
+  char subject[kMaxIdBytes + 8];
+  char detail[104];
+};
+
+class StateFile {
+ public:
+  // Opens or makes DIR/actuator.state. "" or what is wrong. Main thread.
+  std::string Open(const char* directory);
+
+  // All target records. Main thread; the fields behind `held` belong to the target's worker while it has one.
+  TargetRecord* targets();
+  // The record of this target, or a free one filled for it; nullptr when there is none. Main thread.
+  TargetRecord* Claim(const TargetSpec& spec);
+  // All lease records. Main thread.
+  LeaseRecord* leases();
+
+  // Appends an event. Any thread; lock-free. Strings are cut to their fields.
+  void Event(const char* kind, const char* subject, const char* detail_format, ...)
+      __attribute__((format(printf, 4, 5)));
+  uint64_t last_event() const;
+  // Copies event `seq`; false when it was overwritten or is not there yet. Main thread.
+  bool ReadEvent(uint64_t seq, EventRecord* out) const;
+  const char* boot_id() const;
+
+ private:
+  struct Layout;
+  Layout* map_ = nullptr;  // Lives as long as the process: threads may write events until the end.
+};
+
+// CLOCK_MONOTONIC.
+int64_t NowNs();
+
+}  // namespace skos::actuator
+
+#endif  // SKOS_ACTUATOR_STATE_FILE_H_

@@ -1,0 +1,276 @@
+#include "actuator/target.h"
+
+#include <unistd.h>
+
+#include <cerrno>
+#include <cinttypes>
+#include <cstring>
+#include <ctime>
+
+namespace skos::actuator {
+namespace {
+
+// The device is away for the moment, not unwilling: an offline CPU (EBUSY), one that is being plugged (ENOENT, ENODEV), a
+// suspended device (EAGAIN).
+bool IsAway(int error) {
+  return error == EBUSY || error == ENOENT || error == ENODEV || error == ENXIO || error == EAGAIN;
+}
+
+}  // namespace
+
+const char* OutcomeWord(Outcome outcome) {
+  switch (outcome) {
+    case Outcome::kIdle:
+      return "idle";
+    case Outcome::kApplied:
+      return "applied";
+    case Outcome::kReleased:
+      return "released";
+    case Outcome::kPending:
+      return "pending";
+    case Outcome::kUndoPending:
+      return "undo_pending";
+    case Outcome::kForeignChange:
+      return "foreign_change";
+    case Outcome::kFailed:
+      return "failed";
+    case Outcome::kHung:
+      return "hung";
+  }
+  return "unknown";
+}
+
+Target::Target(const TargetSpec& spec, const Roots& roots, StateFile* state, TargetRecord* record)
+    : spec_(spec), device_(spec_, roots), floor_ppm_(spec.floor_ppm), state_(state), record_(record) {
+  // Adopted from an earlier actuator of this boot: something of ours may stand in the device.
+  held_.store(record_->held != 0);
+  if (record_->held != 0) result_ = {Outcome::kApplied, record_->former, record_->written, record_->read_back};
+}
+
+Target::~Target() {
+  if (record_->held == 0) record_->id[0] = '\0';
+}
+
+uint64_t Target::Want(int64_t lease_cap_ppm) {
+  lease_cap_ppm_.store(lease_cap_ppm);
+  return asked_.fetch_add(1) + 1;
+}
+
+void Target::SetOrders(std::vector<std::shared_ptr<OrderState>> orders) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  orders_ = std::move(orders);
+}
+
+Result Target::Current() const {
+  const int64_t busy_since = busy_since_ns_.load();
+  const std::lock_guard<std::mutex> lock(mutex_);
+  Result result = result_;
+  if (busy_since != 0 && NowNs() - busy_since > kHungNs) result.outcome = Outcome::kHung;
+  return result;
+}
+
+bool Target::OrdersClear() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  for (const auto& order : orders_) {
+    if (order->raised.load() || !order->below_clear.load()) return false;
+  }
+  return true;
+}
+
+int64_t Target::Wanted(int64_t* crossed_ns) const {
+  int64_t wanted = lease_cap_ppm_.load();
+  const std::lock_guard<std::mutex> lock(mutex_);
+  for (const auto& order : orders_) {
+    if (!order->raised.load() || order->spec.cap_ppm >= wanted) continue;
+    wanted = order->spec.cap_ppm;
+    *crossed_ns = order->crossed_ns.load();
+  }
+  return wanted;
+}
+
+int64_t Target::Work(int64_t now_ns) {
+  const uint64_t asked = asked_.load();
+  // Known before it is needed: a standing order's first cap then costs no look at the cooling devices.
+  if (record_->known == 0 && record_->held == 0) CaptureFormer();
+  int64_t crossed_ns = 0;
+  const int64_t wanted = Wanted(&crossed_ns);
+  // A fresh request looks again even where nothing changed: who asks again may know that the device lost the value.
+  const bool fresh = asked != done_.load();
+  const bool differs = wanted != applied_cap_ppm_ || (wanted == kNoCap && held_.load());
+  if (differs || fresh || now_ns >= retry_at_ns_) {
+    retry_at_ns_ = kNoCap;
+    busy_since_ns_.store(now_ns);
+    if (wanted != kNoCap) {
+      Cap(wanted, crossed_ns);
+    } else if (held_.load()) {
+      Undo();
+    } else if (applied_cap_ppm_ != kNoCap) {
+      applied_cap_ppm_ = kNoCap;  // It never got as far as a write.
+      Finish(Outcome::kReleased, 0, 0);
+    }
+    busy_since_ns_.store(0);
+    done_.store(asked);
+  }
+  return retry_at_ns_;
+}
+
+// The value to which an undo returns. Read at the start of each episode, so that what the operator set since is kept; but
+// scaling_max_freq shows the *effective* limit, so while the kernel's own cooling is at work it says nothing about the
+// operator's: then the last known value of this boot stands in, else the device's documented default.
+int Target::CaptureFormer() {
+  Raw current;
+  if (const int error = device_.Read(&current)) return error;
+  if (!(record_->known != 0 && current == record_->former) && !device_.KernelCoolingActive()) {
+    record_->former = current;
+    record_->known = 1;
+  }
+  if (record_->known == 0) {
+    if (const int error = device_.Default(&record_->former)) return error;
+    record_->known = 1;
+  }
+  return 0;
+}
+
+void Target::Cap(int64_t cap_ppm, int64_t crossed_ns) {
+  applied_cap_ppm_ = cap_ppm;
+  if (record_->held == 0) {
+    if (const int error = CaptureFormer()) return Finish(IsAway(error) ? Outcome::kPending : Outcome::kFailed, error, crossed_ns);
+  }
+  const Raw asked = device_.Capped(record_->former, cap_ppm);
+  record_->written = asked;
+  record_->held = 1;  // The intent stands before the write.
+  held_.store(true);
+  int error = device_.Write(asked);
+  Raw read_back;
+  if (error == 0) error = device_.Read(&read_back);
+  if (error != 0) return Finish(IsAway(error) ? Outcome::kPending : Outcome::kFailed, error, crossed_ns);
+  record_->read_back = read_back;
+  Finish(device_.AtLeastAsStrict(read_back, asked) ? Outcome::kApplied : Outcome::kFailed, 0, crossed_ns);
+}
+
+void Target::Undo() {
+  applied_cap_ppm_ = kNoCap;
+  Raw current;
+  int error = device_.Read(&current);
+  if (error != 0) return Finish(IsAway(error) ? Outcome::kUndoPending : Outcome::kFailed, error, 0);
+  const bool ours = current == record_->read_back || current == record_->written;
+  const bool back_already = current == record_->former;
+  // The kernel's own cooling shows through as a value below ours; the operator's limit beneath it is still ours to give back.
+  const bool cooled = !ours && device_.AtLeastAsStrict(current, record_->written) && device_.KernelCoolingActive();
+  if (!ours && !back_already && !cooled) {
+    record_->read_back = current;
+    record_->held = 0;
+    held_.store(false);
+    return Finish(Outcome::kForeignChange, 0, 0);
+  }
+  if (!back_already) {
+    error = device_.Write(record_->former);
+    if (error == 0) error = device_.Read(&current);
+    if (error == 0 && current != record_->former && !device_.KernelCoolingActive()) error = EBUSY;
+    if (error != 0) return Finish(IsAway(error) ? Outcome::kUndoPending : Outcome::kFailed, error, 0);
+  }
+  record_->read_back = current;
+  record_->held = 0;
+  held_.store(false);
+  Finish(Outcome::kReleased, 0, 0);
+}
+
+// Publishes and records the outcome. A repetition of a retry is not recorded again, so that the log is not filled by one CPU
+// that stays offline.
+void Target::Finish(Outcome outcome, int error, int64_t crossed_ns) {
+  const Result result = {outcome, record_->former, record_->written, record_->read_back};
+  bool repeated = false;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    repeated = result_.outcome == outcome && result_.written == result.written && result_.read_back == result.read_back;
+    result_ = result;
+  }
+  if (outcome == Outcome::kPending || outcome == Outcome::kUndoPending || outcome == Outcome::kFailed) {
+    retry_at_ns_ = NowNs() + kRetryNs;
+  }
+  if (repeated) return;
+  char former[48];
+  char read_back[48];
+  FormatRaw(spec_.kind, result.former, former, sizeof former);
+  FormatRaw(spec_.kind, result.read_back, read_back, sizeof read_back);
+  if (crossed_ns != 0) {
+    state_->Event(OutcomeWord(outcome), spec_.id.c_str(), "former=%s readback=%s errno=%d order_us=%" PRId64, former,
+                  read_back, error, (NowNs() - crossed_ns) / 1000);
+  } else {
+    state_->Event(OutcomeWord(outcome), spec_.id.c_str(), "former=%s readback=%s errno=%d", former, read_back, error);
+  }
+}
+
+Worker::Worker(int done_fd) : done_fd_(done_fd) { sem_init(&poked_, 0, 0); }
+
+int Worker::Start(size_t stack_bytes, int realtime_priority) {
+  return StartThread(stack_bytes, realtime_priority, &Worker::Main, this);
+}
+
+void Worker::Add(std::shared_ptr<Target> target) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  targets_.push_back(std::move(target));
+}
+
+void Worker::Poke() { sem_post(&poked_); }
+
+void* Worker::Main(void* self) {
+  static_cast<Worker*>(self)->Run();
+  return nullptr;
+}
+
+void Worker::Run() {
+  for (;;) {
+    int64_t next_ns = kNoCap;
+    for (size_t i = 0;; ++i) {
+      std::shared_ptr<Target> target;
+      {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        if (i >= targets_.size()) break;
+        target = targets_[i];
+      }
+      const int64_t again_ns = target->Work(NowNs());
+      if (again_ns < next_ns) next_ns = again_ns;
+      if (target->retired() && !target->held()) {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        targets_.erase(targets_.begin() + static_cast<std::ptrdiff_t>(i));
+        --i;
+      }
+    }
+    const uint64_t one = 1;
+    if (write(done_fd_, &one, sizeof one) < 0 && errno != EAGAIN) return;  // The process is leaving.
+    if (next_ns == kNoCap) {
+      while (sem_wait(&poked_) != 0) {
+      }
+    } else {
+      const timespec until = {next_ns / 1'000'000'000, next_ns % 1'000'000'000};
+      while (sem_clockwait(&poked_, CLOCK_MONOTONIC, &until) != 0 && errno == EINTR) {
+      }
+    }
+  }
+}
+
+int StartThread(size_t stack_bytes, int realtime_priority, void* (*main)(void*), void* argument) {
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  pthread_attr_setstacksize(&attributes, stack_bytes);
+  pthread_t thread;
+  int error = EPERM;
+  if (realtime_priority > 0) {
+    sched_param parameters = {};
+    parameters.sched_priority = realtime_priority;
+    pthread_attr_setinheritsched(&attributes, PTHREAD_EXPLICIT_SCHED);
+    pthread_attr_setschedpolicy(&attributes, SCHED_RR);
+    pthread_attr_setschedparam(&attributes, &parameters);
+    error = pthread_create(&thread, &attributes, main, argument);
+  }
+  if (error == EPERM) {
+    pthread_attr_setinheritsched(&attributes, PTHREAD_INHERIT_SCHED);
+    error = pthread_create(&thread, &attributes, main, argument);
+  }
+  pthread_attr_destroy(&attributes);
+  return error;
+}
+
+}  // namespace skos::actuator

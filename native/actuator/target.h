@@ -1,0 +1,134 @@
+// A target: one knob that leases and standing orders want capped, and what stands in the device because of them. And
+// the worker: one thread per kind, the only one that touches its devices, so that a device that hangs delays no other kind
+// and never the main thread or the sampler.
+//
+// Level-triggered: whoever changes what is wanted stores it in an atomic and pokes the worker, which compares what is wanted
+// with what stands and writes the difference. A lost or doubled poke does no harm, and the strictest wish wins by construction.
+#ifndef SKOS_ACTUATOR_TARGET_H_
+#define SKOS_ACTUATOR_TARGET_H_
+
+#include <pthread.h>
+#include <semaphore.h>
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "actuator/allow_list.h"
+#include "actuator/device.h"
+#include "actuator/state_file.h"
+
+namespace skos::actuator {
+
+constexpr int64_t kNoCap = INT64_MAX;
+constexpr int64_t kRetryNs = 1'000'000'000;    // EBUSY and the like: an offline CPU comes back with its cap within this.
+constexpr int64_t kHungNs = 2'000'000'000;     // A write that takes longer counts as hung; an EC may take half a second.
+
+// A standing order's verdict. Shared by the sampler thread (writes) and the workers (read).
+struct OrderState {
+  OrderSpec spec;
+  std::atomic<bool> raised{false};
+  // The latest reading is ok and below `clear`: what an orphaned lease waits for. Kept by the main thread.
+  std::atomic<bool> below_clear{false};
+  // `raised` was taken over from an earlier order or actuator; the main thread ends it once below_clear. Main thread.
+  bool carried = false;
+  std::atomic<int64_t> crossed_ns{0};  // When the reading of the last crossing was taken: for the latency in the log.
+};
+
+enum class Outcome : uint8_t { kIdle, kApplied, kReleased, kPending, kUndoPending, kForeignChange, kFailed, kHung };
+const char* OutcomeWord(Outcome outcome);
+
+struct Result {
+  Outcome outcome = Outcome::kIdle;
+  Raw former, written, read_back;
+};
+
+class Target {
+ public:
+  Target(const TargetSpec& spec, const Roots& roots, StateFile* state, TargetRecord* record);
+  ~Target();
+
+  const TargetSpec& spec() const { return spec_; }
+  // Main thread. Whether this is the same knob; the floor is no part of it and may change.
+  bool IsFor(const TargetSpec& spec) const {
+    return spec.id == spec_.id && spec.kind == spec_.kind && spec.path == spec_.path;
+  }
+  int64_t floor_ppm() const { return floor_ppm_; }
+  void set_floor_ppm(int64_t floor_ppm) { floor_ppm_ = floor_ppm; }
+
+  // Main thread. The strictest lease, or kNoCap. Returns a generation: once done() has reached it, the wish was acted upon.
+  uint64_t Want(int64_t lease_cap_ppm);
+  uint64_t done() const { return done_.load(); }
+  // Main thread. The orders that name this target; replaced as a whole when the allow-list is read again.
+  void SetOrders(std::vector<std::shared_ptr<OrderState>> orders);
+  // Main thread. No longer allowed: undone, then dropped by the worker.
+  void Retire() { retired_.store(true); }
+  bool retired() const { return retired_.load(); }
+
+  // Any thread. What came of the last look. kHung when the worker is stuck in this device.
+  Result Current() const;
+  bool held() const { return held_.load(); }
+  // Main thread. Every order that names this target is below its clear bound.
+  bool OrdersClear() const;
+
+  // Worker thread. Brings the device to what is wanted; returns when to look again (kNoCap: when poked).
+  int64_t Work(int64_t now_ns);
+
+ private:
+  int64_t Wanted(int64_t* crossed_ns) const;
+  void Cap(int64_t cap_ppm, int64_t crossed_ns);
+  void Undo();
+  int CaptureFormer();
+  void Finish(Outcome outcome, int error, int64_t crossed_ns);
+
+  const TargetSpec spec_;
+  const Device device_;
+  int64_t floor_ppm_;  // Main thread.
+  StateFile* const state_;
+  TargetRecord* const record_;  // Worker thread, except `held` at construction.
+
+  std::atomic<int64_t> lease_cap_ppm_{kNoCap};
+  std::atomic<uint64_t> asked_{0};
+  std::atomic<uint64_t> done_{0};
+  std::atomic<bool> held_{false};
+  std::atomic<bool> retired_{false};
+  std::atomic<int64_t> busy_since_ns_{0};  // Worker is in a call into the device since then; 0: it is not.
+
+  int64_t applied_cap_ppm_ = kNoCap;  // Worker thread: what `written` came from.
+  int64_t retry_at_ns_ = kNoCap;      // Worker thread.
+
+  mutable std::mutex mutex_;
+  std::vector<std::shared_ptr<OrderState>> orders_;  // GUARDED_BY(mutex_)
+  Result result_;                                    // GUARDED_BY(mutex_)
+};
+
+class Worker {
+ public:
+  // `done_fd`: an eventfd that is written after each round with work, for the main thread.
+  explicit Worker(int done_fd);
+  // 0 or an errno. Main thread. The thread is never joined: it may be stuck in a driver when the process leaves.
+  int Start(size_t stack_bytes, int realtime_priority);
+  // Main thread.
+  void Add(std::shared_ptr<Target> target);
+  // Any thread, never blocks.
+  void Poke();
+
+ private:
+  static void* Main(void* self);
+  void Run();
+
+  const int done_fd_;
+  sem_t poked_;
+  std::mutex mutex_;
+  std::vector<std::shared_ptr<Target>> targets_;  // GUARDED_BY(mutex_); removed by the worker alone.
+};
+
+// A thread with a small stack and SCHED_RR (where the kernel allows it; else as inherited). 0 or an errno.
+int StartThread(size_t stack_bytes, int realtime_priority, void* (*main)(void*), void* argument);
+
+}  // namespace skos::actuator
+
+#endif  // SKOS_ACTUATOR_TARGET_H_
