@@ -3,11 +3,12 @@
  * default, so that an empty file runs. Checks that need more than one key are in check.ts.
  *
  * Units here are what people write: degrees Celsius, percent, seconds. They become canonical integers where rules are
- * made (antibodies/), nowhere else.
+ * made (thermal-bounds.ts, rule-bounds.ts, antibodies/), nowhere else.
  */
 import { DEVICE_CLASSES } from '../core/channel.js';
 import {
   boolean,
+  described,
   type Infer,
   list,
   nullable,
@@ -23,8 +24,20 @@ import {
 import { LOG_LEVELS, MODES, SEVERITIES } from '../core/vocabulary.js';
 
 const NODE_NAME = /^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$/;
-/** `throttle_50`, or `limit_50@name` for an action on an entry of `targets`. */
-const ACTION = /^[a-z][a-z0-9_]{0,47}(@[a-z0-9][a-z0-9_-]{0,62})?$/;
+/** `throttle_50`, or `limit_50@name` for an action on an entry of `targets`. Which ones exist is checked in check.ts. */
+const ACTION = /^[a-z][a-z0-9_]{0,47}(@[a-z0-9][a-z0-9_-]{0,55})?$/;
+/** 56: with "freeze/" before it a target's name must fit the 64 characters of an id in the allow-list. */
+const TARGET_NAME = /^[a-z0-9][a-z0-9_-]{0,55}$/;
+/** What `hooks` defines is called as an action, so that its names look like actions. */
+const HOOK_NAME = /^[a-z][a-z0-9_]{0,47}$/;
+/** Any quantity in any unit; beyond it, canonical integers would no longer be exact to what the actuator can hold. */
+const LARGEST_BOUND = 1e15;
+/** Each becomes two targets of the allow-list, which holds 256 with the CPUs'. */
+const MAX_TARGETS = 64;
+/** A person writes these by hand; more is a generated file that deserves a second look. */
+const MAX_RULES = 256;
+/** On one rung. */
+const MAX_ACTIONS = 16;
 
 const mode = oneOf(...MODES);
 const severity = oneOf(...SEVERITIES);
@@ -37,139 +50,271 @@ const name = string({
   expected: 'a name: lower-case letters, digits, "-" and "_", at most 63',
 });
 const action = string({ pattern: ACTION, expected: 'an action such as throttle_50 or limit_20@target' });
-const actions = list(action, { max: 16 });
+const actions = list(action, { max: MAX_ACTIONS });
 const listenAddress = string({
-  pattern: /^(\[[0-9a-fA-F:]+\]|[^\s:]+):\d{1,5}$/,
+  pattern: /^(\[[0-9a-fA-F:]+\]|[^\s:[\]]+):\d{1,5}$/,
   expected: 'an address and port such as "127.0.0.1:1883"',
 });
-const file = string({ pattern: /^\/[^\0]*$/, expected: 'an absolute path' });
-const unit = string({ pattern: /^[A-Za-z0-9:_.\\@-]+\.(service|scope|slice)$/, expected: 'a systemd unit such as x.service' });
+const file = string({ pattern: /^\/[^\0\n]*$/, expected: 'an absolute path' });
+const unit = string({
+  pattern: /^[A-Za-z0-9:_.\\@-]{1,240}\.(service|scope|slice)$/,
+  expected: 'a systemd unit such as x.service',
+});
 const seconds = number({ min: 0, max: 86_400 });
 const celsius = number({ min: -60, max: 250 });
 const percent = number({ min: 0, max: 100 });
+const hysteresis = number({ min: 0.1, max: 100 });
+const samples = number({ min: 1, max: 1000, integer: true });
+
+const duration = section(
+  {
+    seconds: withDefault(seconds, 0, 'Seconds above the raise bound before it counts.'),
+    samples: withDefault(samples, 2, 'Consecutive samples above the raise bound before it counts.'),
+  },
+  'How long a bound must be exceeded: both the time and the samples.',
+);
+const keep = withDefault(seconds, 10, 'Seconds below the clear bound before one rung is released.');
 
 const thermal = section(
   {
     thresholds: withDefault(
-      nullable(object({ warning: celsius, critical: celsius, emergency: celsius })),
+      nullable(
+        object({
+          warning: described(celsius, 'Raise bound of the first rung, °C.'),
+          critical: described(celsius, 'Raise bound of the second rung, °C.'),
+          emergency: described(celsius, 'Raise bound of the third rung, °C.'),
+        }),
+      ),
       null,
       'Absolute bounds in °C. null: the margin to the limit that the device states, else 75 / 85 / 95.',
     ),
-    actions: section({
-      warning: withDefault(actions, ['throttle_10']),
-      critical: withDefault(actions, ['throttle_50', 'redistribute']),
-      emergency: withDefault(actions, ['shutdown_non_essential', 'failover']),
-    }),
-    hysteresis: withDefault(number({ min: 0.1, max: 100 }), 5, '°C between a raise bound and its clear bound.'),
-    for: section({ seconds: withDefault(seconds, 0), samples: withDefault(number({ min: 1, max: 1000, integer: true }), 2) }),
-    keep: withDefault(seconds, 10, 'Seconds below the clear bound before one rung is released.'),
+    actions: section(
+      {
+        warning: withDefault(actions, ['throttle_10'], 'On the first rung.'),
+        critical: withDefault(actions, ['throttle_50', 'redistribute'], 'On the second rung, beside the first.'),
+        emergency: withDefault(
+          actions,
+          ['shutdown_non_essential', 'failover'],
+          'On the third rung, beside the others.',
+        ),
+      },
+      'What is done on each rung; rungs are cumulative.',
+    ),
+    hysteresis: withDefault(hysteresis, 5, '°C between a raise bound and its clear bound.'),
+    for: duration,
+    keep,
   },
   'CPU and GPU temperatures.',
 );
 
 const storage = section(
   {
-    thresholds: section({
-      warning: withDefault(percent, 80),
-      critical: withDefault(percent, 90),
-      emergency: withDefault(percent, 95),
-    }),
-    actions: section({
-      warning: withDefault(actions, ['cleanup_temp']),
-      critical: withDefault(actions, ['cleanup_logs', 'archive_old_data']),
-      emergency: withDefault(actions, ['emergency_cleanup', 'alert_human']),
-    }),
-    hysteresis: withDefault(number({ min: 0.1, max: 100 }), 5, 'Points between a raise bound and its clear bound.'),
-    for: section({ seconds: withDefault(seconds, 0), samples: withDefault(number({ min: 1, max: 1000, integer: true }), 2) }),
-    keep: withDefault(seconds, 10),
-    cleanup: section({
-      temp: withDefault(list(string()), []),
-      logs: withDefault(list(string()), []),
-      caches: withDefault(list(string()), []),
-      archive_to: withDefault(nullable(file), null),
-    }),
+    thresholds: section(
+      {
+        warning: withDefault(percent, 80, 'Raise bound of the first rung, %.'),
+        critical: withDefault(percent, 90, 'Raise bound of the second rung, %.'),
+        emergency: withDefault(percent, 95, 'Raise bound of the third rung, %.'),
+      },
+      'Usage in % of bytes or of inodes.',
+    ),
+    actions: section(
+      {
+        warning: withDefault(actions, ['cleanup_temp'], 'On the first rung.'),
+        critical: withDefault(actions, ['cleanup_logs', 'archive_old_data'], 'On the second rung, beside the first.'),
+        emergency: withDefault(actions, ['emergency_cleanup', 'alert_human'], 'On the third rung, beside the others.'),
+      },
+      'What is done on each rung; rungs are cumulative.',
+    ),
+    hysteresis: withDefault(hysteresis, 5, 'Points between a raise bound and its clear bound.'),
+    for: duration,
+    keep,
+    cleanup: section(
+      {
+        temp: withDefault(list(string()), [], 'What cleanup_temp may delete; empty: nothing.'),
+        logs: withDefault(list(string()), [], 'What cleanup_logs may delete; empty: nothing.'),
+        caches: withDefault(list(string()), [], 'What emergency_cleanup may delete; empty: nothing.'),
+        archive_to: withDefault(nullable(file), null, 'Where archive_old_data moves files to; null: nowhere.'),
+      },
+      'What may be deleted or moved. Empty: nothing is touched.',
+    ),
   },
   'Usage of mounted file systems, in % of bytes and of inodes.',
 );
 
+const bound = number({ min: -LARGEST_BOUND, max: LARGEST_BOUND });
 const rule = object({
-  name,
-  channel: optional(string({ pattern: /^[a-z0-9_~*?/-]{1,256}$/, expected: 'a channel id or glob such as "hwmon/*/temp1"' })),
-  class: optional(oneOf(...DEVICE_CLASSES)),
-  raise: number(),
-  clear: optional(number()),
-  for: section({ seconds: withDefault(seconds, 0), samples: withDefault(number({ min: 1, max: 1000, integer: true }), 2) }),
-  keep: withDefault(seconds, 10),
-  severity: withDefault(severity, 'warning'),
-  actions: withDefault(actions, []),
-  mode: optional(mode),
-  standing: withDefault(boolean, false),
+  name: described(name, 'Its name in alerts, in `skos release NAME` and in the record.'),
+  channel: described(
+    optional(string({ pattern: /^[a-z0-9_~*?/-]{1,256}$/, expected: 'a channel id or glob such as "hwmon/*/temp1"' })),
+    'Channels that it watches: an id or a glob over ids, as `skos sensors` prints them. Either this or class.',
+  ),
+  class: described(optional(oneOf(...DEVICE_CLASSES)), 'Every temperature of this class. Either this or channel.'),
+  raise: described(bound, 'Fires above this: °C, % or the base unit that `skos sensors` prints.'),
+  clear: described(optional(bound), 'Over below this. Absent: 5 °C or 5 points below raise, 5 % for other units.'),
+  for: duration,
+  keep,
+  severity: withDefault(severity, 'warning', 'How serious it is.'),
+  actions: withDefault(actions, [], 'What is done while it stands.'),
+  mode: described(optional(mode), 'Of this rule alone; absent: the mode of the node.'),
+  standing: withDefault(boolean, false, 'Compile it into a standing order, which holds with the agent dead.'),
 });
 
-const target = object({ cgroup: optional(string({ pattern: /^[^\0]{1,1024}$/, expected: 'a cgroup path' })), unit: optional(unit) });
+const target = object({
+  cgroup: described(
+    optional(string({ pattern: /^[\x21-\x7e]{1,1024}$/, expected: 'a cgroup path without blanks' })),
+    'Path below the cgroup root, such as system.slice/batch.service.',
+  ),
+  unit: described(optional(unit), 'A systemd unit. Either this or cgroup.'),
+});
 
+const certificates = {
+  ca: described(file, 'Certificate of the authority that signs the peers, PEM.'),
+  cert: described(file, 'Certificate of this node, PEM.'),
+  key: described(file, 'Private key of this node, PEM.'),
+};
 const peer = object({
-  url: string({ pattern: /^mqtts?:\/\/[^\s/]+$/, expected: 'mqtts://host:port (mqtt:// on loopback only)' }),
-  ca: optional(file),
-  cert: optional(file),
-  key: optional(file),
+  url: described(
+    string({ pattern: /^mqtts?:\/\/[^\s/?#]+$/, expected: 'mqtts://host:port (mqtt:// on loopback only)' }),
+    "The peer's mesh listener.",
+  ),
+  ca: optional(certificates.ca),
+  cert: optional(certificates.cert),
+  key: optional(certificates.key),
 });
 
 export const configShape = object({
   node: withDefault(nullable(nodeName), null, 'Name of this node; null is the host name.'),
-  role: withDefault(oneOf('gpu', 'backup', 'storage'), 'gpu'),
-  mode: withDefault(mode, 'observe', '`skos arm` sets auto.'),
+  role: withDefault(oneOf('gpu', 'backup', 'storage'), 'gpu', 'What the node is for in the mesh.'),
+  mode: withDefault(mode, 'observe', 'observe and propose never act; `skos arm` sets auto.'),
   data_dir: withDefault(file, '/var/lib/skos', 'LevelDB, keys, recordings.'),
-  sampling: section({
-    rate_hz: withDefault(number({ min: 0.1, max: 1000 }), 10, 'Temperatures; slower things have their own rates.'),
-    deadline_ms: withDefault(number({ min: 10, max: 60_000, integer: true }), 1000, 'A read that takes longer is hung.'),
-  }),
-  mqtt: section({
-    listen: withDefault(listenAddress, '127.0.0.1:1883', 'For local tools: loopback only, subscribe only.'),
-    prefix: withDefault(string({ pattern: /^[a-z0-9_-]{1,32}$/, expected: 'one topic level' }), 'skos'),
-    url: withDefault(nullable(string({ pattern: /^mqtts?:\/\/\S+$/, expected: 'mqtt://host:port' })), null, 'Join this broker instead of embedding one.'),
-  }),
-  http: section({ listen: withDefault(listenAddress, '127.0.0.1:9735') }),
-  actuator: section({
-    mode: withDefault(oneOf('auto', 'socket', 'child', 'off'), 'auto'),
-    socket: withDefault(file, '/run/skos/actuator.sock'),
-  }),
-  log: section({ level: withDefault(oneOf(...LOG_LEVELS), 'info') }),
-  heartbeat: section({
-    timeout: withDefault(number({ min: 1, max: 86_400 }), 30, 'Seconds before an antibody or a peer counts as offline.'),
-  }),
-  monitor: section({ interval: withDefault(number({ min: 0.01, max: 60 }), 0.1, 'Seconds between looks of the antibodies.') }),
+  sampling: section(
+    {
+      rate_hz: withDefault(number({ min: 0.1, max: 1000 }), 10, 'Temperatures; slower things have their own rates.'),
+      deadline_ms: withDefault(
+        number({ min: 10, max: 60_000, integer: true }),
+        1000,
+        'A read that takes longer is hung; its driver is set aside.',
+      ),
+    },
+    'How often sensors are read.',
+  ),
+  mqtt: section(
+    {
+      listen: withDefault(listenAddress, '127.0.0.1:1883', 'For local tools: loopback only, subscribe only.'),
+      prefix: withDefault(
+        string({ pattern: /^[a-z0-9_-]{1,32}$/, expected: 'one topic level: lower-case letters, digits, "-" and "_"' }),
+        'skos',
+        'First level of every topic.',
+      ),
+      url: withDefault(
+        nullable(string({ pattern: /^mqtts?:\/\/[^\s/?#]+$/, expected: 'a broker such as mqtt://localhost:1883' })),
+        null,
+        'Join this broker instead of embedding one.',
+      ),
+    },
+    'The local broker.',
+  ),
+  http: section({ listen: withDefault(listenAddress, '127.0.0.1:9735', 'Address of the HTTP API.') }, 'The HTTP API.'),
+  actuator: section(
+    {
+      mode: withDefault(
+        oneOf('auto', 'socket', 'child', 'off'),
+        'auto',
+        'auto: the socket if present, else a child when root, else off, said aloud.',
+      ),
+      socket: withDefault(file, '/run/skos/actuator.sock', 'Socket of the installed skos-actuator.'),
+    },
+    'The privileged part that moves limits.',
+  ),
+  log: section(
+    { level: withDefault(oneOf(...LOG_LEVELS), 'info', '`skos log level` changes it for a while.') },
+    'The log.',
+  ),
+  heartbeat: section(
+    {
+      timeout: withDefault(
+        number({ min: 1, max: 86_400 }),
+        30,
+        'Seconds before an antibody or a peer counts as offline.',
+      ),
+    },
+    'Signs of life.',
+  ),
+  monitor: section(
+    { interval: withDefault(number({ min: 0.01, max: 60 }), 0.1, 'Seconds between looks of the antibodies.') },
+    'The tick.',
+  ),
   thermal,
   storage,
-  loop: section({
-    max_depth: withDefault(number({ min: 1, max: 1_000_000, integer: true }), 10),
-    max_iterations: withDefault(number({ min: 1, max: 1_000_000_000, integer: true }), 100),
-    actions: section({ depth: withDefault(actions, ['circuit_break']), iterations: withDefault(actions, ['reset_chain']) }),
-  }),
+  loop: section(
+    {
+      max_depth: withDefault(number({ min: 1, max: 1_000_000, integer: true }), 10, 'Depth of a chain.'),
+      max_iterations: withDefault(number({ min: 1, max: 1_000_000_000, integer: true }), 100, 'Iterations of a chain.'),
+      actions: section(
+        {
+          depth: withDefault(actions, ['circuit_break'], 'When a chain is deeper.'),
+          iterations: withDefault(actions, ['reset_chain'], 'When a chain has iterated more often.'),
+        },
+        'What is done about a runaway chain.',
+      ),
+    },
+    'Synthesis chains of agents.',
+  ),
   auto_allow: withDefault(actions, [], 'Restartable and irreversible actions that may run without approval.'),
-  rules: withDefault(list(rule, { max: 256 }), []),
-  targets: withDefault(record(target, { key: /^[a-z0-9][a-z0-9_-]{0,62}$/, keyExpected: 'a name in lower case' }), {}),
-  hooks: withDefault(record(object({ unit })), {}),
+  rules: withDefault(list(rule, { max: MAX_RULES }), [], 'Rules of your own.'),
+  targets: withDefault(
+    record(target, {
+      key: TARGET_NAME,
+      keyExpected: 'a name: lower-case letters, digits, "-" and "_", at most 56',
+      max: MAX_TARGETS,
+    }),
+    {},
+    'What actions may limit, freeze or restart, by name: limit_20@NAME.',
+  ),
+  hooks: withDefault(
+    record(object({ unit: described(unit, 'The oneshot unit that is started.') }), {
+      key: HOOK_NAME,
+      keyExpected: 'a hook name: lower-case letters, digits and "_", at most 48',
+    }),
+    {},
+    'Actions of your own, and those that need you: redistribute, failover, archive.',
+  ),
   workloads: withDefault(
     record(
       object({
-        unit,
-        essential: withDefault(boolean, true),
-        movable: withDefault(boolean, false),
-        hosts: withDefault(list(nodeName), []),
+        unit: described(unit, 'The unit that runs it.'),
+        essential: withDefault(boolean, true, 'false: shutdown_non_essential may freeze and stop it.'),
+        movable: withDefault(boolean, false, 'true: redistribute may move it.'),
+        hosts: withDefault(list(nodeName), [], 'Nodes that can run it.'),
       }),
+      { key: TARGET_NAME, keyExpected: 'a name: lower-case letters, digits, "-" and "_", at most 56' },
     ),
     {},
+    'What runs on this node.',
   ),
-  mesh: section({
-    listen: withDefault(nullable(listenAddress), null),
-    tls: withDefault(nullable(object({ ca: file, cert: file, key: file })), null, 'What mesh.listen presents and trusts.'),
-    peers: withDefault(record(peer, { key: NODE_NAME, keyExpected: 'a node name' }), {}),
-    actions: section({
-      tunnel_down: withDefault(actions, ['restart_wireguard', 'regenerate_wireguard_config']),
-      peer_unreachable: withDefault(actions, ['ping_peer', 'failover_route']),
-    }),
-  }),
+  mesh: section(
+    {
+      listen: withDefault(nullable(listenAddress), null, 'Where peers connect, with mutual TLS; null: nowhere.'),
+      tls: withDefault(nullable(object(certificates)), null, 'What mesh.listen presents and trusts.'),
+      peers: withDefault(
+        record(peer, { key: NODE_NAME, keyExpected: 'a node name' }),
+        {},
+        'Other nodes by name, each with the url of its mesh listener and certificate files.',
+      ),
+      actions: section(
+        {
+          tunnel_down: withDefault(
+            actions,
+            ['restart_wireguard', 'regenerate_wireguard_config'],
+            'When a WireGuard tunnel is down.',
+          ),
+          peer_unreachable: withDefault(actions, ['ping_peer', 'failover_route'], 'When a peer cannot be reached.'),
+        },
+        'What is done about a broken mesh.',
+      ),
+    },
+    'The peers.',
+  ),
 });
 
 /** As written, with the defaults filled in. */

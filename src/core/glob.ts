@@ -5,7 +5,7 @@
  * many stars would take exponential time, and patterns come from the socket as well as from the config.
  */
 export function globMatches(pattern: string, text: string): boolean {
-  const tokens = pattern.match(/\*\*|[^]/g) ?? [];
+  const tokens = pattern.match(/\*\*|./gsu) ?? [];
   // reached[i]: the first i tokens match the text that has been consumed.
   let reached = tokens.map(() => false);
   reached.unshift(true);

@@ -129,7 +129,7 @@ export function list<T>(element: Shape<T>, { max = 1000 }: { max?: number } = {}
   };
 }
 
-export function record<T>(element: Shape<T>, { key = /^[^\0]{1,256}$/, keyExpected = 'a name' } = {}) {
+export function record<T>(element: Shape<T>, { key = /^[^\0]{1,256}$/, keyExpected = 'a name', max = 1000 } = {}) {
   const shape: Shape<Readonly<Record<string, T>>> = {
     expected: `a mapping of names to ${element.expected}`,
     element,
@@ -138,9 +138,12 @@ export function record<T>(element: Shape<T>, { key = /^[^\0]{1,256}$/, keyExpect
         issues.push({ path, message: `${shown(input)} is not a mapping` });
         return {};
       }
+      const size = Object.keys(input).length;
+      if (size > max) issues.push({ path, message: `has ${size} entries; expected at most ${max}` });
       const output: Record<string, T> = Object.create(null) as Record<string, T>;
       for (const [name, value] of Object.entries(input)) {
-        if (!key.test(name)) issues.push({ path: [...path, name], message: `${shown(name)} is not ${keyExpected}`, atKey: true });
+        if (!key.test(name))
+          issues.push({ path: [...path, name], message: `${shown(name)} is not ${keyExpected}`, atKey: true });
         output[name] = element.check(value, [...path, name], issues);
       }
       return output;
@@ -212,8 +215,16 @@ export function optional<T>(shape: Shape<T>): Shape<T | undefined> {
   return { ...shape, fallback: () => undefined } as Shape<T | undefined>;
 }
 
+/** The same shape with a sentence for `skos config explain`; where there is no default to state. */
+export function described<T>(shape: Shape<T>, doc: string): Shape<T> {
+  return { ...shape, doc };
+}
+
 /** Checks and returns the value, or the issues. */
-export function parse<T>(shape: Shape<T>, input: unknown): { value: T; issues: [] } | { value?: never; issues: Issue[] } {
+export function parse<T>(
+  shape: Shape<T>,
+  input: unknown,
+): { value: T; issues: [] } | { value?: never; issues: Issue[] } {
   const issues: Issue[] = [];
   const value = shape.check(input, [], issues);
   return issues.length === 0 ? { value, issues: [] } : { issues };

@@ -1,0 +1,264 @@
+/**
+ * What the schema cannot see: checks that need more than one key, or the meaning of an action's name.
+ *
+ * Each check looks at one section and reports issues with the path that an operator has to mend. A section that the
+ * schema has already refused is left out, because nothing can be said about values that are not there.
+ */
+import { actionNames, parseAction } from '../core/action-names.js';
+import type { Issue, Path } from '../core/shape.js';
+import { suggest } from '../core/suggest.js';
+import { SEVERITIES, type Severity } from '../core/vocabulary.js';
+import type { Config, PeerConfig, RuleConfig, TargetConfig } from './schema.js';
+
+/** A full mesh: every node dials every other; DESIGN.md, "a full mesh serves up to 16 nodes". */
+const MAX_PEERS = 15;
+const MAX_PORT = 65_535;
+/** Names that the built-in antibodies' rules carry: `skos release thermal` must mean one thing. */
+const RESERVED_RULE_NAMES = ['thermal', 'storage', 'mesh', 'loop'];
+
+type Report = (path: Path, message: string) => void;
+interface Check {
+  /** Top-level keys that it reads. */
+  readonly reads: readonly (keyof Config)[];
+  readonly run: (config: Config, report: Report) => void;
+}
+
+const CHECKS: readonly Check[] = [
+  { reads: ['thermal'], run: checkThermal },
+  { reads: ['storage'], run: checkStorage },
+  { reads: ['rules'], run: checkRules },
+  { reads: ['targets'], run: checkTargets },
+  { reads: ['hooks'], run: checkHooks },
+  { reads: ['thermal', 'storage', 'loop', 'mesh', 'auto_allow', 'rules', 'targets', 'hooks'], run: checkActions },
+  { reads: ['mqtt', 'http', 'mesh'], run: checkListeners },
+  { reads: ['mesh', 'node'], run: checkMesh },
+];
+
+/** `refused`: issues of the schema. */
+export function checkAcross(config: Config, refused: readonly Issue[]): Issue[] {
+  const issues: Issue[] = [];
+  const bad = new Set(refused.map(({ path }) => path[0]));
+  for (const { reads, run } of CHECKS) {
+    if (reads.some((section) => bad.has(section))) continue;
+    run(config, (path, message) => issues.push({ path, message }));
+  }
+  return issues;
+}
+
+// ---- Bounds --------------------------------------------------------------------------------------------------------
+
+function checkThermal({ thermal }: Config, report: Report): void {
+  if (thermal.thresholds !== null) checkAscending(thermal.thresholds, ['thermal', 'thresholds'], report);
+}
+
+function checkStorage({ storage }: Config, report: Report): void {
+  checkAscending(storage.thresholds, ['storage', 'thresholds'], report);
+  const clear = storage.thresholds.warning - storage.hysteresis;
+  if (clear <= 0) {
+    report(['storage', 'hysteresis'], `puts the clear bound of warning at ${clear} %, which can never be reached`);
+  }
+}
+
+function checkAscending(thresholds: Readonly<Record<Severity, number>>, path: Path, report: Report): void {
+  SEVERITIES.slice(1).forEach((severity, i) => {
+    const lower = SEVERITIES[i] ?? 'warning';
+    if (thresholds[severity] > thresholds[lower]) return;
+    const said = `${thresholds[severity]} is not above ${lower} (${thresholds[lower]})`;
+    report([...path, severity], `${said}; expected warning < critical < emergency`);
+  });
+}
+
+// ---- Rules ---------------------------------------------------------------------------------------------------------
+
+function checkRules({ rules }: Config, report: Report): void {
+  const seen = new Map<string, number>();
+  rules.forEach((rule, i) => {
+    const path = ['rules', i];
+    checkRule(rule, path, report);
+    const before = seen.get(rule.name);
+    if (before !== undefined) report([...path, 'name'], `"${rule.name}" is already the name of rules[${before}]`);
+    else seen.set(rule.name, i);
+  });
+}
+
+function checkRule(rule: RuleConfig, path: Path, report: Report): void {
+  if (RESERVED_RULE_NAMES.includes(rule.name)) {
+    report([...path, 'name'], `"${rule.name}" is the name of a built-in rule; expected another`);
+  }
+  if (rule.channel === undefined && rule.class === undefined) {
+    report(path, 'watches nothing; expected either channel or class');
+  }
+  if (rule.channel !== undefined && rule.class !== undefined) {
+    report([...path, 'class'], 'stands beside channel; expected either channel or class');
+  }
+  if (rule.clear !== undefined && rule.clear >= rule.raise) {
+    report([...path, 'clear'], `${rule.clear} is not inside raise (${rule.raise}); expected a smaller value`);
+  }
+  if (rule.standing && !rule.actions.some((action) => /^throttle_\d+$/.test(action))) {
+    report([...path, 'standing'], 'needs something to hold; expected throttle_N among the actions of the rule');
+  }
+}
+
+// ---- Targets and actions -------------------------------------------------------------------------------------------
+
+function checkTargets({ targets }: Config, report: Report): void {
+  const owners = new Map<string, string>();
+  for (const [name, target] of Object.entries(targets)) {
+    const path = ['targets', name];
+    checkTarget(target, path, report);
+    if (target.cgroup === undefined) continue;
+    const cgroup = cgroupPath(target.cgroup);
+    const owner = owners.get(cgroup);
+    // Two names for one limit would each take the other's cap for the former value.
+    if (owner !== undefined)
+      report([...path, 'cgroup'], `is the same cgroup as targets.${owner}; expected one name for it`);
+    else owners.set(cgroup, name);
+  }
+}
+
+function checkTarget({ cgroup, unit }: TargetConfig, path: Path, report: Report): void {
+  if (cgroup === undefined && unit === undefined) report(path, 'names nothing; expected either cgroup or unit');
+  if (cgroup !== undefined && unit !== undefined) report([...path, 'unit'], 'stands beside cgroup; expected either');
+  if (cgroup === undefined) return;
+  const parts = cgroup.split('/').filter((part) => part !== '');
+  if (parts.length === 0) report([...path, 'cgroup'], 'is the root of all cgroups; expected one below it');
+  if (parts.some((part) => part === '..' || part === '.')) {
+    report([...path, 'cgroup'], `"${cgroup}" contains "." or ".."; expected a plain path below the cgroup root`);
+  }
+}
+
+/** Relative to the cgroup root, in one spelling. */
+export function cgroupPath(written: string): string {
+  return written
+    .split('/')
+    .filter((part) => part !== '')
+    .join('/');
+}
+
+function checkHooks({ hooks }: Config, report: Report): void {
+  for (const name of Object.keys(hooks)) {
+    const known = parseAction(name);
+    if (typeof known === 'string' || isHookPoint(name)) continue;
+    report(['hooks', name], `"${name}" is a built-in action; expected another name`);
+  }
+}
+
+/** Built-in actions whose doing is the operator's command (POLICIES.md: "configured command"). */
+function isHookPoint(name: string): boolean {
+  return name === 'redistribute' || name === 'failover';
+}
+
+function checkActions(config: Config, report: Report): void {
+  for (const { path, names } of actionLists(config)) {
+    names.forEach((name, i) => {
+      checkAction(name, config, (message) => report([...path, i], message));
+    });
+  }
+}
+
+function actionLists({ thermal, storage, loop, mesh, auto_allow, rules }: Config) {
+  const lists: { path: Path; names: readonly string[] }[] = [{ path: ['auto_allow'], names: auto_allow }];
+  for (const [section, { actions }] of Object.entries({ thermal, storage, loop, mesh })) {
+    for (const [key, names] of Object.entries(actions)) lists.push({ path: [section, 'actions', key], names });
+  }
+  rules.forEach(({ actions }, i) => {
+    lists.push({ path: ['rules', i, 'actions'], names: actions });
+  });
+  return lists;
+}
+
+function checkAction(text: string, { targets, hooks }: Config, report: (message: string) => void): void {
+  const action = parseAction(text, hooks);
+  if (typeof action === 'string') {
+    report(`${action}${didYouMean(text, hooks)}`);
+    return;
+  }
+  if (action.target === null) return;
+  const target = targets[action.target];
+  if (target === undefined) {
+    const close = suggest(action.target, Object.keys(targets));
+    const hint = close === undefined ? 'expected an entry of targets' : `did you mean @${close}?`;
+    report(`"${text}": there is no target "${action.target}"; ${hint}`);
+  } else if (action.verb === 'restart_unit' && target.unit === undefined) {
+    report(`"${text}": targets.${action.target} is a cgroup; expected a target with unit`);
+  }
+}
+
+/** Suggests with the number and target that were written: `throtle_50` → `throttle_50`. */
+function didYouMean(text: string, hooks: Config['hooks']): string {
+  const [, stem = text, digits = '', target = ''] = /^(.*?)(_\d+)?(@.*)?$/.exec(text) ?? [];
+  const names = actionNames(hooks).map((name) => name.replace(/_N(?=@|$)/, '').replace('@TARGET', ''));
+  const close = suggest(stem, names);
+  if (close === undefined || close === stem) return '';
+  return `; did you mean ${close}${digits}${target}?`;
+}
+
+// ---- Network -------------------------------------------------------------------------------------------------------
+
+function checkListeners({ mqtt, http, mesh }: Config, report: Report): void {
+  const seen = new Map<string, string>();
+  for (const [section, listen] of Object.entries({ mqtt: mqtt.listen, http: http.listen, mesh: mesh.listen })) {
+    if (listen === null) continue;
+    checkPort(portOf(listen), (message) => report([section, 'listen'], message));
+    const owner = seen.get(listen);
+    if (owner !== undefined)
+      report([section, 'listen'], `"${listen}" is taken by ${owner}.listen; expected another port`);
+    seen.set(listen, section);
+  }
+  if (!isLoopback(hostOf(mqtt.listen))) {
+    report(
+      ['mqtt', 'listen'],
+      `"${mqtt.listen}" is not a loopback address; expected 127.0.0.1, [::1] or localhost (peers connect to mesh.listen)`,
+    );
+  }
+}
+
+function checkPort(port: number, report: (message: string) => void): void {
+  if (port < 1 || port > MAX_PORT) report(`port ${port} is not from 1 to ${MAX_PORT}`);
+}
+
+function portOf(address: string): number {
+  return Number(address.slice(address.lastIndexOf(':') + 1));
+}
+
+function hostOf(address: string): string {
+  return address.slice(0, address.lastIndexOf(':'));
+}
+
+function isLoopback(host: string): boolean {
+  if (host === 'localhost' || host === '[::1]' || host === '::1') return true;
+  const octets = host.split('.');
+  return (
+    octets.length === 4 &&
+    octets[0] === '127' &&
+    octets.every((octet) => /^\d{1,3}$/.test(octet) && Number(octet) < 256)
+  );
+}
+
+function checkMesh({ mesh, node }: Config, report: Report): void {
+  if (mesh.listen !== null && mesh.tls === null) {
+    report(['mesh', 'listen'], 'needs mesh.tls; expected ca, cert and key there (peers are admitted by certificate)');
+  }
+  const names = Object.keys(mesh.peers);
+  if (names.length > MAX_PEERS) report(['mesh', 'peers'], `has ${names.length} entries; expected at most ${MAX_PEERS}`);
+  for (const [name, peer] of Object.entries(mesh.peers)) {
+    if (name === node) report(['mesh', 'peers', name], `"${name}" is this node itself; expected other nodes only`);
+    checkPeer(peer, ['mesh', 'peers', name], report);
+  }
+}
+
+function checkPeer(peer: PeerConfig, path: Path, report: Report): void {
+  const [, scheme, , address = ''] = /^(mqtts?):\/\/(.*@)?(.*)$/.exec(peer.url) ?? [];
+  const [, host = '', port] = /^(\[[^\]]*\]|[^:]*)(?::(.*))?$/.exec(address) ?? [];
+  const reportUrl = (message: string) => report([...path, 'url'], message);
+  if (host === '') reportUrl(`"${peer.url}" names no host; expected mqtts://host:port`);
+  if (port !== undefined) {
+    if (/^\d+$/.test(port)) checkPort(Number(port), reportUrl);
+    else reportUrl(`"${port}" is not a port; expected mqtts://host:port`);
+  }
+  if (scheme === 'mqtt' && !isLoopback(host))
+    reportUrl('sends in the clear; expected mqtts:// (mqtt:// on loopback only)');
+  if (scheme !== 'mqtts') return;
+  const missing = (['ca', 'cert', 'key'] as const).filter((key) => peer[key] === undefined);
+  if (missing.length > 0) report(path, `lacks ${missing.join(', ')}; expected ca, cert and key with mqtts://`);
+}
