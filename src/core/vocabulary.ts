@@ -13,7 +13,13 @@ export const ALERT_STATES = ['ok', 'pending', 'firing', 'recovering', 'flapping'
 export type AlertState = (typeof ALERT_STATES)[number];
 
 /** `agent_type` of the antibodies, and of the operator's own rules. */
-export const ANTIBODY_TYPES = ['thermal_sentinel', 'storage_watcher', 'mesh_healer', 'loop_breaker', 'operator_rules'] as const;
+export const ANTIBODY_TYPES = [
+  'thermal_sentinel',
+  'storage_watcher',
+  'mesh_healer',
+  'loop_breaker',
+  'operator_rules',
+] as const;
 export type AntibodyType = (typeof ANTIBODY_TYPES)[number];
 
 /**
@@ -34,3 +40,7 @@ export const ACTION_STATES = [
   'abandoned',
 ] as const;
 export type ActionState = (typeof ACTION_STATES)[number];
+
+/** Rules that the antibodies make themselves. The operator's own may not take these names: `skos release` tells by them. */
+export const BUILT_IN_RULES = ['thermal-cpu', 'thermal-gpu', 'storage-bytes', 'storage-inodes'] as const;
+export type BuiltInRule = (typeof BUILT_IN_RULES)[number];
