@@ -161,7 +161,9 @@ const rule = object({
 
 const target = object({
   cgroup: described(
-    optional(string({ pattern: /^[\x21-\x7e]{1,1024}$/, expected: 'a cgroup path without blanks' })),
+    optional(
+      string({ pattern: /^[\x21-\x7e]{1,300}$/, expected: 'a cgroup path without blanks, at most 300 characters' }),
+    ),
     'Path below the cgroup root, such as system.slice/batch.service.',
   ),
   unit: described(optional(unit), 'A systemd unit. Either this or cgroup.'),

@@ -1,0 +1,290 @@
+/**
+ * Compiles the allow-list: what skos-actuator may move on this machine, and the standing orders that it carries out by
+ * itself. Pure: what the machine has is given as facts. The format is stated in native/actuator/README.md.
+ *
+ * What the operator asked for and does not fit stands in the file as a comment, so that the list itself says what it lacks.
+ */
+import { createHash } from 'node:crypto';
+import type { Channel } from '../core/channel.js';
+import { globMatches } from '../core/glob.js';
+import { cgroupPath } from './check.js';
+import { ruleBounds } from './rule-bounds.js';
+import type { Config, RuleConfig } from './schema.js';
+import { type Bounds, thermalBounds } from './thermal-bounds.js';
+
+/** The bounds of the format; native/actuator/README.md. */
+export const ALLOW_LIMITS = { targets: 256, orders: 64, orderTargets: 64, idLength: 64 };
+
+/** No cap below this share whatever is asked, in parts per million: the node must still answer its operator. */
+const FLOOR_PPM = { cpufreq: 200_000, pstate: 200_000, rapl: 300_000, quota: 10_000, freeze: 0 };
+/** The default order caps as throttle_50 does. */
+const DEFAULT_CAP_PPM = 500_000;
+/** One reading may be noise, and a reflex that waits longer is none. */
+const DEFAULT_SAMPLES = 2;
+const PPM_PER_PERCENT = 10_000;
+/** PATH of the format: printable ASCII without blanks, at most 320 bytes. */
+const PATH = /^[\x21-\x7e]{1,320}$/;
+
+/** Which hierarchy holds a controller; `directory` is relative to the cgroup root, '' for a v2 root. */
+export interface CgroupController {
+  readonly version: 1 | 2;
+  readonly directory: string;
+}
+
+/** What this machine lets itself be limited by; found by actuators/facts.ts. Paths are relative to the sysfs root. */
+export interface ActuatableFacts {
+  /** Directories of cpufreq policies, in natural order. */
+  readonly cpufreqPolicies: readonly string[];
+  /** intel_pstate/max_perf_pct is there. Used only where there are no policies: both would cap twice. */
+  readonly pstate: boolean;
+  /** Package zones whose limit can be written. */
+  readonly raplZones: readonly string[];
+  /** null: this machine has no such controller. */
+  readonly cgroup: { readonly cpu: CgroupController | null; readonly freezer: CgroupController | null };
+}
+
+export interface CompileInput {
+  readonly config: Config;
+  /** As discovered. */
+  readonly channels: readonly Channel[];
+  /** Absolute root below which the channels' probes read. */
+  readonly sysfsRoot: string;
+  readonly facts: ActuatableFacts;
+  /** User id of the agent. */
+  readonly controllerUid: number;
+}
+
+interface Target {
+  readonly id: string;
+  readonly kind: keyof typeof FLOOR_PPM;
+  readonly path: string;
+}
+
+interface Order {
+  readonly name: string;
+  readonly channel: Channel;
+  readonly bounds: Bounds;
+  readonly samples: number;
+  readonly capPpm: number;
+  readonly targets: readonly Target[];
+}
+
+/** Collects what did not fit, for the comments. */
+type LeftOut = string[];
+
+/** The whole text of the allow-list. */
+export function compileAllowList(input: CompileInput): string {
+  const leftOut: LeftOut = [];
+  const cpu = cpuTargets(input.facts);
+  const targets = fitting([...cpu, ...cgroupTargets(input, leftOut)], ALLOW_LIMITS.targets, leftOut, ({ id }) => id);
+  const listed = new Set(targets.map(({ id }) => id));
+  const wanted = orders(
+    input,
+    cpu.filter(({ id }) => listed.has(id)),
+    leftOut,
+  );
+  const kept = fitting(wanted, ALLOW_LIMITS.orders, leftOut, ({ name }) => `order ${name}`);
+  const lines = [
+    `# Made by \`skos config compile\` for node ${input.config.node}, mode ${input.config.mode}. Do not edit: compile again.`,
+    ...leftOut.map((what) => `# left out: ${printable(what)}`),
+    `controller ${input.controllerUid}`,
+    ...targets.map(targetLine),
+    ...kept.map((order) => orderLine(order, input)),
+  ];
+  return ['skos-allow 1', ...lines, `end ${lines.length}`, ''].join('\n');
+}
+
+function fitting<T>(items: readonly T[], max: number, leftOut: LeftOut, nameOf: (item: T) => string): readonly T[] {
+  for (const item of items.slice(max)) leftOut.push(`${nameOf(item)}: the list is full (${max})`);
+  return items.slice(0, max);
+}
+
+/** A comment is one line of ASCII, whatever the operator's names hold. */
+function printable(text: string): string {
+  return text.replaceAll(/[^\x20-\x7e]/g, '?');
+}
+
+// ---- Targets -------------------------------------------------------------------------------------------------------
+
+function cpuTargets({ cpufreqPolicies, pstate, raplZones }: ActuatableFacts): Target[] {
+  const targets: Target[] = cpufreqPolicies.map((path) => ({
+    id: `cpufreq/${lastSegment(path)}`,
+    kind: 'cpufreq',
+    path,
+  }));
+  if (targets.length === 0 && pstate) {
+    targets.push({ id: 'intel_pstate/max_perf', kind: 'pstate', path: 'devices/system/cpu/intel_pstate' });
+  }
+  targets.push(...raplZones.map((path): Target => ({ id: `rapl/${lastSegment(path)}`, kind: 'rapl', path })));
+  return targets;
+}
+
+function lastSegment(path: string): string {
+  return path.slice(path.lastIndexOf('/') + 1);
+}
+
+function cgroupTargets({ config, facts }: CompileInput, leftOut: LeftOut): Target[] {
+  const targets: Target[] = [];
+  for (const [name, { cgroup }] of Object.entries(config.targets)) {
+    if (cgroup === undefined) continue;
+    for (const [kind, controller] of [
+      ['quota', facts.cgroup.cpu],
+      ['freeze', facts.cgroup.freezer],
+    ] as const) {
+      const id = `${kind}/${name}`;
+      if (controller === null) leftOut.push(`${id}: this machine has no such cgroup controller`);
+      else targets.push({ id, kind, path: joined(controller.directory, cgroupPath(cgroup)) });
+    }
+  }
+  return targets;
+}
+
+function joined(directory: string, path: string): string {
+  return directory === '' ? path : `${directory}/${path}`;
+}
+
+function targetLine({ id, kind, path }: Target): string {
+  return `target ${id} ${kind} ${path} floor_ppm=${FLOOR_PPM[kind]}`;
+}
+
+// ---- Orders --------------------------------------------------------------------------------------------------------
+
+/** The operator's own come first: they were asked for by name. */
+function orders(input: CompileInput, targets: readonly Target[], leftOut: LeftOut): Order[] {
+  const wanted = [...ruleOrders(input, targets, leftOut), ...defaultOrders(input, targets)];
+  if (wanted.length > 0 && targets.length === 0) {
+    leftOut.push('standing orders: this machine has no CPU limit that could be moved');
+    return [];
+  }
+  return wanted.filter((order) => isOrderable(order, input, leftOut)).flatMap(split);
+}
+
+/** The emergency bound of every CPU sensor of the thermal table, while the node is armed. */
+function defaultOrders({ config, channels }: CompileInput, targets: readonly Target[]): Order[] {
+  if (config.mode !== 'auto') return [];
+  return channels
+    .filter(
+      (channel) => channel.thermalDefault === true && isCpuTemperature(channel) && channel.probe.kind === 'integer',
+    )
+    .sort((a, b) => Number(isPackage(b)) - Number(isPackage(a)))
+    .map((channel) => ({
+      name: orderName('thermal', channel.id),
+      channel,
+      bounds: thermalBounds(config, channel).emergency,
+      samples: DEFAULT_SAMPLES,
+      capPpm: DEFAULT_CAP_PPM,
+      targets,
+    }));
+}
+
+function isCpuTemperature(channel: Channel): boolean {
+  return channel.class === 'cpu' && channel.quantity === 'temperatureMilliCelsius';
+}
+
+/** The hottest spot of a whole package: what must not be left out where there are more cores than orders. */
+function isPackage({ label, name }: Channel): boolean {
+  return /package|x86_pkg|tdie|tctl/i.test(`${label} ${name}`);
+}
+
+function ruleOrders({ config, channels }: CompileInput, targets: readonly Target[], leftOut: LeftOut): Order[] {
+  const armed = config.rules.filter((rule) => rule.standing && (rule.mode ?? config.mode) === 'auto');
+  return armed.flatMap((rule) => {
+    const watched = channels.filter((channel) => watches(rule, channel));
+    if (watched.length === 0) leftOut.push(`order of rule ${rule.name}: no channel of this machine matches`);
+    return watched.map((channel) => ({
+      name: orderName(rule.name, channel.id),
+      channel,
+      bounds: ruleBounds(rule, channel.quantity),
+      samples: rule.for.samples,
+      capPpm: strictestCapPpm(rule),
+      targets,
+    }));
+  });
+}
+
+/** A class stands for its temperatures; a glob for whatever it matches. */
+export function watches(rule: Pick<RuleConfig, 'channel' | 'class'>, channel: Channel): boolean {
+  if (rule.channel !== undefined) return globMatches(rule.channel, channel.id);
+  return rule.class === channel.class && channel.quantity === 'temperatureMilliCelsius';
+}
+
+/** throttle_N leaves 100 − N %. */
+function strictestCapPpm({ actions }: RuleConfig): number {
+  const percents = actions.map((action) => Number(/^throttle_(\d+)$/.exec(action)?.[1] ?? 0));
+  return (100 - Math.max(0, ...percents)) * PPM_PER_PERCENT;
+}
+
+/** What the actuator can sample by itself: one integer file below sysfs, of what caps the CPU. */
+function isOrderable({ name, channel, bounds }: Order, { sysfsRoot }: CompileInput, leftOut: LeftOut): boolean {
+  const why =
+    channel.class === 'gpu' || channel.class === 'disk' || channel.class === 'network'
+      ? `a cap of the CPU does not cool a ${channel.class}`
+      : channel.probe.kind !== 'integer' || channel.probe.perSecond === true
+        ? 'the actuator reads only files that hold one integer'
+        : relativePath(channel.probe.path, sysfsRoot) === undefined
+          ? 'its file is not below the sysfs root, or its name holds blanks'
+          : !Number.isSafeInteger(bounds.raise) || !Number.isSafeInteger(bounds.clear)
+            ? 'its bounds are too large'
+            : undefined;
+  if (why !== undefined) leftOut.push(`order ${name}: ${why}`);
+  return why === undefined;
+}
+
+function relativePath(path: string, root: string): string | undefined {
+  const prefix = root.endsWith('/') ? root : `${root}/`;
+  if (!path.startsWith(prefix)) return undefined;
+  const relative = path.slice(prefix.length);
+  return PATH.test(relative) && !relative.split('/').includes('..') ? relative : undefined;
+}
+
+/** `<rule>:<channel id>`, shortened with a digest where it would not fit. Room is kept for split()'s suffix. */
+function orderName(rule: string, channel: string): string {
+  const name = `${rule}:${channel}`;
+  const room = ALLOW_LIMITS.idLength - 4;
+  if (name.length <= room) return name;
+  const digest = createHash('sha256').update(name).digest('hex').slice(0, 8);
+  return `${name.slice(0, room - 9)}~${digest}`;
+}
+
+/**
+ * An order takes a bounded number of targets and one cap that no target's floor may exceed: what does not fit into one
+ * becomes several orders on one sensor.
+ */
+function split(order: Order): Order[] {
+  const parts: Order[] = [];
+  for (const [capPpm, targets] of byCap(order)) {
+    for (let i = 0; i < targets.length; i += ALLOW_LIMITS.orderTargets) {
+      const name = parts.length === 0 ? order.name : `${order.name}@${parts.length + 1}`;
+      parts.push({ ...order, name, capPpm, targets: targets.slice(i, i + ALLOW_LIMITS.orderTargets) });
+    }
+  }
+  return parts;
+}
+
+/** Targets by the cap that their floor leaves them. */
+function byCap({ targets, capPpm }: Order): ReadonlyMap<number, readonly Target[]> {
+  const groups = new Map<number, Target[]>();
+  for (const target of targets) {
+    const cap = Math.max(capPpm, FLOOR_PPM[target.kind]);
+    groups.set(cap, [...(groups.get(cap) ?? []), target]);
+  }
+  return groups;
+}
+
+function orderLine(
+  { name, channel, bounds, samples, capPpm, targets }: Order,
+  { config, sysfsRoot }: CompileInput,
+): string {
+  const { probe } = channel;
+  const path = 'path' in probe ? relativePath(probe.path, sysfsRoot) : undefined;
+  const fault = probe.faultPath === undefined ? undefined : relativePath(probe.faultPath, sysfsRoot);
+  const words = [
+    `order ${name} sensor=${path} raise=${bounds.raise} clear=${bounds.clear} samples=${samples}`,
+    `rate_mhz=${Math.round(config.sampling.rate_hz * 1000)} cap_ppm=${capPpm}`,
+    `targets=${targets.map(({ id }) => id).join(',')}`,
+  ];
+  if (fault !== undefined) words.push(`fault=${fault}`);
+  if (probe.multiplier !== undefined && probe.multiplier !== 1) words.push(`multiplier=${probe.multiplier}`);
+  if (probe.offset !== undefined && probe.offset !== 0) words.push(`offset=${probe.offset}`);
+  return words.join(' ');
+}
