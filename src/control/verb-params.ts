@@ -1,0 +1,52 @@
+/**
+ * What each verb of the agent's socket takes, as shapes: the server checks params by this table before a handler sees
+ * them, so that a handler never meets a value of a wrong kind.
+ */
+import type { Verb } from '../core/protocol.js';
+import { boolean, list, number, object, oneOf, optional, type Shape, string } from '../core/shape.js';
+import { LOG_LEVELS } from '../core/vocabulary.js';
+
+/** Rows of one answer: ten times what fits a terminal's scrollback, and well within MAX_LINE_BYTES. */
+const MAX_LIMIT = 10_000;
+/** A day: a bar or a log level that shall last longer belongs into the config. */
+const MAX_FOR_SECONDS = 86_400;
+/** As many peers as a full mesh serves, with room to spare. */
+const MAX_PEERS = 64;
+
+const nothing = object({});
+const limit = optional(number({ min: 1, max: MAX_LIMIT, integer: true }));
+const forSeconds = optional(number({ min: 0, max: MAX_FOR_SECONDS }));
+const atMs = number({ min: 0 });
+const count = number({ min: 0, integer: true });
+
+const peerView = object({
+  node: string({ max: 64 }),
+  state: oneOf('online', 'offline', 'unknown'),
+  sinceAtMs: atMs,
+  why: string({ max: 512 }),
+});
+
+const netReport = object({
+  mqttListen: string({ max: 512 }),
+  listening: boolean,
+  clients: count,
+  sensorDemand: boolean,
+  peers: list(peerView, { max: MAX_PEERS }),
+  rssBytes: count,
+});
+
+export const VERB_PARAMS: { readonly [V in Verb]: Shape<unknown> } = {
+  status: nothing,
+  sensors: object({ glob: optional(string({ max: 256 })) }),
+  alerts: object({ all: optional(boolean), limit }),
+  actions: object({ limit }),
+  release: object({ rule: optional(string({ max: 256 })), forSeconds }),
+  reload: nothing,
+  preview: nothing,
+  'audit.verify': nothing,
+  'audit.list': object({ fromSeq: optional(count), limit }),
+  'log.level': object({ level: oneOf(...LOG_LEVELS), forSeconds }),
+  'net.config': nothing,
+  'net.report': netReport,
+  subscribe: nothing,
+};
