@@ -40,6 +40,22 @@ class Probe {
 // Never fails: a file that is not there is a reading (kNoData), not an error. Opens nothing yet.
 std::unique_ptr<Probe> MakeProbe(const ProbeSpec& spec);
 
+// Makes the probes of one hazard domain. Those that read the same text file, or the same mount point, share one read per
+// tick. Not thread-safe: made in the owner's thread, then used in the thread of the domain together with its probes.
+class ProbeFactory {
+ public:
+  ProbeFactory();
+  ~ProbeFactory();
+  std::unique_ptr<Probe> Make(const ProbeSpec& spec);
+  // The next Read() of each shared file is a fresh one.
+  void BeginTick();
+
+  struct Sources;  // Defined in probe.cc.
+
+ private:
+  std::shared_ptr<Sources> sources_;  // Shared with the probes that it made.
+};
+
 }  // namespace skos
 
 #endif  // SKOS_PROBES_PROBE_H_

@@ -68,14 +68,18 @@ class Sampler {
   Sampler(const Sampler&) = delete;
   Sampler& operator=(const Sampler&) = delete;
 
-  // Owner's thread. Returns 0 or an errno (timerfd, eventfd or thread creation); after a failure nothing runs.
+  // Owner's thread. Returns 0 or an errno (timerfd or thread creation); after a failure nothing runs. A sampler runs
+  // once: EALREADY when it was started before. A kernel that refuses realtime_priority does not prevent the start.
   int Start();
+  // Owner's thread, after Start(): the kernel refused SCHED_RR (EPERM); the threads run in the ordinary class.
+  bool realtime_refused() const;
   // Owner's thread. Idempotent. Returns within milliseconds, also with a thread stuck in a read. After it returns,
   // on_crossing is not called again, not even by a stuck thread that comes back.
   void Stop();
 
   size_t channel_count() const;
   // Any thread, never blocks for long: the latest reading of channel i into out[i]. `out` holds channel_count().
+  // An ok reading that is older than two periods and one deadline is given as kStale, so also after Stop().
   void Latest(Reading* out) const;
   // Any one thread at a time: moves up to `max` records, oldest first; returns how many. Per channel in order of time.
   size_t Drain(Record* out, size_t max);
