@@ -150,12 +150,25 @@ export interface ActuatorEvent {
   readonly detail: string;
 }
 
+/** A packet socket (AF_UNIX SOCK_SEQPACKET), which Node cannot open itself; the addon provides it. */
+export interface PacketSocket {
+  /** Never blocks. 0 or an errno. */
+  send(packet: string): number;
+  close(): void;
+}
+export type ConnectPacketSocket = (
+  path: string,
+  /** Called with each packet, and once with null when the other side is gone. */
+  onPacket: (packet: string | null) => void,
+) => PacketSocket;
+
 /** The connection to skos-actuator. Every call has a deadline; a lost connection rejects with SKOS_ACTUATOR_ABSENT. */
 export interface Actuator {
   readonly connected: boolean;
   set(request: LeaseRequest): Promise<LeaseResult>;
   release(lease: string): Promise<LeaseResult>;
-  renew(leases: readonly string[], ttlMs: number): Promise<void>;
+  /** Returns how many of the leases were known; fewer than asked: some are lost. */
+  renew(leases: readonly string[], ttlMs: number): Promise<number>;
   targets(): Promise<ActuatorTarget[]>;
   leases(): Promise<ActuatorLease[]>;
   orders(): Promise<ActuatorOrder[]>;
@@ -245,6 +258,8 @@ export type AuditVerdict =
   | { readonly ok: false; readonly entries: number; readonly firstBadSeq: number; readonly why: string };
 
 export interface AuditLog {
+  /** True when append() means "on disk". Anything else: no database is open, and irreversible acts must not run. */
+  readonly durable?: boolean;
   /** Resolves when the entry is on disk (fdatasync has returned). Appends in call order; calls may overlap. */
   append(input: AuditInput): Promise<AuditEntry>;
   head(): AuditHead;

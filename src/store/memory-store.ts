@@ -1,0 +1,132 @@
+/**
+ * The store of an agent whose database cannot be opened: the same port, in memory, bounded. Protection goes on; what
+ * is remembered ends with the process, and health() says so. It stays in memory until the agent is restarted.
+ *
+ * The audit chain is complete while it fits; append() resolves at once, although nothing is on disk: whoever must have
+ * an entry on disk before he acts asks `durable`.
+ */
+import type { Channel, Quality } from '../core/channel.js';
+import type { Clock } from '../core/clock.js';
+import type {
+  ActionRecord,
+  Alert,
+  AuditEntry,
+  AuditHead,
+  AuditInput,
+  AuditLog,
+  AuditVerdict,
+  Store,
+} from '../core/ports.js';
+import { MAX_LISTED } from './audit.js';
+import { draft, GENESIS, seal, verifyEntries } from './audit-entry.js';
+import { stateText } from './state.js';
+
+/** Of each kind; some MiB in all, for hours of a busy node. */
+export const KEPT_IN_MEMORY = 2_000;
+
+export class MemoryAudit implements AuditLog {
+  readonly durable = false;
+  readonly #clock: Clock;
+  readonly #entries: AuditEntry[] = [];
+  /** The head before the first entry that is still here. */
+  #before: AuditHead = GENESIS;
+  #head: AuditHead = GENESIS;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  append(input: AuditInput): Promise<AuditEntry> {
+    const { head, text } = seal(draft(input, this.#clock.wallMs()), this.#head);
+    const entry = JSON.parse(text) as AuditEntry;
+    this.#entries.push(entry);
+    this.#head = head;
+    if (this.#entries.length > KEPT_IN_MEMORY) {
+      const oldest = this.#entries.shift();
+      if (oldest !== undefined) this.#before = { seq: oldest.seq, hash: oldest.hash };
+    }
+    return Promise.resolve(entry);
+  }
+
+  head(): AuditHead {
+    return this.#head;
+  }
+
+  /** Of the entries that are still here. */
+  verify(): Promise<AuditVerdict> {
+    return verifyEntries([...this.#entries], { after: this.#before, known: this.#head });
+  }
+
+  list({ fromSeq, limit }: { fromSeq: number; limit: number }): Promise<AuditEntry[]> {
+    const most = Math.min(Math.max(0, Math.floor(limit)), MAX_LISTED);
+    return Promise.resolve(this.#entries.filter(({ seq }) => seq >= fromSeq).slice(0, most));
+  }
+}
+
+export class MemoryStore implements Store {
+  readonly audit: MemoryAudit;
+  readonly #why: string;
+  readonly #alerts = new Map<string, Alert>();
+  readonly #actions = new Map<string, ActionRecord>();
+  readonly #state = new Map<string, string>();
+
+  /** `why` is what kept the database from being opened. */
+  constructor({ clock, why }: { clock: Clock; why: string }) {
+    this.#why = why;
+    this.audit = new MemoryAudit(clock);
+  }
+
+  health(): { ok: boolean; why: string } {
+    return { ok: false, why: `in memory only, until the agent is restarted: ${this.#why}` };
+  }
+
+  /** Nothing to acquire; here so that it can stand in for the other store. */
+  start(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  stop(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  putAlert(alert: Alert): void {
+    remember(this.#alerts, alert.id, structuredClone(alert));
+  }
+
+  alerts({ standing = false, limit }: { standing?: boolean; limit: number }): Promise<Alert[]> {
+    const wanted = [...this.#alerts.values()].filter(({ severity }) => !standing || severity !== null);
+    wanted.sort((a, b) => b.sinceAtMs - a.sinceAtMs);
+    return Promise.resolve(wanted.slice(0, Math.max(0, limit)));
+  }
+
+  putAction(action: ActionRecord): void {
+    remember(this.#actions, action.actionId, structuredClone(action));
+  }
+
+  actions({ limit }: { limit: number }): Promise<ActionRecord[]> {
+    const newest = [...this.#actions.values()].sort((a, b) => b.startedAtMs - a.startedAtMs);
+    return Promise.resolve(newest.slice(0, Math.max(0, limit)));
+  }
+
+  putState(key: string, value: unknown): void {
+    const text = stateText(key, value);
+    if (text === undefined) this.#state.delete(key);
+    else remember(this.#state, key, text);
+  }
+
+  state(key: string): Promise<unknown> {
+    const text = this.#state.get(key);
+    return Promise.resolve(text === undefined ? undefined : JSON.parse(text));
+  }
+
+  /** The time series needs the database: without it, samples are not kept. */
+  sample(_channel: Channel, _value: number | null, _quality: Quality, _atMs: number): void {}
+}
+
+/** The latest version moves to the end; what was touched longest ago goes first. */
+function remember<T>(map: Map<string, T>, key: string, value: T): void {
+  map.delete(key);
+  map.set(key, value);
+  const [oldest] = map.keys();
+  if (map.size > KEPT_IN_MEMORY && oldest !== undefined) map.delete(oldest);
+}

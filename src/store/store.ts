@@ -1,0 +1,214 @@
+/**
+ * The store: everything that the agent remembers, over one LevelDB database under `data_dir`. This file only composes;
+ * what is written when is said in writer.ts, how it is chained in audit.ts, how samples are kept in time-series.ts.
+ *
+ * A database that cannot be opened makes start() reject with a coded error; the agent then runs on a MemoryStore. One that
+ * fails later is retried behind the scenes, and health() says so.
+ */
+import type { Channel, Quality } from '../core/channel.js';
+import type { Clock } from '../core/clock.js';
+import { reason } from '../core/errors.js';
+import type { ActionRecord, Alert, Log, Store } from '../core/ports.js';
+import { ActionRecords } from './actions.js';
+import { AlertRecords } from './alerts.js';
+import { AuditChain } from './audit.js';
+import type { Samples } from './chunk.js';
+import { Database } from './database.js';
+import { HeadMark } from './head-mark.js';
+import { StateRecords } from './state.js';
+import { TimeSeries } from './time-series.js';
+import { Writer } from './writer.js';
+
+/** What the last writes and closing may take: systemd gives the agent longer, and a hanging disk no more than this. */
+export const STOP_DEADLINE_MS = 5_000;
+/** A step of retention is a few milliseconds; once a minute it keeps up with thousands of channels. */
+const MAINTAIN_EVERY_MS = 60_000;
+
+export interface StoreOptions {
+  readonly dataDir: string;
+  readonly log: Log;
+  readonly clock: Clock;
+}
+
+export interface StoreHealth {
+  readonly ok: boolean;
+  /** One line for `skos status`. */
+  readonly why: string;
+}
+
+export class LevelStore implements Store {
+  readonly audit: AuditChain;
+  readonly #log: Log;
+  readonly #database: Database;
+  readonly #writer: Writer;
+  readonly #mark: HeadMark;
+  readonly #alerts: AlertRecords;
+  readonly #actions: ActionRecords;
+  readonly #state: StateRecords;
+  readonly #series: TimeSeries;
+  #maintenance: NodeJS.Timeout | undefined;
+  #maintaining: Promise<void> | undefined;
+  #stopping: Promise<void> | undefined;
+  #started = false;
+
+  constructor({ dataDir, log, clock }: StoreOptions) {
+    this.#log = log;
+    const database = new Database(dataDir);
+    const writer = new Writer({ database, log, clock, onFresh: () => this.#republish() });
+    this.#database = database;
+    this.#writer = writer;
+    this.#mark = new HeadMark({ dataDir, onError: (error) => this.#reportMark(error) });
+    this.audit = new AuditChain({ database, mark: this.#mark, log, clock, wake: () => writer.wake() });
+    this.#alerts = new AlertRecords({ database, writer, log });
+    this.#actions = new ActionRecords({ database, writer, log });
+    this.#state = new StateRecords(writer);
+    this.#series = new TimeSeries({ database, writer, log, clock });
+  }
+
+  /** Rejects with SKOS_STORE_LOCKED, SKOS_STORE_VERSION, SKOS_STORE_OPEN or SKOS_STORE_READ, holding nothing. */
+  async start(): Promise<void> {
+    const opened = await this.#database.open();
+    try {
+      if (opened.setAside !== undefined) {
+        const { path, why } = opened.setAside;
+        this.#log.error(`The database was damaged (${why}); it was set aside as ${path}`, {
+          event: 'store.set_aside',
+          path,
+        });
+      }
+      await this.audit.attach(opened);
+      await this.#alerts.start();
+      await this.#actions.start();
+      await this.#series.start(opened.run);
+    } catch (error) {
+      await this.#series.stop();
+      await this.#database.close();
+      throw error;
+    }
+    this.#writer.start(this.audit);
+    this.#started = true;
+    this.#maintenance = setInterval(() => void this.#maintain(), MAINTAIN_EVERY_MS);
+    this.#maintenance.unref();
+  }
+
+  /** Writes what waits and closes. Idempotent; returns after STOP_DEADLINE_MS even when the disk hangs, and says so. */
+  stop(): Promise<void> {
+    this.#stopping ??= this.#stopInTime();
+    return this.#stopping;
+  }
+
+  health(): StoreHealth {
+    const trouble = this.#writer.trouble();
+    return trouble === '' ? { ok: true, why: 'open' } : { ok: false, why: `kept in memory and retried: ${trouble}` };
+  }
+
+  putAlert(alert: Alert): void {
+    this.#alerts.put(alert);
+  }
+
+  alerts({ standing = false, limit }: { standing?: boolean; limit: number }): Promise<Alert[]> {
+    return standing ? Promise.resolve(this.#alerts.openOnes(limit)) : this.#alerts.newest(limit);
+  }
+
+  putAction(action: ActionRecord): void {
+    this.#actions.put(action);
+  }
+
+  actions({ limit }: { limit: number }): Promise<ActionRecord[]> {
+    return this.#actions.newest(limit);
+  }
+
+  putState(key: string, value: unknown): void {
+    this.#state.put(key, value);
+  }
+
+  state(key: string): Promise<unknown> {
+    return this.#state.get(key);
+  }
+
+  sample(channel: Channel, value: number | null, quality: Quality, atMs: number): void {
+    this.#series.sample(channel, value, quality, atMs);
+  }
+
+  /** Stored samples of a channel in [fromMs, toMs), wall time, one chunk after the other. */
+  range(channelId: string, window: { fromMs: number; toMs: number }): AsyncGenerator<Samples, void, undefined> {
+    return this.#series.range(channelId, window);
+  }
+
+  async #stopInTime(): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    const deadline = new Promise<'late'>((resolve) => {
+      timer = setTimeout(() => resolve('late'), STOP_DEADLINE_MS);
+    });
+    const outcome = await Promise.race([this.#stopAll(), deadline]);
+    clearTimeout(timer);
+    if (outcome === 'late') {
+      const lost = this.audit.abandon();
+      this.#log.error(
+        `The store did not close in ${STOP_DEADLINE_MS / 1000} s; ${lost} audit entries are not recorded`,
+        {
+          event: 'store.late',
+          code: 'SKOS_SHUTDOWN_DEADLINE',
+          lost,
+        },
+      );
+    }
+  }
+
+  async #stopAll(): Promise<void> {
+    clearInterval(this.#maintenance);
+    await this.#maintaining;
+    this.audit.close();
+    await this.#series.stop();
+    if (this.#started && !(await this.#writer.stop())) this.#reportLoss();
+    await this.#mark.flush();
+    await this.#database.close();
+  }
+
+  #reportLoss(): void {
+    const audit = this.audit.abandon();
+    const records = this.#writer.waitingRecords;
+    this.#log.error(
+      `The disk took no writes to the end: ${audit} audit entries and ${records} records are not recorded`,
+      {
+        event: 'store.lost',
+        code: 'SKOS_STORE_WRITE',
+      },
+    );
+  }
+
+  #maintain(): Promise<void> {
+    this.#maintaining ??= this.#trim().finally(() => {
+      this.#maintaining = undefined;
+    });
+    return this.#maintaining;
+  }
+
+  async #trim(): Promise<void> {
+    if (!this.health().ok) return;
+    try {
+      await this.#series.trim();
+      await this.#alerts.trim();
+      await this.#actions.trim();
+    } catch (error) {
+      this.#log.warn(`Old records could not be looked through: ${reason(error)}`, { event: 'store.trim', error });
+    }
+  }
+
+  #republish(): void {
+    this.#alerts.republish();
+    this.#actions.republish();
+    this.#series.republish();
+  }
+
+  #reportMark(error: unknown): void {
+    this.#log.warn(`The mark of the audit head was not written: ${reason(error)}`, { event: 'store.mark', error });
+  }
+}
+
+/** A started store. Rejects as LevelStore.start() does. */
+export async function openStore(options: StoreOptions): Promise<LevelStore> {
+  const store = new LevelStore(options);
+  await store.start();
+  return store;
+}

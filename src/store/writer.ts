@@ -1,0 +1,345 @@
+/**
+ * The one writer of the database: gathers what is to be written and writes it in rounds, one batch each.
+ *
+ * Records (alerts, actions, state, the channel dictionary) and samples (chunks of the time series) wait up to
+ * FLUSH_AFTER_MS and go without sync; a later version of a key replaces the waiting one, so that waiting costs bounded
+ * memory. Audit entries start a round at once, and that round is synced; what arrives while it runs goes together in
+ * the next one (group commit). Records that wait ride along, so that an audit entry never is on disk without the
+ * records that were put before it.
+ *
+ * When a write fails, everything stays here and is tried again with back-off. Before each try the disk is probed, and
+ * only when it takes a write is the database closed and recovered: meanwhile it can still be read. Nobody waits for any
+ * of this but the callers of audit.append(). It is reported once when it begins and once when it is over.
+ */
+import { open, statfs, unlink } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import type { Clock } from '../core/clock.js';
+import { reason, SkosError } from '../core/errors.js';
+import type { Log } from '../core/ports.js';
+import type { Database, Opened, Operation, ScanOptions } from './database.js';
+import { keyText } from './keys.js';
+
+/** How long an unsynced record may wait: one batch a second costs next to nothing, one per put 37 µs each. */
+export const FLUSH_AFTER_MS = 1_000;
+/** Waiting records: some thousand alerts and actions. Beyond it the oldest go, counted. */
+export const MAX_RECORD_BYTES = 4 * 1024 * 1024;
+/** Waiting chunks: hours of 64 channels. Beyond it the oldest go, counted. */
+export const MAX_SAMPLE_BYTES = 4 * 1024 * 1024;
+/** First and longest pause between tries: soon enough for a log rotation that makes space, rare enough to cost nothing. */
+export const RETRY_FIRST_MS = 250;
+export const RETRY_MAX_MS = 15_000;
+/** A write that takes longer than this is reported as hanging: a healthy disk needs milliseconds. */
+const HANGING_AFTER_MS = 5_000;
+/** Recovery writes up to one memtable as a table, and a manifest: twice that must be free before it is tried. */
+const RECOVERY_SPACE_BYTES = 3 * 1024 * 1024;
+const PROBE_BYTES = 4096;
+
+/** The audit chain, as the writer sees it. */
+export interface Sealer {
+  /** True when entries wait. */
+  readonly waiting: boolean;
+  /** The operations of the entries that wait, chained to the head on disk. */
+  seal(): Operation[];
+  /** The last sealed entries are on disk. */
+  sealed(): void;
+  /** The database was opened: find the head that is on disk. */
+  attach(opened: Opened): Promise<void>;
+}
+
+export interface WriterOptions {
+  readonly database: Database;
+  readonly log: Log;
+  readonly clock: Clock;
+  /** Called after a damaged database was replaced while running, to write again what memory still holds. */
+  readonly onFresh: () => void;
+}
+
+/** Waiting operations of one kind: latest version per key, oldest first, bounded. */
+class Waiting {
+  readonly operations = new Map<string, Operation>();
+  readonly #maxBytes: number;
+  #bytes = 0;
+  /** Dropped since the last time somebody asked. */
+  dropped = 0;
+
+  constructor(maxBytes: number) {
+    this.#maxBytes = maxBytes;
+  }
+
+  add(operation: Operation): void {
+    const key = keyText(operation.key);
+    this.#remove(key);
+    this.operations.set(key, operation);
+    this.#bytes += cost(operation);
+    for (const oldest of this.operations.keys()) {
+      if (this.#bytes <= this.#maxBytes) break;
+      this.#remove(oldest);
+      this.dropped++;
+    }
+  }
+
+  #remove(key: string): void {
+    const former = this.operations.get(key);
+    if (former === undefined) return;
+    this.#bytes -= cost(former);
+    this.operations.delete(key);
+  }
+
+  take(): Operation[] {
+    const taken = [...this.operations.values()];
+    this.operations.clear();
+    this.#bytes = 0;
+    return taken;
+  }
+
+  /** A batch that failed comes back; what is newer stays. */
+  giveBack(operations: readonly Operation[]): void {
+    const newer = this.take();
+    for (const operation of operations) this.add(operation);
+    for (const operation of newer) this.add(operation);
+  }
+}
+
+/** Bytes of one operation, with about what a Map entry, a Buffer and an object take beside them. */
+function cost(operation: Operation): number {
+  return 200 + 2 * operation.key.length + (operation.type === 'put' ? operation.value.length : 0);
+}
+
+interface Round {
+  readonly records: Operation[];
+  readonly samples: Operation[];
+  readonly audit: Operation[];
+  readonly sinceMs: number;
+}
+
+export class Writer {
+  readonly #database: Database;
+  readonly #log: Log;
+  readonly #clock: Clock;
+  readonly #onFresh: () => void;
+  readonly #records = new Waiting(MAX_RECORD_BYTES);
+  readonly #samples = new Waiting(MAX_SAMPLE_BYTES);
+  #sealer: Sealer | undefined;
+  #round: Round | undefined;
+  #running: Promise<void> | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #failure: { readonly why: string; readonly sinceMs: number } | undefined;
+  #retryMs = RETRY_FIRST_MS;
+  #syncAll = false;
+  #stopped = true;
+
+  constructor({ database, log, clock, onFresh }: WriterOptions) {
+    this.#database = database;
+    this.#log = log;
+    this.#clock = clock;
+    this.#onFresh = onFresh;
+  }
+
+  start(sealer: Sealer): void {
+    this.#sealer = sealer;
+    this.#stopped = false;
+    this.wake();
+  }
+
+  /** Tries once more to write everything, synced; true when nothing is left. */
+  async stop(): Promise<boolean> {
+    this.#stopped = true;
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#syncAll = true;
+    await this.#running;
+    if (this.#anythingWaits()) await this.#run();
+    return !this.#anythingWaits();
+  }
+
+  get waitingRecords(): number {
+    return this.#records.operations.size + this.#samples.operations.size;
+  }
+
+  /** Empty when all is well. */
+  trouble(): string {
+    if (this.#failure !== undefined) return this.#failure.why;
+    const waitedMs = this.#round === undefined ? 0 : this.#clock.monotonicMs() - this.#round.sinceMs;
+    return waitedMs > HANGING_AFTER_MS ? `a write has been waiting for ${Math.round(waitedMs / 1000)} s` : '';
+  }
+
+  putRecord(operation: Operation): void {
+    this.#records.add(operation);
+    this.#schedule(FLUSH_AFTER_MS);
+  }
+
+  putSamples(operation: Operation): void {
+    this.#samples.add(operation);
+    this.#schedule(FLUSH_AFTER_MS);
+  }
+
+  /** An audit entry waits: begin a round now, unless one runs or the disk is being waited for. */
+  wake(): void {
+    if (this.#sealer?.waiting === true) this.#schedule(0);
+  }
+
+  /** The value that a key has, or will have when what waits is written. */
+  async get(key: Buffer): Promise<Buffer | undefined> {
+    const waiting = this.#overlay().get(keyText(key));
+    if (waiting !== undefined) return waiting.type === 'put' ? waiting.value : undefined;
+    return this.#database.get(key);
+  }
+
+  /** Entries of a range as they will be when what waits is written; at most `limit`. */
+  async range(options: ScanOptions & { readonly limit: number }): Promise<[Buffer, Buffer][]> {
+    const overlay = this.#overlayWithin(options);
+    const found = new Map<string, [Buffer, Buffer]>();
+    for await (const [key, value] of this.#database.scan({ ...options, limit: options.limit + overlay.size })) {
+      found.set(keyText(key), [key, value]);
+    }
+    for (const [text, operation] of overlay) {
+      if (operation.type === 'put') found.set(text, [operation.key, operation.value]);
+      else found.delete(text);
+    }
+    const sorted = [...found].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, entry]) => entry);
+    if (options.reverse === true) sorted.reverse();
+    return sorted.slice(0, options.limit);
+  }
+
+  #overlayWithin({ gte, lt }: ScanOptions): Map<string, Operation> {
+    const [from, to] = [keyText(gte), keyText(lt)];
+    return new Map([...this.#overlay()].filter(([key]) => key >= from && key < to));
+  }
+
+  #overlay(): Map<string, Operation> {
+    const overlay = new Map<string, Operation>();
+    for (const operation of [...(this.#round?.records ?? []), ...(this.#round?.samples ?? [])]) {
+      overlay.set(keyText(operation.key), operation);
+    }
+    for (const [key, operation] of this.#records.operations) overlay.set(key, operation);
+    for (const [key, operation] of this.#samples.operations) overlay.set(key, operation);
+    return overlay;
+  }
+
+  #anythingWaits(): boolean {
+    return this.waitingRecords > 0 || this.#sealer?.waiting === true;
+  }
+
+  #schedule(afterMs: number): void {
+    if (this.#stopped || this.#running !== undefined || this.#failure !== undefined) return;
+    if (afterMs === 0) {
+      clearTimeout(this.#timer);
+      this.#timer = undefined;
+      this.#begin();
+    } else {
+      this.#timer ??= setTimeout(() => {
+        this.#timer = undefined;
+        this.#begin();
+      }, afterMs);
+    }
+  }
+
+  #begin(): void {
+    this.#running = this.#run().finally(() => {
+      this.#running = undefined;
+      this.#next();
+    });
+  }
+
+  #next(): void {
+    if (this.#stopped) return;
+    if (this.#failure !== undefined) this.#retryLater();
+    else if (this.#sealer?.waiting === true) this.#schedule(0);
+    else if (this.waitingRecords > 0) this.#schedule(FLUSH_AFTER_MS);
+  }
+
+  #retryLater(): void {
+    this.#timer ??= setTimeout(() => {
+      this.#timer = undefined;
+      this.#begin();
+    }, this.#retryMs);
+    this.#retryMs = Math.min(this.#retryMs * 2, RETRY_MAX_MS);
+  }
+
+  /** One round. Never rejects. */
+  async #run(): Promise<void> {
+    try {
+      if (this.#database.state !== 'open') await this.#recover();
+      await this.#writeRound();
+      this.#reportRecovery();
+    } catch (error) {
+      this.#reportFailure(error);
+    }
+  }
+
+  async #recover(): Promise<void> {
+    await probeDisk(dirname(this.#database.directory));
+    const opened = await this.#database.reopen();
+    await this.#sealer?.attach(opened);
+    if (opened.setAside !== undefined) this.#onFresh();
+  }
+
+  async #writeRound(): Promise<void> {
+    const audit = this.#sealer?.seal() ?? [];
+    const records = this.#records.take();
+    const samples = this.#samples.take();
+    this.#round = { records, samples, audit, sinceMs: this.#clock.monotonicMs() };
+    const operations = [...records, ...samples, ...audit];
+    try {
+      if (operations.length > 0) await this.#database.write(operations, { sync: audit.length > 0 || this.#syncAll });
+      if (audit.length > 0) this.#sealer?.sealed();
+    } catch (error) {
+      this.#records.giveBack(records);
+      this.#samples.giveBack(samples);
+      throw error;
+    } finally {
+      this.#round = undefined;
+    }
+  }
+
+  #reportFailure(error: unknown): void {
+    const why = reason(error);
+    if (this.#failure === undefined) {
+      this.#log.error(`The record is kept in memory: ${why}`, { event: 'store.failing', code: codeOf(error), error });
+    }
+    this.#failure = { why, sinceMs: this.#failure?.sinceMs ?? this.#clock.monotonicMs() };
+  }
+
+  #reportRecovery(): void {
+    if (this.#failure === undefined) return;
+    const seconds = Math.round((this.#clock.monotonicMs() - this.#failure.sinceMs) / 1000);
+    const lost = this.#records.dropped + this.#samples.dropped;
+    this.#records.dropped = 0;
+    this.#samples.dropped = 0;
+    this.#failure = undefined;
+    this.#retryMs = RETRY_FIRST_MS;
+    this.#log.warn(
+      `The disk takes writes again after ${seconds} s; ${lost} records did not fit into memory and are lost`,
+      {
+        event: 'store.recovered',
+        lost,
+      },
+    );
+  }
+}
+
+function codeOf(error: unknown): 'SKOS_STORE_WRITE' | SkosError['code'] {
+  return error instanceof SkosError ? error.code : 'SKOS_STORE_WRITE';
+}
+
+/** Rejects while the file system has no room for a recovery, or takes no write. */
+async function probeDisk(directory: string): Promise<void> {
+  const { bavail, bsize } = await statfs(directory);
+  if (bavail * bsize < RECOVERY_SPACE_BYTES) {
+    throw new SkosError('SKOS_STORE_WRITE', `${directory}: only ${bavail * bsize} bytes are free`);
+  }
+  const path = `${directory}/.probe`;
+  try {
+    const file = await open(path, 'w', 0o600);
+    try {
+      await file.write(Buffer.alloc(PROBE_BYTES));
+      await file.datasync();
+    } finally {
+      await file.close();
+    }
+  } finally {
+    await unlink(path).catch((error: unknown) => {
+      if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error;
+    });
+  }
+}
