@@ -90,24 +90,35 @@ function written(name: Name): string {
 export function parseAction(text: string, hooks: Readonly<Record<string, unknown>> = {}): Action | string {
   const [name = '', target, ...rest] = text.split('@');
   if (rest.length > 0 || target === '') return `"${text}" has a malformed target: write it once, behind "@"`;
-  const [, stem, digits] = /^(.+)_([0-9]+)$/.exec(name) ?? [];
   if (isName(name)) return checked({ text, verb: name, amount: null, target: target ?? null, hook: null });
-  // A hook may end in a number too, so that its whole name goes first.
+  const numbered = withNumber(name);
+  // Before the hooks: nothing may take the place of a cap.
+  if (numbered !== undefined && VERBS_WITH_NUMBER.has(numbered.verb)) {
+    return checked({ text, ...numbered, target: target ?? null, hook: null });
+  }
   if (Object.hasOwn(hooks, name)) {
     return target === undefined
       ? { text, verb: 'hook', amount: null, target: null, hook: name }
       : `"${text}": a hook takes no target`;
   }
-  if (stem === undefined || digits === undefined || !isName(stem)) return `"${text}" is neither an action nor a hook`;
-  // One spelling per action: breakers, leases and auto_allow compare the text.
-  if (digits.length > 1 && digits.startsWith('0')) return `"${text}": write the number without leading zeros`;
-  return checked({ text, verb: stem, amount: Number(digits), target: target ?? null, hook: null });
+  return numbered === undefined
+    ? `"${text}" is neither an action nor a hook`
+    : `"${text}": ${numbered.verb} takes no number`;
+}
+
+const VERBS_WITH_NUMBER: ReadonlySet<string> = new Set(
+  Object.entries<VerbSpec>(VERBS).flatMap(([verb, spec]) => (spec.amount === undefined ? [] : [verb])),
+);
+
+/** One spelling per number, without leading zeros: breakers, leases and auto_allow compare the text. */
+function withNumber(name: string): { verb: Name; amount: number } | undefined {
+  const [, stem, digits] = /^(.+)_(0|[1-9][0-9]*)$/.exec(name) ?? [];
+  return stem !== undefined && isName(stem) ? { verb: stem, amount: Number(digits) } : undefined;
 }
 
 function checked(action: Action & { verb: Name }): Action | string {
   const { text, verb, amount, target } = action;
   const spec: VerbSpec = VERBS[verb];
-  if (spec.amount === undefined && amount !== null) return `"${text}": ${verb} takes no number`;
   if (spec.amount && (amount === null || amount < spec.amount.min || amount > spec.amount.max)) {
     return `"${text}": ${written(verb)} takes a number from ${spec.amount.min} to ${spec.amount.max}`;
   }

@@ -36,7 +36,7 @@ export const CLOSED: Breaker = { phase: 'closed', failures: 0, opensMs: [], sinc
 export type GatedClass = Extract<ActionClass, 'restartable' | 'irreversible'>;
 export type FreeClass = Exclude<ActionClass, GatedClass>;
 
-/** To be kept: a probe that was admitted is counted in it. */
+/** `breaker` is to be kept, in either case: it knows of the probe that was admitted, and of the clock. */
 export interface Free {
   readonly allowed: true;
   readonly breaker: Breaker;

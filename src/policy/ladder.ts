@@ -227,7 +227,7 @@ function seen(rule: Rule, state: LadderState, value: number, atMs: number): Step
         : onRung(rule, base, { value, atMs, gapMs: atMs - (state.lastOkMs ?? atMs) });
   // The very first reading is the expected one and no news.
   if (state.verdict === 'ok' || state.lastMs === null) return moved;
-  const back = verdictChange(rule, { ...base, phase: state.phase }, value, atMs);
+  const back = verdictChange(rule, { ...base, phase: moved.state.phase }, value, atMs);
   return { state: moved.state, transitions: [back, ...moved.transitions] };
 }
 
