@@ -7,14 +7,12 @@
 import { actionNames, parseAction } from '../core/action-names.js';
 import type { Issue, Path } from '../core/shape.js';
 import { suggest } from '../core/suggest.js';
-import { SEVERITIES, type Severity } from '../core/vocabulary.js';
+import { BUILT_IN_RULES, SEVERITIES, type Severity } from '../core/vocabulary.js';
 import type { Config, PeerConfig, RuleConfig, TargetConfig } from './schema.js';
 
 /** A full mesh: every node dials every other; DESIGN.md, "a full mesh serves up to 16 nodes". */
 const MAX_PEERS = 15;
 const MAX_PORT = 65_535;
-/** Names that the built-in antibodies' rules carry: `skos release thermal` must mean one thing. */
-const RESERVED_RULE_NAMES = ['thermal', 'storage', 'mesh', 'loop'];
 
 type Report = (path: Path, message: string) => void;
 interface Check {
@@ -82,7 +80,8 @@ function checkRules({ rules }: Config, report: Report): void {
 }
 
 function checkRule(rule: RuleConfig, path: Path, report: Report): void {
-  if (RESERVED_RULE_NAMES.includes(rule.name)) {
+  // `skos release thermal-cpu` must mean one thing.
+  if (BUILT_IN_RULES.some((name) => name === rule.name)) {
     report([...path, 'name'], `"${rule.name}" is the name of a built-in rule; expected another`);
   }
   if (rule.channel === undefined && rule.class === undefined) {
@@ -174,7 +173,7 @@ function checkAction(text: string, { targets, hooks }: Config, report: (message:
     return;
   }
   if (action.target === null) return;
-  const target = targets[action.target];
+  const target = Object.hasOwn(targets, action.target) ? targets[action.target] : undefined;
   if (target === undefined) {
     const close = suggest(action.target, Object.keys(targets));
     const hint = close === undefined ? 'expected an entry of targets' : `did you mean @${close}?`;

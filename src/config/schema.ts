@@ -225,6 +225,7 @@ export const configShape = object({
         'auto: the socket if present, else a child when root, else off, said aloud.',
       ),
       socket: withDefault(file, '/run/skos/actuator.sock', 'Socket of the installed skos-actuator.'),
+      lease: withDefault(number({ min: 2, max: 600 }), 30, 'Seconds for which a cap stands without the agent.'),
     },
     'The privileged part that moves limits.',
   ),

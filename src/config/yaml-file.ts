@@ -89,7 +89,7 @@ function oneLine(message: string): string {
 }
 
 /** Thrown to leave the recursion at once: what exceeds a bound must not be walked to its end. */
-class Bound extends Error {
+class Unusable extends Error {
   constructor(
     message: string,
     readonly at: Place,
@@ -116,7 +116,7 @@ class Conversion {
       const raw: Raw = empty ? { kind: 'mapping', at: start, entries: new Map() } : this.convert(contents, start, 0);
       return this.issues.length === 0 ? { raw, issues: [] } : { issues: this.issues };
     } catch (error) {
-      if (error instanceof Bound) return { issues: [...this.issues, { at: error.at, message: error.message }] };
+      if (error instanceof Unusable) return { issues: [...this.issues, { at: error.at, message: error.message }] };
       throw error;
     }
   }
@@ -124,12 +124,14 @@ class Conversion {
   private convert(node: Node | null, around: Place, depth: number): Raw {
     const at = node?.range ? this.placeOf(node.range[0]) : around;
     this.nodes += 1;
-    if (this.nodes > MAX_NODES) throw new Bound(`holds more than ${MAX_NODES} values`, at);
-    if (depth > MAX_DEPTH) throw new Bound(`is nested more than ${MAX_DEPTH} levels deep`, at);
+    if (this.nodes > MAX_NODES) throw new Unusable(`holds more than ${MAX_NODES} values`, at);
+    if (depth > MAX_DEPTH) throw new Unusable(`is nested more than ${MAX_DEPTH} levels deep`, at);
     if (isAlias(node)) {
       this.aliases += 1;
-      if (this.aliases > MAX_ALIASES) throw new Bound(`uses more than ${MAX_ALIASES} aliases`, at);
-      return this.convert(node.resolve(this.document) ?? null, at, depth + 1);
+      if (this.aliases > MAX_ALIASES) throw new Unusable(`uses more than ${MAX_ALIASES} aliases`, at);
+      const target = node.resolve(this.document);
+      if (target === undefined) throw new Unusable(`*${node.source} names no anchor`, at);
+      return this.convert(target, at, depth + 1);
     }
     if (isMap(node)) return { kind: 'mapping', at, entries: this.entries(node.items, at, depth) };
     if (isSeq(node))
