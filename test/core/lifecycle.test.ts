@@ -1,30 +1,12 @@
 import t from 'tap';
 import { SkosError } from '../../src/core/errors.js';
 import { Lifecycle, type Part } from '../../src/core/lifecycle.js';
-import type { Log, LogFields } from '../../src/core/ports.js';
-
-interface Line {
-  readonly level: string;
-  readonly message: string;
-  readonly fields: LogFields | undefined;
-}
-
-function recordingLog(lines: Line[]): Log {
-  const at = (level: string) => (message: string, fields?: LogFields) => void lines.push({ level, message, fields });
-  return {
-    trace: at('trace'),
-    debug: at('debug'),
-    info: at('info'),
-    warn: at('warn'),
-    error: at('error'),
-    fatal: at('fatal'),
-  };
-}
+import { recordingLog } from '../fixtures/logs.js';
 
 /** Parts that note what happens to them; `override` replaces the behaviour of one. */
 function machine(names: readonly string[], override: Record<string, Partial<Part>> = {}) {
   const events: string[] = [];
-  const lines: Line[] = [];
+  const log = recordingLog();
   const parts = names.map((name): Part => {
     const special = override[name] ?? {};
     return {
@@ -40,7 +22,7 @@ function machine(names: readonly string[], override: Record<string, Partial<Part
       },
     };
   });
-  return { events, lines, lifecycle: new Lifecycle({ parts, log: recordingLog(lines) }) };
+  return { events, lines: log.lines, lifecycle: new Lifecycle({ parts, log }) };
 }
 
 const never = () => new Promise<void>(() => undefined);

@@ -1,0 +1,303 @@
+/**
+ * One MESSAGE_ID per kind of event, and what `journalctl -x` says about it. systemd/skos.catalog is generated from this
+ * table (node scripts/catalog.mjs); a test asserts that they agree.
+ *
+ * An id is never changed and never reused: people filter by it for years (`journalctl MESSAGE_ID=…`). @FIELD@ is replaced
+ * by journalctl with the field of the entry that it explains.
+ */
+export const JOURNAL_EVENTS = {
+  'agent.start': {
+    id: '30382ccf07d8d80e19e3b723ee642c29',
+    subject: 'Agent of @SKOS_NODE@ starts',
+    meaning: 'The agent has read its configuration and starts its parts: store, audit check, actuator, sampler, tick.',
+    next: 'Nothing. An agent that starts over and over has its reason in the lines before: journalctl -u skos-agent.',
+  },
+  'agent.ready': {
+    id: 'd7713ff625d343d15f6d9e0a94b482c1',
+    subject: 'Agent of @SKOS_NODE@ protects',
+    meaning:
+      'The first protection tick is finished. From now on readings are judged and, where the node is armed, acted upon.',
+    next: 'Nothing. `skos status` shows what is watched and what was not found.',
+  },
+  'agent.stop': {
+    id: 'fe2e7b2578c2624029e3286041f606bf',
+    subject: 'Agent of @SKOS_NODE@ stops',
+    meaning:
+      'The agent was told to stop. Effects that stand are left to the actuator, which ends each when it is safe.',
+    next: 'Nothing. To end effects at once: skos release.',
+  },
+  'sensors.not_found': {
+    id: '4d8f6ee27b592bb1ef53e3f325108c85',
+    subject: 'Sensors that were looked for are not there',
+    meaning:
+      'Discovery found none of a kind of sensor on this machine, or passed over one; the message says which and why. What is there is watched.',
+    next: 'Load the driver (sensors-detect of lm-sensors names it) if the machine should have it; a virtual machine usually has none.',
+  },
+  'sensor.hung': {
+    id: 'bfbb7d706c9ef6f9c5713ad9285b21fd',
+    subject: 'A driver does not answer: @SKOS_CHANNEL@',
+    meaning:
+      'A read did not return within its deadline. The channels of this driver say `hung` and carry no value; all others go on at their rate.',
+    next: 'Look for messages of the driver with journalctl -k. It rejoins by itself when it answers.',
+  },
+  'sensor.gone': {
+    id: '5a17e1662de0e1253c13b4472f2fd7b1',
+    subject: 'A sensor is gone: @SKOS_CHANNEL@',
+    meaning:
+      'It was there and cannot be read any more: unplugged, driver unloaded, or switched off. An alert that stands on it keeps standing; a missing reading is not a recovery.',
+    next: 'Bring the sensor back, or end the effects by hand with skos release if you know that the danger is past.',
+  },
+  'sensor.back': {
+    id: '4be59dbd76c94ded7a6ebad84845c247',
+    subject: 'A sensor is back: @SKOS_CHANNEL@',
+    meaning: 'A channel that was gone, faulty or hung is read again.',
+    next: 'Nothing.',
+  },
+  'alert.fire': {
+    id: '06369c4a61c2ec914a2fe32020005095',
+    subject: 'Alert: rule @SKOS_RULE@ on @SKOS_CHANNEL@',
+    meaning: 'The channel stayed beyond the bound of the rule for as long as the rule asks.',
+    next: 'See `skos alerts` for the values and `skos actions` for what is done about it.',
+  },
+  'alert.escalate': {
+    id: '2171d11cae5e1566de7e12ecebc291ab',
+    subject: 'Alert rises to a higher severity: rule @SKOS_RULE@ on @SKOS_CHANNEL@',
+    meaning:
+      'What was done so far does not suffice, or the danger grows faster. The actions of the higher severity join those that stand.',
+    next: 'See `skos actions`. Look for the cause: fans, dust, room temperature, a runaway job.',
+  },
+  'alert.recover': {
+    id: 'b502b994c508541b0002706b2819df2f',
+    subject: 'Alert recovers: rule @SKOS_RULE@ on @SKOS_CHANNEL@',
+    meaning:
+      'The channel is back inside the clear bound. The effects step down one severity at a time, each after the time that the rule keeps.',
+    next: 'Nothing.',
+  },
+  'alert.clear': {
+    id: '59cd47b31e21915c6d57e49c6d401770',
+    subject: 'Alert is over: rule @SKOS_RULE@ on @SKOS_CHANNEL@',
+    meaning: 'The danger is past and every reversible effect of this alert was asked to end.',
+    next: 'Nothing. `skos actions` shows what was done and read back.',
+  },
+  'alert.no_data': {
+    id: '9e9ac916b44679d4e3892b04d798dc1d',
+    subject: 'Alert without a reading: rule @SKOS_RULE@ on @SKOS_CHANNEL@',
+    meaning:
+      'The alert stands but its sensor cannot be read. The effects stay, because nobody knows that the danger is past.',
+    next: 'Bring the sensor back; or check by other means, then skos release.',
+  },
+  'action.active': {
+    id: '14591a48df8d970491f70f0efb4988ed',
+    subject: 'Effect stands: @SKOS_ACTION@ by rule @SKOS_RULE@',
+    meaning:
+      'The actuator wrote the limit and read it back at least as strict as asked. It holds it as a lease with the former value.',
+    next: 'Nothing. To take it back now: skos release.',
+  },
+  'action.released': {
+    id: 'f37a4a551bbcb5fe3bd12e71b9705cf0',
+    subject: 'Effect taken back: @SKOS_ACTION@ by rule @SKOS_RULE@',
+    meaning: 'The former value stands again.',
+    next: 'Nothing.',
+  },
+  'action.unavailable': {
+    id: '3632a23e6a72b2bccd3950ebbcaa9fc2',
+    subject: 'No target for @SKOS_ACTION@',
+    meaning:
+      'The rule asks for an action that has nothing to act upon on this node: no device, no configured target, or no actuator.',
+    next: 'Configure a target or hook for it, or take it out of the actions of the rule: skos config explain.',
+  },
+  'action.proposed': {
+    id: '6c971358d263589e1dc3197292b8ff71',
+    subject: 'Proposed: @SKOS_ACTION@ by rule @SKOS_RULE@',
+    meaning:
+      'The rule may not do this by itself: its mode is propose, or the action is restartable or irreversible and not listed in auto_allow.',
+    next: 'Do it by hand if you agree; or list it in auto_allow.',
+  },
+  'action.observed': {
+    id: '362235fd7889b021451e6bda93b51d26',
+    subject: 'Would have acted: @SKOS_ACTION@ by rule @SKOS_RULE@',
+    meaning: 'The node only observes. In mode auto this action would have run.',
+    next: 'When the observed actions look right, arm the node: skos arm.',
+  },
+  'action.barred': {
+    id: '7d4f7c3abe3620807c01230a7ecb845a',
+    subject: 'Not done, barred by the operator: @SKOS_ACTION@ by rule @SKOS_RULE@',
+    meaning: '`skos release` bars its rule from acting again for a while. Standing orders stay in force.',
+    next: 'Nothing. The bar ends by itself; `skos status` says when.',
+  },
+  'action.failed': {
+    id: '94269581985be26344a904108a81b48b',
+    subject: 'Effect failed: @SKOS_ACTION@ by rule @SKOS_RULE@',
+    meaning: 'The kernel did not take the value, or it reads back weaker than asked. It is tried again.',
+    next: 'See `skos actions`. Another controller (thermald, tuned, a vendor daemon) may own the target.',
+  },
+  'action.foreign_change': {
+    id: '18b315e30e459547a569d77e06939cf7',
+    subject: 'Somebody else wrote the target of @SKOS_ACTION@',
+    meaning:
+      'The value is no longer the one that the actuator wrote. It is recorded and left alone; nothing is restored over it.',
+    next: 'Find out who writes it (thermald, tuned, an operator) and let one of the two own the target.',
+  },
+  'release.operator': {
+    id: 'db31ef6a423d050d1a9d64fb7b39a8e1',
+    subject: 'Operator took effects back',
+    meaning:
+      'An operator ended effects with skos release. Their rules are barred for the time that was given; standing orders stay.',
+    next: 'Nothing.',
+  },
+  'arm.armed': {
+    id: '3d922ed383979b62bc9375577262e984',
+    subject: 'Node @SKOS_NODE@ is armed',
+    meaning: 'Mode auto: reversible effects run by themselves, and the standing orders of the actuator are in force.',
+    next: 'Nothing. To go back to observing: skos disarm.',
+  },
+  'arm.disarmed': {
+    id: 'dff4116f9835b2bfb01c60103018d40a',
+    subject: 'Node @SKOS_NODE@ is disarmed',
+    meaning: 'The node observes and alerts; it moves nothing and has no standing orders.',
+    next: 'Arm it again when ready: skos arm.',
+  },
+  'actuator.connected': {
+    id: 'd8caf6a5eee66b9d6ec7deb30f0306d7',
+    subject: 'Actuator connected',
+    meaning: 'The agent controls the actuator. Standing effects of this boot were adopted.',
+    next: 'Nothing.',
+  },
+  'actuator.lost': {
+    id: '614c97ef9401e41e27be69ada59b7d65',
+    subject: 'Actuator lost',
+    meaning:
+      'The connection ended or was never there: nothing can be throttled by policy. Where the actuator still runs, its standing orders hold.',
+    next: 'systemctl status skos-actuator; journalctl -u skos-actuator.',
+  },
+  'actuator.event': {
+    id: 'c8d27929c4ed65afd5bf0896dba36d42',
+    subject: 'The actuator acted by itself',
+    meaning:
+      'It did this without the agent: a standing order, the end of an orphaned lease, or a change by somebody else.',
+    next: 'See `skos status` (orders) and `skos actions`.',
+  },
+  'store.failed': {
+    id: '5452d22ca247abc73af11fea3447684b',
+    subject: 'The record cannot be written',
+    meaning: 'The database or its disk fails. Protection goes on; recent records are kept in memory and tried again.',
+    next: 'Check space and health of the disk under data_dir.',
+  },
+  'store.recovered': {
+    id: '0014fbf32b5f6082cbbc7c1e009d9b98',
+    subject: 'The record is written again',
+    meaning: 'The database takes writes again; what was kept in memory is on disk now.',
+    next: 'Nothing.',
+  },
+  'audit.head': {
+    id: 'a053371c3411050297f0312a9750b176',
+    subject: 'Head of the audit chain: @SKOS_AUDIT_SEQ@',
+    meaning: 'The hash of the newest audit entry, kept here so that a later change of the chain shows.',
+    next: 'Nothing. Compare with `skos audit verify` when in doubt.',
+  },
+  'audit.broken': {
+    id: 'c3656a59e6f0b61428934c5f0a52a35c',
+    subject: 'The audit chain does not verify',
+    meaning: 'An entry was changed, removed, inserted or reordered, or the disk lost it.',
+    next: 'Keep a copy of data_dir as evidence; compare the SKOS_AUDIT_HEAD fields of this journal and the heads that the peers hold.',
+  },
+  'net.connected': {
+    id: '74beb1ee2431dcb3124986cde00f59f0',
+    subject: 'skos-net connected',
+    meaning: 'The program that serves MQTT is connected to the agent.',
+    next: 'Nothing.',
+  },
+  'net.lost': {
+    id: 'f4376e488465b3467a85114af16a7c0f',
+    subject: 'skos-net lost',
+    meaning:
+      'The program that serves MQTT is gone or not connected. Protection goes on; dashboards and peers see nothing of this node meanwhile.',
+    next: 'systemctl status skos-net; it is restarted by itself.',
+  },
+  'net.restarted': {
+    id: '3a2eff96113b124315c72d37f2a4b0e9',
+    subject: 'skos-net is restarted',
+    meaning:
+      'It ended, or exceeded its memory limit. Protection does not depend on it; subscribers find the retained truth again.',
+    next: 'Nothing, unless it repeats: then see who floods the broker.',
+  },
+  'net.listen': {
+    id: '3c1a2ecb69a33ca0f5124646e738ac96',
+    subject: 'The MQTT port cannot be opened',
+    meaning: 'The port is taken or may not be opened. It is tried again; protection goes on.',
+    next: 'Free the port (ss -ltnp), or choose another with mqtt.listen.',
+  },
+  'peer.online': {
+    id: 'c787d20b8996e3decbbf178edaf3f800',
+    subject: 'A peer is online',
+    meaning: 'The agent of a peer is heard.',
+    next: 'Nothing.',
+  },
+  'peer.offline': {
+    id: '46c5ca97838e4b1d82ee5285f435aef9',
+    subject: 'A peer is offline',
+    meaning: 'Its last will arrived, or no heartbeat came for HEARTBEAT_TIMEOUT seconds.',
+    next: 'Check the peer and the network between; this node protects itself alone meanwhile.',
+  },
+  'config.reloaded': {
+    id: 'c5912a3678b000d665d265908672023f',
+    subject: 'Configuration reloaded',
+    meaning: 'The new configuration is valid and in force.',
+    next: 'Nothing.',
+  },
+  'config.refused': {
+    id: 'e887094adfe5679f15ed3c1462f2772e',
+    subject: 'Configuration refused',
+    meaning: 'The new configuration is not valid. Nothing was changed: the old one stays in force.',
+    next: 'Mend what the message names, check with skos config check, then reload again.',
+  },
+  'log.level': {
+    id: '9a266facd51d1517d17792eb9e9ca2e4',
+    subject: 'Log level changed',
+    meaning: 'The level was changed at run time; it goes back by itself if a time was given.',
+    next: 'Nothing.',
+  },
+  'log.suppressed': {
+    id: '7a401511dfccc0dac2555161f1b722c6',
+    subject: 'Log lines were held back',
+    meaning:
+      'The same kind of event came more often than the bound allows; SKOS_SUPPRESSED counts those that are not here. Alerts and actions are complete in `skos alerts` and `skos audit`.',
+    next: 'Look for what repeats: a flapping sensor or a client in a loop.',
+  },
+  'child.exit': {
+    id: '52295514bb4e33fcc8fba035f9aa5462',
+    subject: 'A child process ended',
+    meaning:
+      'A program that runs as a child of the agent ended or could not be started, and is started again after a while.',
+    next: 'See the lines before it; run it by hand if it ends at once.',
+  },
+} as const satisfies Record<string, JournalEvent>;
+
+export interface JournalEvent {
+  /** 128 random bits, as `systemd-id128 new` makes them. */
+  readonly id: string;
+  readonly subject: string;
+  readonly meaning: string;
+  /** What the operator can do about it. */
+  readonly next: string;
+}
+
+/** MESSAGE_ID of a kind of event; undefined for one that the catalog does not explain. */
+export function messageId(event: string): string | undefined {
+  const events: Readonly<Record<string, JournalEvent>> = JOURNAL_EVENTS;
+  return Object.hasOwn(events, event) ? events[event]?.id : undefined;
+}
+
+/** The message catalog, in the format of catalog files (systemd's docs/CATALOG.md). */
+export function catalog(): string {
+  const entries = Object.values(JOURNAL_EVENTS).map(
+    ({ id, subject, meaning, next }) =>
+      `-- ${id}\nSubject: ${subject}\nDefined-By: SKOS Edge\n\n${meaning}\n\nWhat to do: ${next}\n`,
+  );
+  return [CATALOG_HEAD, ...entries].join('\n');
+}
+
+const CATALOG_HEAD = `# Message catalog of SKOS Edge: what \`journalctl -x\` says about its entries.
+# Generated from src/app/journal-events.ts by scripts/catalog.mjs; change it there.
+# Install as /usr/lib/systemd/catalog/skos.catalog, then run journalctl --update-catalog.
+`;
