@@ -3,10 +3,10 @@
  * the temperatures of a class. A rule that binds to nothing is reported, because its author believes in it.
  */
 
+import { watches } from '../config/compile.js';
 import { ruleBounds } from '../config/rule-bounds.js';
 import type { Config, RuleConfig } from '../config/schema.js';
 import type { Channel } from '../core/channel.js';
-import { globMatches } from '../core/glob.js';
 import { QUANTITIES, toBase } from '../core/units.js';
 import { type Rule, sampleGapMs } from '../policy/rule.js';
 import { type Antibody, type Finding, type RulesContext, usable, watched } from './antibody.js';
@@ -21,7 +21,7 @@ export const operatorRules: Antibody = {
 
   rulesFor({ config, channels, report }: RulesContext): Rule[] {
     const rules = config.rules.flatMap((written) => {
-      const bound = channels.filter((channel) => binds(written, channel));
+      const bound = channels.filter((channel) => watches(written, channel));
       if (bound.length === 0) report.skipped(written.name, `no channel matches ${selector(written)}`);
       return bound.map((channel) => operatorRule(config, written, channel));
     });
@@ -38,17 +38,8 @@ export const operatorRules: Antibody = {
   metadata: watched,
 };
 
-/** Both given: both must hold. */
-function binds({ channel: glob, class: wanted }: RuleConfig, channel: Channel): boolean {
-  if (glob === undefined && wanted === undefined) return false;
-  if (glob !== undefined && !globMatches(glob, channel.id)) return false;
-  if (wanted === undefined) return true;
-  return channel.class === wanted && (glob !== undefined || channel.quantity === 'temperatureMilliCelsius');
-}
-
 function selector({ channel, class: wanted }: RuleConfig): string {
-  const parts = [channel === undefined ? [] : `"${channel}"`, wanted === undefined ? [] : `class ${wanted}`].flat();
-  return parts.join(' and ');
+  return channel === undefined ? `the temperatures of class ${wanted}` : `"${channel}"`;
 }
 
 function operatorRule(config: Config, written: RuleConfig, channel: Channel): Rule {

@@ -9,22 +9,20 @@ import { message } from './message.js';
 
 const PPM_PER_PERCENT = 10_000;
 
-type StorageRule = Extract<BuiltInRule, 'storage-bytes' | 'storage-inodes'>;
+/** One rule for bytes and inodes, because an operator who releases it means the file system. */
+const RULE: BuiltInRule = 'storage';
 
 export const storageWatcher: Antibody = {
   name: 'storage-watcher',
   type: 'storage_watcher',
 
   rulesFor({ config, channels, report }: RulesContext): Rule[] {
-    const rules = channels.flatMap((channel) => {
-      const name = storageRuleName(channel);
-      return name === undefined ? [] : [storageRule(config, channel, name)];
-    });
+    const rules = channels.filter(isWatched).map((channel) => storageRule(config, channel));
     return usable(rules, report);
   },
 
-  describe({ rule, transition, channel }: Finding): string {
-    const subject = rule.name === 'storage-inodes' ? 'Inode usage' : 'Disk usage';
+  describe({ transition, channel }: Finding): string {
+    const subject = countsInodes(channel) ? 'Inode usage' : 'Disk usage';
     const place = mountPoint(channel);
     return message(transition, {
       subject: `${subject} of ${place}`,
@@ -35,20 +33,23 @@ export const storageWatcher: Antibody = {
   metadata: watched,
 };
 
-function storageRuleName({ source, quantity, probe }: Channel): StorageRule | undefined {
-  if (source !== 'file_system' || quantity !== 'ratioPartsPerMillion' || probe.kind !== 'statvfs') return undefined;
-  if (probe.field === 'used_ppm') return 'storage-bytes';
-  return probe.field === 'inodes_used_ppm' ? 'storage-inodes' : undefined;
+function isWatched({ source, quantity, probe }: Channel): boolean {
+  if (source !== 'file_system' || quantity !== 'ratioPartsPerMillion' || probe.kind !== 'statvfs') return false;
+  return probe.field === 'used_ppm' || probe.field === 'inodes_used_ppm';
+}
+
+function countsInodes({ probe }: Channel): boolean {
+  return probe.kind === 'statvfs' && probe.field === 'inodes_used_ppm';
 }
 
 function mountPoint({ path, probe }: Channel): string {
   return probe.kind === 'statvfs' ? probe.path : path;
 }
 
-function storageRule(config: Config, channel: Channel, name: StorageRule): Rule {
+function storageRule(config: Config, channel: Channel): Rule {
   const { storage, sampling, mode } = config;
   return {
-    name,
+    name: RULE,
     agentType: 'storage_watcher',
     type: 'storage',
     sensor: 'disk',

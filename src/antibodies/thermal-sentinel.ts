@@ -10,12 +10,13 @@ import type { Config } from '../config/schema.js';
 import { thermalBounds } from '../config/thermal-bounds.js';
 import type { Channel } from '../core/channel.js';
 import { toBase } from '../core/units.js';
-import { SEVERITIES } from '../core/vocabulary.js';
+import { type BuiltInRule, SEVERITIES } from '../core/vocabulary.js';
 import { type Rule, sampleGapMs } from '../policy/rule.js';
 import { type Antibody, type Finding, type RulesContext, usable, watched } from './antibody.js';
 import { message } from './message.js';
 
 type ThermalClass = 'cpu' | 'gpu';
+const RULES: Readonly<Record<ThermalClass, BuiltInRule>> = { cpu: 'thermal-cpu', gpu: 'thermal-gpu' };
 const SUBJECTS: Readonly<Record<ThermalClass, string>> = { cpu: 'CPU temperature', gpu: 'GPU temperature' };
 
 export const thermalSentinel: Antibody = {
@@ -53,7 +54,7 @@ function thermalRule(config: Config, channel: Channel, sensor: ThermalClass): Ru
   const { thermal, sampling, mode } = config;
   const bounds = thermalBounds(config, channel);
   return {
-    name: `thermal-${sensor}`,
+    name: RULES[sensor],
     agentType: 'thermal_sentinel',
     type: 'thermal',
     sensor,
@@ -65,7 +66,7 @@ function thermalRule(config: Config, channel: Channel, sensor: ThermalClass): Ru
     keepMs: thermal.keep * 1000,
     gapMs: sampleGapMs({ rateHz: channel.rateHz, deadlineMs: sampling.deadline_ms }),
     mode,
-    // DESIGN.md, "Standing orders": CPU and each GPU are what the actuator guards by itself.
-    standing: true,
+    // What config/compile.ts makes default orders of: a CPU sensor. No knob of the actuator cools a GPU yet.
+    standing: sensor === 'cpu',
   };
 }

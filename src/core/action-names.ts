@@ -93,7 +93,7 @@ export function parseAction(text: string, hooks: Readonly<Record<string, unknown
   if (isName(name)) return checked({ text, verb: name, amount: null, target: target ?? null, hook: null });
   const numbered = withNumber(name);
   // Before the hooks: nothing may take the place of a cap.
-  if (numbered !== undefined && VERBS_WITH_NUMBER.has(numbered.verb)) {
+  if (numbered !== undefined && 'amount' in VERBS[numbered.verb]) {
     return checked({ text, ...numbered, target: target ?? null, hook: null });
   }
   if (Object.hasOwn(hooks, name)) {
@@ -105,10 +105,6 @@ export function parseAction(text: string, hooks: Readonly<Record<string, unknown
     ? `"${text}" is neither an action nor a hook`
     : `"${text}": ${numbered.verb} takes no number`;
 }
-
-const VERBS_WITH_NUMBER: ReadonlySet<string> = new Set(
-  Object.entries<VerbSpec>(VERBS).flatMap(([verb, spec]) => (spec.amount === undefined ? [] : [verb])),
-);
 
 /** One spelling per number, without leading zeros: breakers, leases and auto_allow compare the text. */
 function withNumber(name: string): { verb: Name; amount: number } | undefined {

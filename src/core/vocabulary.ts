@@ -42,5 +42,5 @@ export const ACTION_STATES = [
 export type ActionState = (typeof ACTION_STATES)[number];
 
 /** Rules that the antibodies make themselves. The operator's own may not take these names: `skos release` tells by them. */
-export const BUILT_IN_RULES = ['thermal-cpu', 'thermal-gpu', 'storage-bytes', 'storage-inodes'] as const;
+export const BUILT_IN_RULES = ['thermal-cpu', 'thermal-gpu', 'storage'] as const;
 export type BuiltInRule = (typeof BUILT_IN_RULES)[number];
