@@ -3,7 +3,7 @@
  *
  * The socket is bound under a name of its own, given its mode, and only then linked to the public path; link() fails
  * where something exists. A stale file (of an agent that was killed) goes only after a refused connection has proved
- * that nobody listens, and only if it is still the file that was probed.
+ * that nobody listens. (What keeps two agents from one data directory is the lock of the store, taken before this.)
  */
 import { randomBytes } from 'node:crypto';
 import { chmodSync, linkSync, lstatSync, mkdirSync, renameSync, rmSync, type Stats } from 'node:fs';
@@ -62,15 +62,25 @@ async function removeStale(path: string): Promise<void> {
   if (probed === undefined) return;
   if (!probed.isSocket()) throw new SkosError('SKOS_SOCKET_LISTEN', `${path} exists and is not a socket`);
   if (await answers(path)) throw new SkosError('SKOS_SOCKET_BUSY', `another agent listens on ${path}`);
-  // Moved aside first: if another server has replaced it since the probe, it is put back.
+  // Moved aside first and asked again: another agent may have replaced it since. (Inode numbers are reused at once.)
   const aside = besides(path);
-  renameSync(path, aside);
-  if (stat(aside)?.ino === probed.ino) {
-    rmSync(aside);
-    return;
+  if (!moved(path, aside)) return;
+  if (await answers(aside)) {
+    renameSync(aside, path);
+    throw new SkosError('SKOS_SOCKET_BUSY', `another agent has just taken ${path}`);
   }
-  renameSync(aside, path);
-  throw new SkosError('SKOS_SOCKET_BUSY', `another agent has just taken ${path}`);
+  rmSync(aside);
+}
+
+/** False when the file is gone already. */
+function moved(from: string, to: string): boolean {
+  try {
+    renameSync(from, to);
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false;
+    throw error;
+  }
 }
 
 /** False only when the kernel says that nobody listens. */

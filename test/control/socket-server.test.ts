@@ -273,10 +273,10 @@ t.test('two servers at one path: the second says SKOS_SOCKET_BUSY and the first 
   t.same(await (await client(t, path)).request('alerts', {}), []);
 });
 
-t.test('started at the same moment over a stale file, exactly one of several servers wins', async (t) => {
+t.test('started at the same moment over a stale file, exactly one of two servers wins', async (t) => {
   const path = join(shortDirectory(t), 'agent.sock');
   await leaveStale(path);
-  const servers = Array.from({ length: 4 }, () => createServer());
+  const servers = [createServer(), createServer()];
   const outcomes = await Promise.allSettled(servers.map((server) => listenAt(path, server)));
   t.teardown(() => {
     for (const server of servers) server.close();
