@@ -22,7 +22,7 @@ export const operatorRules: Antibody = {
   rulesFor({ config, channels, report }: RulesContext): Rule[] {
     const rules = config.rules.flatMap((written) => {
       const bound = channels.filter((channel) => watches(written, channel));
-      if (bound.length === 0) report.skipped(written.name, `no channel matches ${selector(written)}`);
+      if (bound.length === 0) report.skipped(written.name, unmatched(written));
       return bound.map((channel) => operatorRule(config, written, channel));
     });
     return usable(rules, report);
@@ -38,8 +38,8 @@ export const operatorRules: Antibody = {
   metadata: watched,
 };
 
-function selector({ channel, class: wanted }: RuleConfig): string {
-  return channel === undefined ? `the temperatures of class ${wanted}` : `"${channel}"`;
+function unmatched({ channel, class: wanted }: RuleConfig): string {
+  return channel === undefined ? `no channel of class ${wanted} is a temperature` : `no channel matches "${channel}"`;
 }
 
 function operatorRule(config: Config, written: RuleConfig, channel: Channel): Rule {
