@@ -120,7 +120,7 @@ export function step(rule: Rule, state: LadderState, sample: Sample): Step {
   if (!Number.isFinite(atMs)) return { state, transitions: NO_TRANSITIONS };
   if (state.lastMs !== null && atMs <= state.lastMs) {
     if (state.lastMs - atMs <= CLOCK_RESTART_MS) return { state, transitions: NO_TRANSITIONS };
-    return step(rule, withoutTimes(state), sample);
+    return step(rule, onNewClock(state, atMs), sample);
   }
   if (sample.quality !== 'ok') return blind(rule, state, { quality: sample.quality, atMs, lastMs: atMs });
   // An ok that carries no number is a fault of the sensor's reader, and no reading.
@@ -358,14 +358,14 @@ function heldPhase(state: LadderState, stillBelow: boolean): AlertState {
   return stillBelow ? 'recovering' : 'firing';
 }
 
-/** The level stands; everything that was measured on the other clock begins again. */
-function withoutTimes(state: LadderState): LadderState {
+/** The level stands; everything that was measured on the other clock begins again with the sample of this time. */
+function onNewClock(state: LadderState, atMs: number): LadderState {
   return {
     ...state,
     phase: state.phase === 'recovering' ? 'firing' : state.phase,
     runs: state.runs.map(() => NO_RUN),
     belowSinceMs: null,
-    lastMs: null,
+    lastMs: atMs - 1,
     lastOkMs: null,
     firingsMs: [],
   };

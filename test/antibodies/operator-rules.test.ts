@@ -63,7 +63,7 @@ t.test('says when a rule binds to nothing', async (t) => {
 
 t.test('says when the bounds cannot work on a channel', async (t) => {
   // Beyond exact integers, where one less is the same.
-  const { rules: found, skipped } = rules([board], { channel: '**', raise: 1e15 });
+  const { rules: found, skipped } = rules([board], { channel: '**', raise: 1e15, clear: 1e15 });
   t.same(found, []);
   t.match(skipped, [/^mine: on hwmon\/nct6798\/temp2: warning: the clear bound/]);
 });

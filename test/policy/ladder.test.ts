@@ -186,6 +186,14 @@ t.test('state of an earlier boot keeps its level and is not deaf', async (t) => 
   t.same(kinds(d.celsius(96, 0.2)).at(-1), 'escalate');
 });
 
+t.test('a sensor that was hung in an earlier boot is said to be read again', async (t) => {
+  const d = new LadderDriver();
+  d.celsius(86, 1);
+  d.without('hung', 1);
+  d.nowMs = 0;
+  t.match(d.celsius(86, 0.1), [{ kind: 'verdict', verdict: 'ok', before: 'critical', after: 'critical' }]);
+});
+
 t.test('goes stale when no sample comes, once, and not before', async (t) => {
   const d = new LadderDriver();
   t.same(stale(d.rule, d.state, 1e12).transitions, [], 'never a sample: no_data already says it');
@@ -229,6 +237,18 @@ t.test('four firings in the window do not flap, nor five over a longer time', as
     d.celsius(60, FLAP_WINDOW_MS / 1000 / FLAP_COUNT);
   }
   t.notOk(kinds(d.log).includes('flapping'));
+});
+
+t.test('remembers no more firings than it needs, however long it chatters', async (t) => {
+  const d = new LadderDriver(thermalRule({ keepMs: 0, forSamples: 1 }));
+  for (let i = 0; i < 100; i++) {
+    d.celsius(76, 0.1);
+    d.celsius(60, FLAP_KEEP_MIN_MS / 1000 / 2);
+    d.celsius(60, FLAP_KEEP_MIN_MS / 1000 / 2 + 0.1);
+    t.ok(d.state.firingsMs.length <= FLAP_COUNT + 1);
+  }
+  t.equal(d.state.phase, 'ok');
+  t.ok(kinds(d.log).includes('flapping'));
 });
 
 t.test('a keep of zero still leaves one rung per sample', async (t) => {
