@@ -35,13 +35,45 @@ export interface Tree {
   absolute(path: string): string;
   /** Names in a directory that match, in natural order (temp2 before temp10); [] when there is no such directory. */
   list(directory: string, pattern: RegExp): Promise<string[]>;
-  /** Trimmed content of a regular file, at most 64 KiB; undefined when absent or unreadable. Never blocks on a FIFO. */
-  text(path: string): Promise<string | undefined>;
+  /**
+   * Trimmed content of a regular file, its first 64 KiB (or `maxBytes`); undefined when absent, unreadable or not read
+   * within a deadline (see stuck). Never blocks on a FIFO.
+   */
+  text(path: string, options?: { readonly maxBytes?: number }): Promise<string | undefined>;
   /** Integer content; undefined when absent, unreadable or no integer. */
   integer(path: string): Promise<number | undefined>;
   exists(path: string): Promise<boolean>;
   /** Real path relative to the root, symbolic links resolved; undefined when dangling or outside the root. */
   resolve(path: string): Promise<string | undefined>;
+  /** Files whose read has not returned in time and hangs still: their drivers are not asked again meanwhile. */
+  readonly stuck: readonly string[];
+}
+
+/** What lm-sensors' configuration says about one feature of a chip. value = raw × multiplier + offset, in base units. */
+export interface FeatureConf {
+  readonly ignored: boolean;
+  readonly label?: string;
+  /** Absent: the raw value is meant. */
+  readonly compute?: { readonly multiplier: number; readonly offset: number };
+  /** Set when there is a compute statement that cannot be obeyed; the raw value is shown then. */
+  readonly notComputed?: string;
+}
+
+/** A chip as lm-sensors names it: prefix-bus-address, such as nct6798-isa-0290 or lm75-i2c-1-48. */
+export interface ChipName {
+  readonly prefix: string;
+  readonly bus: 'i2c' | 'isa' | 'pci' | 'spi' | 'virtual' | 'acpi' | 'hid' | 'mdio' | 'scsi';
+  /** Of buses that are numbered (i2c, spi, hid, scsi); 0 otherwise. */
+  readonly busNumber: number;
+  readonly address: number;
+  /** Name of the I²C adapter, by which the configuration may call it. */
+  readonly adapter?: string;
+}
+
+/** lm-sensors' configuration, parsed. */
+export interface SensorsConf {
+  /** `feature` as in temp1, in0. */
+  feature(chip: ChipName, feature: string): FeatureConf;
 }
 
 export interface SourceContext {
@@ -52,6 +84,7 @@ export interface SourceContext {
   readonly rateHz: number;
   /** cgroups that the config lists under `targets`, relative to the cgroup root. */
   readonly targets: Readonly<Record<string, string>>;
+  readonly sensorsConf: SensorsConf;
   readonly report: SourceReport;
 }
 
