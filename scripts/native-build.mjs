@@ -76,7 +76,9 @@ function run(command) {
   if (status === 0) return;
   const why = error === undefined ? `exit status ${status}` : error.message;
   console.error(`native-build: ${command.slice(0, 3).join(' ')} … failed: ${why}`);
-  console.error('native-build: it needs a C++17 compiler, make or ninja, and cmake 3.18 (Debian: build-essential cmake)');
+  console.error(
+    'native-build: it needs a C++17 compiler, make or ninja, and cmake 3.18 (Debian: build-essential cmake)',
+  );
   process.exit(1);
 }
 

@@ -31,6 +31,10 @@ export const ERRORS = {
     meaning: 'The sampler was used in a state that does not allow it (started twice, read after stop).',
     next: 'This is a programming error; report it with the message.',
   },
+  SKOS_SAMPLER_START: {
+    meaning: 'The system refused the sampler its threads or its timer.',
+    next: 'Look at the limits of threads and memory (TasksMax, ulimit -u), then start the agent again.',
+  },
   SKOS_SENSORS_CONF: {
     meaning: "A line of lm-sensors' configuration could not be understood and was ignored.",
     next: 'Mend the line, or ignore this if the chip is not yours.',
@@ -49,7 +53,7 @@ export const ERRORS = {
   },
   SKOS_STORE_READ: {
     meaning: 'A part of the database cannot be read. Protection goes on; what was asked for is not shown.',
-    next: 'Check the disk of data_dir (`journalctl -k`); at the next start a damaged database is set aside.',
+    next: 'Check the disk of data_dir (`journalctl -k`) and keep a copy of data_dir.',
   },
   SKOS_STORE_VERSION: {
     meaning: 'The database was written by a newer version.',
@@ -122,6 +126,18 @@ export const ERRORS = {
   SKOS_NET_CHILD: {
     meaning: 'skos-net ended or exceeded its memory limit and is restarted. Protection goes on.',
     next: 'Nothing, unless it repeats: then look at its log and at who floods the broker.',
+  },
+  SKOS_NET_CLIENT: {
+    meaning: 'An MQTT client broke a limit or a rule of the broker and was disconnected.',
+    next: 'Nothing, unless it repeats: then see which local program it is (`ss -tnp`).',
+  },
+  SKOS_NET_PAYLOAD: {
+    meaning: 'An MQTT payload was malformed or too large and was dropped.',
+    next: 'If it came from a peer, install the same version there; otherwise report it with the message.',
+  },
+  SKOS_MESH_LINK: {
+    meaning: 'The connection to a peer could not be made or was lost. It is tried again.',
+    next: 'Check that the peer runs, its mesh.listen, the route to it, and the certificates of both.',
   },
   SKOS_MESH_TLS: {
     meaning: 'A certificate or key of the mesh cannot be read or does not fit.',

@@ -1,0 +1,258 @@
+/**
+ * The only loader of the native addon, and its typed face: the sampler, journal and sd_notify datagrams, peer
+ * credentials, and seqpacket sockets. Errors of the native side carry a code of core/errors.ts and become SkosError.
+ *
+ * Readings are stamped with CLOCK_MONOTONIC in milliseconds, the clock of process.hrtime() and core/clock.ts.
+ */
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { type Channel, QUALITIES, type Quality, type Reading } from '../core/channel.js';
+import { ERRORS, type ErrorCode, reason, SkosError } from '../core/errors.js';
+import type { Sampler, Tripwire } from '../core/ports.js';
+
+/** A tripwire was raised or cleared. The reading that did it is in latest() and drain() already. */
+export interface Crossing {
+  /** Index into the tripwires given to createSampler. */
+  readonly tripwire: number;
+  readonly channel: number;
+  /** false: cleared. */
+  readonly raised: boolean;
+  readonly reading: Reading;
+}
+
+export interface SamplerSettings {
+  /** A read that takes longer quarantines its hazard domain, 1–600000. */
+  readonly readDeadlineMs: number;
+  /**
+   * Called in the main thread with all crossings since the last call, in order; `lost` of them did not fit into the
+   * queue. Does not keep the process alive. What it throws is an uncaughtException.
+   */
+  readonly onCrossing: (crossings: readonly Crossing[], lost: number) => void;
+  /** Records kept between two drains. Default: ten seconds of all channels. */
+  readonly ringRecords?: number;
+}
+
+export interface PeerCredentials {
+  readonly pid: number;
+  readonly uid: number;
+  readonly gid: number;
+  /** Supplementary groups; empty where the kernel does not tell. */
+  readonly groups: readonly number[];
+}
+
+/** A client of an AF_UNIX SOCK_SEQPACKET socket. Results are 0 or an errno. */
+export interface SeqPacket {
+  /** A path, or "@name" in the abstract name space. Connects once; EISCONN while it is connected. */
+  connect(path: string): number;
+  /** One packet of 1 to 8192 bytes; EAGAIN when the peer does not read. Never blocks. */
+  send(packet: string): number;
+  /** Idempotent; onMessage is not called again. */
+  close(): void;
+  /** Whether an open connection keeps the process alive: it does from the beginning. */
+  ref(): void;
+  unref(): void;
+}
+
+/** `null`, once: the peer is gone. */
+export type OnMessage = (packet: string | null) => void;
+export type JournalFields = Readonly<Record<string, string | number | Uint8Array>>;
+
+export interface Addon {
+  createSampler(channels: readonly Channel[], tripwires: readonly Tripwire[], settings: SamplerSettings): Sampler;
+  /** One journal entry by the native protocol; 0 or an errno. Names are A–Z, 0–9 and '_'. Never blocks. */
+  journalSend(socketPath: string, fields: JournalFields): number;
+  /** sd_notify(3): 0 or an errno, ENOENT when there is no $NOTIFY_SOCKET. */
+  notify(state: string): number;
+  /** Of a connected Unix stream or seqpacket socket. Throws an Error whose code is the errno's name. */
+  peerCredentials(fileDescriptor: number): PeerCredentials;
+  /** A descriptor that holds an exclusive flock while it is open, or −errno (−EWOULDBLOCK: held by another). */
+  lockFile(path: string): number;
+  createSeqPacket(onMessage: OnMessage): SeqPacket;
+}
+
+interface NativeCrossing {
+  readonly tripwire: number;
+  readonly channel: number;
+  readonly raised: boolean;
+  readonly value: number;
+  readonly quality: number;
+  readonly atMs: number;
+}
+
+interface NativeSampler {
+  readonly values: Float64Array;
+  readonly timesMs: Float64Array;
+  readonly qualities: Uint8Array;
+  readonly drainedChannels: Uint32Array;
+  readonly drainedValues: Float64Array;
+  readonly drainedTimesMs: Float64Array;
+  readonly drainedQualities: Uint8Array;
+  readonly overruns: number;
+  start(): void;
+  stop(): void;
+  refresh(): void;
+  drain(): number;
+}
+
+interface NativeSettings {
+  readonly ringRecords: number;
+  readonly readDeadlineMs: number;
+  readonly onCrossing: (crossings: readonly NativeCrossing[], lost: number) => void;
+}
+
+interface NativeAddon {
+  readonly NativeSampler: new (
+    channels: readonly Channel[],
+    tripwires: readonly Tripwire[],
+    settings: NativeSettings,
+  ) => NativeSampler;
+  readonly SeqPacket: new (onMessage: OnMessage) => SeqPacket;
+  journalSend(socketPath: string, fields: JournalFields): number;
+  notify(state: string): number;
+  peerCredentials(fileDescriptor: number): PeerCredentials;
+  lockFile(path: string): number;
+}
+
+const RING_SECONDS = 10; // Far longer than a tick; who drains later than that has stopped.
+const MIN_RING_RECORDS = 1024; // 32 KiB.
+const MAX_RING_RECORDS = 65_536; // 2 MiB: what 64 channels at 1 kHz produce in a second.
+const INSTALLED_PATH = '/usr/lib/skos/skos.node';
+
+/** Loads the addon of this process. $SKOS_ADDON, when set, is the only place that is tried. */
+export function loadAddon(): Addon {
+  const path = addonPath();
+  let native: NativeAddon;
+  try {
+    native = createRequire(import.meta.url)(path) as NativeAddon;
+  } catch (thrown) {
+    throw coded(thrown, 'SKOS_ADDON_LOAD', path);
+  }
+  return {
+    createSampler: (channels, tripwires, settings) => new AddonSampler(native, { channels, tripwires, settings }),
+    journalSend: native.journalSend,
+    notify: native.notify,
+    peerCredentials: native.peerCredentials,
+    lockFile: native.lockFile,
+    createSeqPacket: (onMessage) => new native.SeqPacket(onMessage),
+  };
+}
+
+function addonPath(): string {
+  const given = process.env.SKOS_ADDON;
+  if (given !== undefined && given !== '') return given;
+  const found = candidates().find((path) => existsSync(path));
+  if (found === undefined) throw new SkosError('SKOS_ADDON_LOAD', `no addon at ${candidates().join(', ')}`);
+  return found;
+}
+
+/** In a checkout this file is compiled or bundled somewhere below the directory that has build/native. */
+function candidates(): string[] {
+  const paths: string[] = [];
+  let directory = dirname(fileURLToPath(import.meta.url));
+  while (directory !== dirname(directory)) {
+    paths.push(join(directory, 'build', 'native', 'skos.node'));
+    directory = dirname(directory);
+  }
+  return [...paths, INSTALLED_PATH];
+}
+
+/** The code that the native side gave, if it is one of ours, else `fallback`. */
+function coded(thrown: unknown, fallback: ErrorCode, where?: string): SkosError {
+  const code = thrown instanceof Error && 'code' in thrown ? String(thrown.code) : '';
+  const known = Object.hasOwn(ERRORS, code) ? (code as ErrorCode) : fallback;
+  const message = where === undefined ? reason(thrown) : `${where}: ${reason(thrown)}`;
+  return new SkosError(known, message, { cause: thrown });
+}
+
+function toReading(value: number, qualityByte: number, atMs: number): Reading {
+  const quality = toQuality(qualityByte);
+  return { value: quality === 'ok' ? value : null, quality, atMs };
+}
+
+function toQuality(byte: number): Quality {
+  // The native side and QUALITIES have the same order; a byte beyond it can only be a mistake of ours.
+  return QUALITIES[byte] ?? 'fault';
+}
+
+class AddonSampler implements Sampler {
+  readonly channels: readonly Channel[];
+  readonly #native: NativeSampler;
+
+  constructor(
+    { NativeSampler }: NativeAddon,
+    given: { channels: readonly Channel[]; tripwires: readonly Tripwire[]; settings: SamplerSettings },
+  ) {
+    const { readDeadlineMs, onCrossing, ringRecords } = given.settings;
+    this.channels = given.channels;
+    try {
+      this.#native = new NativeSampler(given.channels, given.tripwires, {
+        readDeadlineMs,
+        ringRecords: ringRecords ?? defaultRingRecords(given.channels),
+        onCrossing: (crossings, lost) => onCrossing(crossings.map(toCrossing), lost),
+      });
+    } catch (thrown) {
+      throw coded(thrown, 'SKOS_SAMPLER_SPEC');
+    }
+  }
+
+  start(): void {
+    try {
+      this.#native.start();
+    } catch (thrown) {
+      throw coded(thrown, 'SKOS_SAMPLER_START');
+    }
+  }
+
+  stop(): void {
+    this.#native.stop();
+  }
+
+  latest(i: number): Reading {
+    const { values, qualities, timesMs } = this.#native;
+    const value = values[i];
+    const quality = qualities[i];
+    const atMs = timesMs[i];
+    if (value === undefined || quality === undefined || atMs === undefined) {
+      throw new SkosError('SKOS_SAMPLER_SPEC', `there is no channel ${i}`);
+    }
+    return toReading(value, quality, atMs);
+  }
+
+  refresh(): void {
+    this.#native.refresh();
+  }
+
+  /** Ends also when samples come in faster than `each` takes them: the rest is there at the next call. */
+  drain(each: (channel: number, value: number, quality: Quality, atMs: number) => void): void {
+    const native = this.#native;
+    const batch = native.drainedChannels.length;
+    for (let left = MAX_RING_RECORDS; left > 0; left -= batch) {
+      const count = native.drain();
+      for (let i = 0; i < count; i++) {
+        each(
+          native.drainedChannels[i] as number,
+          native.drainedValues[i] as number,
+          toQuality(native.drainedQualities[i] as number),
+          native.drainedTimesMs[i] as number,
+        );
+      }
+      if (count < batch) return;
+    }
+  }
+
+  get overruns(): number {
+    return this.#native.overruns;
+  }
+}
+
+function toCrossing({ tripwire, channel, raised, value, quality, atMs }: NativeCrossing): Crossing {
+  return { tripwire, channel, raised, reading: toReading(value, quality, atMs) };
+}
+
+function defaultRingRecords(channels: readonly Channel[]): number {
+  const perSecond = channels.reduce((sum, { rateHz }) => sum + rateHz, 0);
+  const wanted = Math.ceil(perSecond * RING_SECONDS);
+  return Number.isFinite(wanted) ? Math.min(MAX_RING_RECORDS, Math.max(MIN_RING_RECORDS, wanted)) : MIN_RING_RECORDS;
+}
