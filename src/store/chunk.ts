@@ -11,9 +11,12 @@
  *     values      of the ok samples only. Integers: first value and greatest common divisor of the differences (zigzag
  *                 varint, varint), then differences divided by it (zigzag varints). Otherwise 8 bytes each, little-endian.
  *
+ *   crc         CRC-32 of all before, 4 bytes, big-endian: LevelDB does not check its own when it reads, and a wrong bit
+ *               must not become a reading
+ *
  * Varints are LEB128, done in floating point because canonical values (bytes, millijoules) exceed 32 bits.
  */
-import { deflateRawSync, inflateRawSync } from 'node:zlib';
+import { crc32, deflateRawSync, inflateRawSync } from 'node:zlib';
 import { QUALITIES } from '../core/channel.js';
 
 /** A minute at 10 Hz: below some hundred samples deflate has nothing to find, above it a reader decodes too much. */
@@ -26,6 +29,7 @@ const FLOATS = 2;
 /** Differences of such values, zigzagged, are still exact in a double. */
 const MAX_INTEGER = 2 ** 50;
 const MAX_VARINT_BYTES = 10;
+const CRC_BYTES = 4;
 /** Worst case of 600 samples: 8 bytes a value, 10 a time, 4 a quality run; with room for the header. */
 const SCRATCH_BYTES = MAX_CHUNK_SAMPLES * 32 + 64;
 /** Below this deflate's own header eats the gain. */
@@ -75,7 +79,21 @@ export function encodeChunk(samples: Samples): Buffer {
   const packed = end >= MIN_DEFLATE_BYTES ? deflateRawSync(raw, DEFLATE_OPTIONS) : raw;
   const deflated = packed.length < raw.length;
   const body = Buffer.from(deflated ? packed : raw);
-  return Buffer.concat([header({ samples, floats, deflated }), body]);
+  return checked(Buffer.concat([header({ samples, floats, deflated }), body, Buffer.alloc(CRC_BYTES)]));
+}
+
+function checked(chunk: Buffer): Buffer {
+  chunk.writeUInt32BE(crc32(chunk.subarray(0, -CRC_BYTES)), chunk.length - CRC_BYTES);
+  return chunk;
+}
+
+/** The chunk without its check sum. Throws RangeError when that is wrong. */
+function unchecked(chunk: Buffer): Buffer {
+  const content = chunk.subarray(0, -CRC_BYTES);
+  if (chunk.length < CRC_BYTES || crc32(content) !== chunk.readUInt32BE(content.length)) {
+    throw new RangeError('the chunk does not match its check sum');
+  }
+  return content;
 }
 
 function header({ samples, floats, deflated }: { samples: Samples; floats: boolean; deflated: boolean }): Buffer {
@@ -227,8 +245,8 @@ export interface ChunkHeader {
 }
 
 /** What can be known without decoding the body. */
-export function chunkHeader(bytes: Uint8Array): ChunkHeader {
-  return readHeader(new Reader(bytes));
+export function chunkHeader(chunk: Buffer): ChunkHeader {
+  return readHeader(new Reader(unchecked(chunk)));
 }
 
 function readHeader(reader: Reader): ChunkHeader & { readonly flags: number } {
@@ -240,8 +258,8 @@ function readHeader(reader: Reader): ChunkHeader & { readonly flags: number } {
 }
 
 /** Throws for what encodeChunk() cannot have made. Times are `startAtMs` + offset. */
-export function decodeChunk(bytes: Uint8Array, startAtMs: number): Samples {
-  const outer = new Reader(bytes);
+export function decodeChunk(chunk: Buffer, startAtMs: number): Samples {
+  const outer = new Reader(unchecked(chunk));
   const { flags, length } = readHeader(outer);
   const packed = outer.rest();
   const deflated = flags % 2 === DEFLATED;

@@ -52,6 +52,7 @@ export class Database {
   readonly #dataDir: string;
   #state: DatabaseState = 'closed';
   #level: Handle | undefined;
+  /** Remembered until the next reopen(): damage found while running is treated as damage found at the start. */
   #lastCorruption: string | undefined;
 
   constructor(dataDir: string) {
@@ -95,7 +96,8 @@ export class Database {
       await level.batch([...operations], { sync });
     } catch (error) {
       if (this.#state === 'open') this.#state = 'tainted';
-      this.#noteCorruption(error);
+      // LevelDB found damage while it merged tables, and will refuse every write from now on.
+      if (isCorruption(error)) this.#lastCorruption = reason(rootCause(error));
       throw new SkosError('SKOS_STORE_WRITE', `writing to ${this.directory}: ${reason(error)}`, { cause: error });
     }
   }
@@ -143,13 +145,7 @@ export class Database {
 
   #readError(error: unknown): SkosError {
     if (error instanceof SkosError) return error;
-    this.#noteCorruption(error);
     return new SkosError('SKOS_STORE_READ', `reading ${this.directory}: ${reason(error)}`, { cause: error });
-  }
-
-  /** Remembered until the next reopen(): damage seen while running is treated as damage seen at the start. */
-  #noteCorruption(error: unknown): void {
-    if (isCorruption(error)) this.#lastCorruption = reason(rootCause(error));
   }
 
   async #openHandle(): Promise<Opened['setAside']> {

@@ -156,9 +156,9 @@ export class LevelStore implements Store {
   }
 
   async #stopAll(): Promise<void> {
+    this.audit.close();
     clearInterval(this.#maintenance);
     await this.#maintaining;
-    this.audit.close();
     await this.#series.stop();
     if (this.#started && !(await this.#writer.stop())) this.#reportLoss();
     await this.#mark.flush();

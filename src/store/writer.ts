@@ -141,19 +141,22 @@ export class Writer {
     this.wake();
   }
 
-  /** Tries once more to write everything, synced; true when nothing is left. */
+  /** Writes what is left, synced, as long as the disk takes it; true when nothing is left. */
   async stop(): Promise<boolean> {
     this.#stopped = true;
     clearTimeout(this.#timer);
     this.#timer = undefined;
     this.#syncAll = true;
     await this.#running;
-    if (this.#anythingWaits()) await this.#run();
+    do await this.#run();
+    while (this.#anythingWaits() && this.#failure === undefined);
     return !this.#anythingWaits();
   }
 
+  /** Records and samples that are not in the database yet. */
   get waitingRecords(): number {
-    return this.#records.operations.size + this.#samples.operations.size;
+    const inFlight = (this.#round?.records.length ?? 0) + (this.#round?.samples.length ?? 0);
+    return inFlight + this.#records.operations.size + this.#samples.operations.size;
   }
 
   /** Empty when all is well. */

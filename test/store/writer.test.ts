@@ -1,0 +1,191 @@
+import t, { type Test } from 'tap';
+import type { Clock } from '../../src/core/clock.js';
+import type { ActionRecord } from '../../src/core/ports.js';
+import { AuditChain } from '../../src/store/audit.js';
+import { Database, type DatabaseState, type Opened, type Operation } from '../../src/store/database.js';
+import { Episodes } from '../../src/store/episodes.js';
+import { HeadMark } from '../../src/store/head-mark.js';
+import { PREFIX, textKey } from '../../src/store/keys.js';
+import { RAW_KEPT_MS, TimeSeries } from '../../src/store/time-series.js';
+import { MAX_RECORD_BYTES, Writer } from '../../src/store/writer.js';
+import { recordingLog } from '../fixtures/logs.js';
+import { actionNamed, channelNamed, HandClock } from '../fixtures/store-records.js';
+import { until } from '../fixtures/until.js';
+
+/** A database whose writes can be made to fail, before or after they are on disk, or to hang. */
+class FaultyDatabase extends Database {
+  fault: 'none' | 'before' | 'after' | 'hang' = 'none';
+  reopened = 0;
+  batches: { operations: number; sync: boolean }[] = [];
+  letGo: () => void = () => undefined;
+  #tainted = false;
+
+  override get state(): DatabaseState {
+    return this.#tainted ? 'tainted' : super.state;
+  }
+
+  override async write(operations: readonly Operation[], options: { sync: boolean }): Promise<void> {
+    if (this.fault === 'hang') await new Promise<void>((resolve) => (this.letGo = resolve));
+    if (this.fault !== 'before') await super.write(operations, options);
+    this.batches.push({ operations: operations.length, ...options });
+    if (this.fault === 'none' || this.fault === 'hang') return;
+    this.fault = 'none';
+    this.#tainted = true;
+    throw new Error('injected');
+  }
+
+  override reopen(): Promise<Opened> {
+    this.#tainted = false;
+    this.reopened++;
+    return super.reopen();
+  }
+}
+
+async function parts(t: Test, clock: Clock = new HandClock()) {
+  const dataDir = t.testdir({});
+  const log = recordingLog();
+  const database = new FaultyDatabase(dataDir);
+  const mark = new HeadMark({ dataDir, onError: (error) => log.error(String(error)) });
+  const writer: Writer = new Writer({ database, log, clock, onFresh: () => t.fail('not damaged') });
+  const audit = new AuditChain({ database, mark, log, clock, wake: () => writer.wake() });
+  const opened = await database.open();
+  await audit.attach(opened);
+  writer.start(audit);
+  t.teardown(async () => {
+    database.fault = 'none';
+    database.letGo();
+    await writer.stop();
+    await mark.flush();
+    await database.close();
+  });
+  return { database, writer, audit, log, opened, clock };
+}
+
+const entry = (i: number) => ({ kind: 'test.append', who: 'agent', what: { i } });
+
+t.test('entries that come while a sync runs go together in the next batch', async (t) => {
+  const { database, audit } = await parts(t);
+  database.batches = [];
+  await Promise.all(Array.from({ length: 100 }, (_, i) => audit.append(entry(i))));
+  t.strictSame(database.batches, [
+    { operations: 1, sync: true },
+    { operations: 99, sync: true },
+  ]);
+});
+
+for (const fault of ['before', 'after'] as const) {
+  t.test(`a write that fails ${fault} it is on disk loses and doubles nothing`, async (t) => {
+    const { database, audit, log, writer } = await parts(t);
+    await audit.append(entry(0));
+    database.fault = fault;
+    const first = audit.append(entry(1));
+    await until(() => writer.trouble() !== '');
+    t.equal(audit.head().seq, 1, 'what was not acknowledged is not the head');
+    const later = Array.from({ length: 20 }, (_, i) => audit.append(entry(i + 2)));
+    const entries = await Promise.all([first, ...later]);
+    t.strictSame(
+      entries.map(({ seq }) => seq),
+      entries.map((_, i) => i + 2),
+    );
+    t.match(await audit.verify(), { ok: true, entries: 22 });
+    t.strictSame(
+      (await audit.list({ fromSeq: 2, limit: 99 })).map(({ hash }) => hash),
+      entries.map(({ hash }) => hash),
+    );
+    t.equal(database.reopened, 1, 'the database is recovered before it is written again');
+    t.match(
+      log.lines.map(({ fields }) => fields.event),
+      ['store.failing', 'store.recovered'],
+    );
+  });
+}
+
+t.test('a write that hangs is told, and holds nobody up', async (t) => {
+  const clock = new HandClock();
+  const { database, audit, writer } = await parts(t, clock);
+  database.fault = 'hang';
+  const waiting = audit.append(entry(1));
+  clock.advance(4_000);
+  t.equal(writer.trouble(), '');
+  clock.advance(2_000);
+  t.match(writer.trouble(), /waiting for 6 s/);
+  writer.putRecord({ type: 'put', key: textKey(PREFIX.state, 'k'), value: Buffer.from('1') });
+  t.equal(String(await writer.get(textKey(PREFIX.state, 'k'))), '1');
+  database.letGo();
+  await waiting;
+  t.equal(writer.trouble(), '');
+});
+
+t.test('what waits for a dead disk is bounded: the latest version of a key, the newest keys', async (t) => {
+  const { database, writer, log, audit } = await parts(t);
+  database.fault = 'before';
+  void audit.append(entry(1));
+  await until(() => writer.trouble() !== '');
+  database.fault = 'before';
+  for (let i = 0; i < 1_000; i++)
+    writer.putRecord({ type: 'put', key: textKey(PREFIX.state, 'same'), value: Buffer.from(`${i}`) });
+  t.equal(writer.waitingRecords, 1);
+  const value = Buffer.alloc(100_000);
+  for (let i = 0; i < 100; i++) writer.putRecord({ type: 'put', key: textKey(PREFIX.state, `k${i}`), value });
+  t.ok(writer.waitingRecords * value.length <= MAX_RECORD_BYTES);
+  await until(() => writer.trouble() === '');
+  t.ok(Number(log.lines.at(-1)?.fields.lost) > 50, 'and what was lost is counted');
+  t.ok(await writer.get(textKey(PREFIX.state, 'k99')));
+});
+
+t.test('history beyond its bound is deleted, the oldest first, and what is open stays known', async (t) => {
+  const { database, writer, log } = await parts(t);
+  const actions = new Episodes<ActionRecord>({
+    database,
+    writer,
+    log,
+    history: PREFIX.actionHistory,
+    open: PREFIX.actionOpen,
+    keep: 300,
+    id: (action) => action.actionId,
+    startedAtMs: (action) => action.startedAtMs,
+    isOpen: (action) => action.state === 'active',
+  });
+  for (let i = 0; i < 900; i++) {
+    actions.put(actionNamed(`n:${i}`, { startedAtMs: i, state: i === 0 ? 'active' : 'released' }));
+  }
+  await until(() => writer.waitingRecords === 0);
+  await actions.trim();
+  await actions.trim();
+  await until(() => writer.waitingRecords === 0);
+  let stored = 0;
+  for await (const _ of database.scan({ gte: Buffer.from('x'), lt: Buffer.from('y') })) stored++;
+  t.equal(stored, 400, 'at most 500 in one step');
+  const newest = await actions.newest(1_000);
+  t.equal(newest.length, 300);
+  t.equal(newest[0]?.actionId, 'n:899');
+  t.match(actions.openOnes(9), [{ actionId: 'n:0' }]);
+});
+
+t.test('raw samples are deleted by age, in small steps, and no younger ones', async (t) => {
+  const clock = new HandClock();
+  const { database, writer, log, opened } = await parts(t, clock);
+  const series = new TimeSeries({ database, writer, log, clock });
+  await series.start(opened.run);
+  const channel = channelNamed('hwmon/chip/temp1', 1);
+  const startAtMs = clock.wall;
+  for (let hour = 0; hour < 10; hour++) {
+    for (let i = 0; i < 3_600; i++) {
+      series.sample(channel, i, 'ok', clock.monotonic);
+      clock.advance(1_000);
+    }
+  }
+  const keptFromMs = clock.wall - RAW_KEPT_MS;
+  await series.stop();
+  await until(() => writer.waitingRecords === 0);
+  await series.trim();
+  await until(() => writer.waitingRecords === 0);
+  let oldestAtMs = Infinity;
+  let count = 0;
+  for await (const { atMs, length } of series.range(channel.id, { fromMs: startAtMs, toMs: clock.wall })) {
+    oldestAtMs = Math.min(oldestAtMs, atMs[0] ?? 0);
+    count += length;
+  }
+  t.ok(oldestAtMs <= keptFromMs && oldestAtMs > keptFromMs - 25 * 60_000);
+  t.ok(count >= 6 * 3_600);
+});
