@@ -1,0 +1,138 @@
+import { execFileSync, spawnSync } from 'node:child_process';
+import { chmodSync, copyFileSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
+
+const UNITS = readdirSync('systemd').filter((name) => /\.(service|slice|path)$/.test(name));
+const SERVICES = UNITS.filter((name) => name.endsWith('.service'));
+const PROGRAMS = ['usr/bin/node', 'usr/lib/skos/skos-actuator', 'bin/kill'];
+/** Units of the system that ours refer to; their content does not matter here. */
+const SYSTEM_UNITS = ['sysinit', 'basic', 'shutdown', 'multi-user', 'local-fs', 'network', 'slices', 'paths'];
+
+/** Above systemd's own word "OK" a unit is "MEDIUM" exposed; ours stay well below. In tenths, as --threshold takes it. */
+const MAX_EXPOSURE_TENTHS = 20;
+
+const skip = spawnSync('systemd-analyze', ['--version']).status === 0 ? false : 'systemd-analyze is not here';
+
+/** A system root that holds our units and stand-ins for the programs that they start. */
+function systemRoot(t: Test): string {
+  const root = t.testdir({});
+  const units = join(root, 'etc/systemd/system');
+  mkdirSync(units, { recursive: true });
+  for (const unit of UNITS) copyFileSync(join('systemd', unit), join(units, unit));
+  for (const unit of SYSTEM_UNITS) writeFileSync(join(units, `${unit}.target`), '[Unit]\nDescription=stand-in\n');
+  writeFileSync(join(units, 'systemd-journald.socket'), '[Unit]\n[Socket]\nListenStream=/run/x\nService=x.service\n');
+  for (const program of PROGRAMS) {
+    mkdirSync(join(root, program, '..'), { recursive: true });
+    writeFileSync(join(root, program), '#!/bin/sh\n');
+    chmodSync(join(root, program), 0o755);
+  }
+  return root;
+}
+
+/** Lines `Key=Value` of a unit; a key that stands twice has both values, in order. */
+function settings(unit: string): Map<string, string[]> {
+  const found = new Map<string, string[]>();
+  for (const line of readFileSync(join('systemd', unit), 'utf8').split('\n')) {
+    const [, key, value] = /^([A-Za-z]+)=(.*)$/.exec(line) ?? [];
+    if (key !== undefined && value !== undefined) found.set(key, [...(found.get(key) ?? []), value]);
+  }
+  return found;
+}
+
+t.test('systemd takes every unit without a complaint', { skip }, async (t) => {
+  const root = systemRoot(t);
+  const result = spawnSync('systemd-analyze', ['verify', '--man=no', `--root=${root}`, ...UNITS], { encoding: 'utf8' });
+  t.equal(result.stderr, '');
+  t.equal(result.status, 0);
+});
+
+t.test('the check itself notices a setting that systemd does not know', { skip }, async (t) => {
+  const root = systemRoot(t);
+  const unit = join(root, 'etc/systemd/system/skos-net.service');
+  writeFileSync(unit, `${readFileSync(unit, 'utf8')}\n[Service]\nMemroyMax=1G\n`);
+  const result = spawnSync('systemd-analyze', ['verify', '--man=no', `--root=${root}`, 'skos-net.service'], {
+    encoding: 'utf8',
+  });
+  t.match(result.stderr, /Memroy/);
+});
+
+for (const service of SERVICES) {
+  t.test(`${service} is hardened: exposure at most ${MAX_EXPOSURE_TENTHS / 10}`, { skip }, async (t) => {
+    const result = spawnSync(
+      'systemd-analyze',
+      [
+        'security',
+        '--offline=yes',
+        '--no-pager',
+        `--root=${systemRoot(t)}`,
+        `--threshold=${MAX_EXPOSURE_TENTHS}`,
+        service,
+      ],
+      { encoding: 'utf8' },
+    );
+    t.match(result.stdout, new RegExp(`Overall exposure level for ${service}`), result.stderr);
+    t.equal(
+      result.status,
+      0,
+      result.stdout.split('\n').find((line) => line.includes('Overall')),
+    );
+  });
+
+  t.test(`${service} can be reloaded from inside its sandbox, and restarts for ever`, async (t) => {
+    const unit = settings(service);
+    for (const reload of unit.get('ExecReload') ?? []) t.match(reload, /^\+/, 'kill cannot be executed in the sandbox');
+    t.strictSame(unit.get('Restart'), ['always']);
+    t.strictSame(unit.get('StartLimitIntervalSec'), ['0']);
+  });
+}
+
+t.test('the agent has no network and no capability, and executes nothing but Node.js', async (t) => {
+  const agent = settings('skos-agent.service');
+  t.strictSame(agent.get('RestrictAddressFamilies'), ['AF_UNIX AF_NETLINK']);
+  t.strictSame(agent.get('CapabilityBoundingSet'), ['']);
+  t.strictSame(agent.get('NoExecPaths'), ['/']);
+  const allowed = (agent.get('ExecPaths') ?? []).join(' ').split(' ');
+  t.notOk(
+    allowed.some((path) => /actuator|\/bin$|\/sh$|^\/usr\/lib$/.test(path)),
+    'no directory of programs',
+  );
+  t.ok(agent.has('WatchdogSec'));
+});
+
+t.test('the three programs run as three users', async (t) => {
+  const users = SERVICES.map((service) => settings(service).get('User')?.[0]);
+  t.equal(new Set(users).size, SERVICES.length);
+  const sysusers = readFileSync('systemd/sysusers.d/skos.conf', 'utf8');
+  for (const user of users) if (user !== 'root') t.match(sysusers, new RegExp(`^u ${user} `, 'm'));
+  t.match(sysusers, /^g skos-admin /m);
+});
+
+t.test('the network side has limits of memory, CPU and tasks, and no swap', async (t) => {
+  const net = settings('skos-net.service');
+  for (const key of ['MemoryHigh', 'MemoryMax', 'CPUQuota', 'TasksMax']) t.ok(net.has(key), key);
+  t.strictSame(net.get('MemorySwapMax'), ['0']);
+});
+
+t.test('the actuator keeps its state over restarts, in a directory of its own, before the agent starts', async (t) => {
+  const actuator = settings('skos-actuator.service');
+  t.strictSame(actuator.get('RuntimeDirectoryPreserve'), ['yes']);
+  t.strictSame(actuator.get('Before'), ['skos-agent.service']);
+  const tmpfiles = readFileSync('systemd/tmpfiles.d/skos.conf', 'utf8');
+  t.match(tmpfiles, /^L\+ \/run\/skos\/actuator\.sock .* \/run\/skos-actuator\/actuator\.sock$/m);
+  t.match(actuator.get('ExecStart')?.[0], '--socket /run/skos-actuator/actuator.sock');
+});
+
+t.test('users and directories are made as their tools take them', { skip }, async (t) => {
+  const root = t.testdir({ etc: {} });
+  const has = (tool: string) => spawnSync(tool, ['--version']).status === 0;
+  if (has('systemd-sysusers')) {
+    execFileSync('systemd-sysusers', [`--root=${root}`, join(process.cwd(), 'systemd/sysusers.d/skos.conf')]);
+    t.match(readFileSync(join(root, 'etc/passwd'), 'utf8'), /^skos:.*\nskos-net:/m);
+  }
+  if (has('systemd-tmpfiles') && process.getuid?.() === 0) {
+    const conf = join(process.cwd(), 'systemd/tmpfiles.d/skos.conf');
+    execFileSync('systemd-tmpfiles', ['--create', `--root=${root}`, conf]);
+    t.ok(readdirSync(join(root, 'run/skos')).includes('actuator.sock'));
+  }
+});
