@@ -36,17 +36,16 @@ function same(list: readonly Sample[]): boolean {
 }
 
 /** Times in order with gaps, quality changes in runs. */
-function series(value: fc.Arbitrary<number>): fc.Arbitrary<Sample[]> {
+function series(number: fc.Arbitrary<number>): fc.Arbitrary<Sample[]> {
   const step = fc.oneof({ weight: 6, arbitrary: fc.constant(100) }, fc.integer({ min: 0, max: 900 }));
   const quality = fc.oneof({ weight: 8, arbitrary: fc.constant(OK) }, fc.nat(QUALITIES.length - 1));
-  const tuple = fc.tuple(step, quality, value);
+  const tuple = fc.tuple(step, quality, number);
   return fc.array(tuple, { minLength: 1, maxLength: MAX_CHUNK_SAMPLES, size: 'max' }).map((list) => {
     let atMs = 0;
-    return list.map(([stepMs, each, number], i) => ({
-      atMs: i === 0 ? 0 : (atMs += stepMs),
-      quality: each,
-      value: number,
-    }));
+    return list.map(([stepMs, quality, value], i) => {
+      if (i > 0) atMs += stepMs;
+      return { atMs, quality, value };
+    });
   });
 }
 

@@ -355,7 +355,7 @@ t.test('many channels do not mix', async (t) => {
   const { store, clock } = await opened(t);
   const channels = Array.from({ length: 50 }, (_, i) => channelNamed(`hwmon/chip${i}/temp1`, 0.1 + i));
   for (let n = 0; n < 700; n++) {
-    channels.forEach((channel, i) => store.sample(channel, n * 100 + i, 'ok', clock.monotonic));
+    for (const [i, channel] of channels.entries()) store.sample(channel, n * 100 + i, 'ok', clock.monotonic);
     clock.advance(100);
   }
   for (const [i, channel] of channels.entries()) {

@@ -1,3 +1,5 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import type { Clock } from '../../src/core/clock.js';
 import type { ActionRecord } from '../../src/core/ports.js';
@@ -16,6 +18,8 @@ import { until } from '../fixtures/until.js';
 class FaultyDatabase extends Database {
   fault: 'none' | 'before' | 'after' | 'hang' = 'none';
   reopened = 0;
+  /** Recovery will find the database damaged. */
+  damage = false;
   batches: { operations: number; sync: boolean }[] = [];
   letGo: () => void = () => undefined;
   #tainted = false;
@@ -34,19 +38,21 @@ class FaultyDatabase extends Database {
     throw new Error('injected');
   }
 
-  override reopen(): Promise<Opened> {
+  override async reopen(): Promise<Opened> {
     this.#tainted = false;
     this.reopened++;
-    return super.reopen();
+    await this.close();
+    if (this.damage) await writeFile(join(this.directory, 'CURRENT'), 'rubbish');
+    return this.open();
   }
 }
 
-async function parts(t: Test, clock: Clock = new HandClock()) {
+async function parts(t: Test, clock: Clock = new HandClock(), fresh: () => void = () => t.fail('not damaged')) {
   const dataDir = t.testdir({});
   const log = recordingLog();
   const database = new FaultyDatabase(dataDir);
   const mark = new HeadMark({ dataDir, onError: (error) => log.error(String(error)) });
-  const writer: Writer = new Writer({ database, log, clock, onFresh: () => t.fail('not damaged') });
+  const writer: Writer = new Writer({ database, log, clock, onFresh: () => fresh() });
   const audit = new AuditChain({ database, mark, log, clock, wake: () => writer.wake() });
   const opened = await database.open();
   await audit.attach(opened);
@@ -99,6 +105,27 @@ for (const fault of ['before', 'after'] as const) {
     );
   });
 }
+
+t.test(
+  'damage found while running: set aside, the chain goes on from the head in memory, memory is written again',
+  async (t) => {
+    let freshened = 0;
+    const { database, audit, writer } = await parts(t, new HandClock(), () => freshened++);
+    for (let i = 1; i <= 5; i++) await audit.append(entry(i));
+    database.damage = true;
+    database.fault = 'before';
+    const { seq } = await audit.append(entry(6));
+    database.damage = false;
+    t.equal(seq, 7, '6 is the note');
+    t.equal(freshened, 1);
+    t.match(await audit.list({ fromSeq: 1, limit: 9 }), [
+      { seq: 6, kind: 'audit.restart', what: { known: { seq: 5 } } },
+      { seq: 7 },
+    ]);
+    t.match(await audit.verify(), { ok: true, entries: 2, head: { seq: 7 } });
+    t.equal(writer.trouble(), '');
+  },
+);
 
 t.test('a write that hangs is told, and holds nobody up', async (t) => {
   const clock = new HandClock();
