@@ -19,7 +19,7 @@
 namespace skos::actuator {
 
 constexpr size_t kMaxPacketBytes = 8192;
-constexpr size_t kMaxWaiting = 128;  // Requests that wait for a device; a client has one per target in flight.
+constexpr size_t kMaxWaiting = kMaxLeases;  // Requests that wait for a device.
 constexpr int64_t kMinTtlMs = 1'000;
 constexpr int64_t kMaxTtlMs = 600'000;
 

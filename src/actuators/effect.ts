@@ -1,0 +1,32 @@
+/**
+ * What an action means on this machine: which targets of the actuator it caps, and how far. One file per kind of effect;
+ * this one is their small interface. Building is pure; the executor sends what comes out.
+ */
+import type { Action } from '../core/action-names.js';
+import type { Channel } from '../core/channel.js';
+import type { ActuatorTarget } from '../core/ports.js';
+
+export interface EffectContext {
+  readonly action: Action;
+  /** The channel that raised: its device class says what is hot. */
+  readonly channel: Channel;
+  /** What the actuator's allow-list names. */
+  readonly targets: readonly ActuatorTarget[];
+}
+
+export interface Effect {
+  readonly target: string;
+  readonly capPpm: number;
+}
+
+/** Effects, or why there are none: the action is then recorded as unavailable with these words. */
+export type Built = { readonly effects: readonly Effect[] } | { readonly unavailable: string };
+
+export interface EffectKind {
+  build(context: EffectContext): Built;
+}
+
+/** The targets whose id begins with one of these kinds. */
+export function targetsOf(targets: readonly ActuatorTarget[], ...kinds: readonly string[]): ActuatorTarget[] {
+  return targets.filter(({ target }) => kinds.includes(target.slice(0, target.indexOf('/'))));
+}

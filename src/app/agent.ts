@@ -1,0 +1,253 @@
+/**
+ * skos-agent: the composition root, on one screen each: what is made, in which order it starts, what signals do.
+ *
+ *   node agent.js [--config FILE] [--children]
+ *
+ * `--children` (what `skos run` adds) starts skos-net, and the actuator when this is root, as children. Exit status: 0 after
+ * a stop by SIGTERM or SIGINT, 4 when the configuration is refused, 1 when a part cannot be started.
+ */
+import { mkdirSync } from 'node:fs';
+import { hostname } from 'node:os';
+import { dirname, join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { operatorRules } from '../antibodies/operator-rules.js';
+import { storageWatcher } from '../antibodies/storage-watcher.js';
+import { thermalSentinel } from '../antibodies/thermal-sentinel.js';
+import { loadConfig } from '../config/load.js';
+import type { Config } from '../config/schema.js';
+import { ActuatorLink } from '../control/actuator-link.js';
+import { AlertBook } from '../control/alert-book.js';
+import { CurrentConfig } from '../control/current-config.js';
+import { Executor } from '../control/executor.js';
+import { createHandlers } from '../control/handlers.js';
+import { LaterOutlet } from '../control/outlet.js';
+import { Publisher } from '../control/publisher.js';
+import { Record } from '../control/record.js';
+import { Rulebook } from '../control/rulebook.js';
+import { Sensing } from '../control/sensing.js';
+import { SocketServer } from '../control/socket-server.js';
+import { Tick } from '../control/tick.js';
+import { agentSocketPath } from '../core/agent-client.js';
+import { systemClock as clock } from '../core/clock.js';
+import { reason, SkosError } from '../core/errors.js';
+import { Lifecycle, type Part } from '../core/lifecycle.js';
+import type { ConnectPacketSocket } from '../core/ports.js';
+import { VERSION } from '../core/version.js';
+import { type Addon, loadAddon } from '../sensors/addon.js';
+import { MemoryStore } from '../store/memory-store.js';
+import { LevelStore } from '../store/store.js';
+import { ChildProcess } from './children.js';
+import { bootId, provisionalName, roles } from './host.js';
+import { type AdjustableLog, createLog } from './log.js';
+import { Machine } from './machine.js';
+import { actuatorSpec, netSpec } from './programs.js';
+
+const EXIT_FAILED = 1;
+const EXIT_CONFIG = 4;
+/** Alerts that an earlier agent may have left standing. */
+const ADOPTED_ALERTS = 1_000;
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({ options: { config: { type: 'string' }, children: { type: 'boolean', default: false } } });
+  const startedAtMs = clock.wallMs();
+  const addon = loadAddon();
+  const loaded = await loadConfig({ file: values.config, env: process.env });
+  const { config } = loaded;
+  const log = createLog({ identifier: 'skos-agent', node: config.node, level: config.log.level, journalSend: addon.journalSend });
+  for (const notice of loaded.notices) log.warn(notice);
+  const agent = await compose({ addon, config, log, configFile: values.config, withChildren: values.children, startedAtMs });
+  const lifecycle = new Lifecycle({ parts: agent.parts, log });
+  const leave = () => {
+    log.info('stopping', { event: 'agent.stop' });
+    void lifecycle.stop().then(() => process.exit(0));
+  };
+  process.on('SIGTERM', leave);
+  process.on('SIGINT', leave);
+  process.on('SIGHUP', () => void agent.reload().catch(() => undefined)); // reload() has told the journal why.
+  if (!(await lifecycle.start())) return;
+  addon.notify(`READY=1\nSTATUS=watching ${agent.channelCount()} channels`);
+  const startMs = Math.round(process.uptime() * 1000);
+  log.info(`ready: ${agent.channelCount()} channels, mode ${config.mode}, ${startMs} ms after the start`, { event: 'agent.ready', startMs });
+}
+
+interface Composed {
+  readonly parts: readonly Part[];
+  readonly reload: () => Promise<string[]>;
+  readonly channelCount: () => number;
+}
+
+async function compose(given: {
+  addon: Addon;
+  config: Config;
+  log: AdjustableLog;
+  configFile: string | undefined;
+  withChildren: boolean;
+  startedAtMs: number;
+}): Promise<Composed> {
+  const { addon, log, startedAtMs } = given;
+  const config = new CurrentConfig(given.config);
+  const { node, data_dir: dataDir } = given.config;
+  const boot = bootId();
+  const socketPath = agentSocketPath({ env: process.env, dataDir });
+  const runDirectory = dirname(socketPath);
+  for (const directory of [dataDir, runDirectory]) mkdirSync(directory, { recursive: true, mode: 0o750 });
+
+  const machine = await Machine.open({ env: process.env, log });
+  const store = await openStore(dataDir, log);
+  const outlet = new LaterOutlet();
+  const record = new Record({ store, log, outlet });
+  const rulebook = new Rulebook([thermalSentinel, storageWatcher, operatorRules]);
+  const alerts = new AlertBook({ store, outlet, record, clock });
+  const executor = new Executor({ node, config, rulebook, store, record, outlet, clock });
+
+  const sensing: Sensing = new Sensing({
+    config,
+    rulebook,
+    discover: () => machine.discover(config.get()),
+    createSampler: (channels, tripwires) =>
+      addon.createSampler(channels, tripwires, {
+        readDeadlineMs: config.get().sampling.deadline_ms,
+        onCrossing: () => tick.wake(),
+      }),
+    log,
+  });
+  const feed = () => void addon.notify('WATCHDOG=1');
+  const tick = new Tick({ config, sensing, rulebook, alerts, executor, store, clock, log, feed });
+  const publisher = new Publisher({ sensing, rulebook, alerts, store, outlet, clock, log });
+
+  const actuator = actuatorPlace(given.config, { runDirectory, withChildren: given.withChildren });
+  const compileAllowList = () => machine.writeAllowList(actuator.allow, { config: config.get(), channels: sensing.channels });
+  const own = actuator.own ? new ChildProcess(actuatorSpec({ ...actuator, ...machine.roots, state: runDirectory }), { log }) : undefined;
+  const startOwn = async () => {
+    await compileAllowList();
+    await own?.start();
+  };
+  const connect = packetConnector(addon);
+  const { path, why } = actuator;
+  const link = new ActuatorLink({ path, why, connect, executor, store, record, log, clock, ...(own ? { startOwn } : {}) });
+
+  const reload = async () => {
+    try {
+      const next = await loadConfig({ file: given.configFile, env: process.env });
+      const changed = changedKeys(config.get(), next.config);
+      config.replace(next.config);
+      log.setLevel(next.config.log.level);
+      await sensing.reload();
+      tick.reload();
+      if (own !== undefined) await compileAllowList();
+      await link.reload();
+      outlet.broadcast('net.config', {});
+      record.add({
+        kind: 'config.reloaded',
+        who: 'agent',
+        what: { changed, mode: next.config.mode },
+        level: 'info',
+        message: `configuration reloaded, mode ${next.config.mode}; changed: ${changed.join(', ') || 'nothing'}`,
+        fields: { event: 'config.reloaded' },
+      });
+      return changed;
+    } catch (error) {
+      const code = error instanceof SkosError ? error.code : 'SKOS_CONFIG_INVALID';
+      log.error(`configuration not reloaded, the former one stays: ${reason(error)}`, { event: 'config.refused', code });
+      throw error;
+    }
+  };
+
+  const identity = { node, version: VERSION, bootId: boot, startedAtMs };
+  const parts = { config, sensing, tick, alerts, executor, link, publisher, store, log, clock };
+  const server = new SocketServer({
+    path: socketPath,
+    credentialsOf: addon.peerCredentials,
+    roleOf: roles(),
+    handlers: createHandlers({ ...identity, ...parts, reload }),
+    onSubscribe: (send) => publisher.retained(send),
+    log,
+  });
+  outlet.lead(server);
+
+  const net = new ChildProcess(netSpec({ runDirectory }), { log });
+  return {
+    parts: [
+      { name: 'store', start: () => undefined, stop: () => store.stop() },
+      startRecord(record, identity, given.config),
+      // Sensors come before the actuator: the ladders must be there when the leases of an earlier agent are adopted.
+      sensing,
+      { name: 'alerts', start: async () => alerts.adopt(await store.alerts({ standing: true, limit: ADOPTED_ALERTS }), rulebook), stop: () => undefined },
+      link,
+      ...(own === undefined ? [] : [{ name: 'skos-actuator', start: () => undefined, stop: () => own.stop() }]),
+      tick,
+      { name: 'socket', start: () => server.start(), stop: () => server.stop() },
+      publisher,
+      ...(given.withChildren ? [net] : []),
+    ],
+    reload,
+    channelCount: () => sensing.channels.length,
+  };
+}
+
+/** A node whose database cannot be opened is protected all the same; `skos status` says that nothing is kept. */
+async function openStore(dataDir: string, log: AdjustableLog): Promise<LevelStore | MemoryStore> {
+  const store = new LevelStore({ dataDir, log, clock });
+  try {
+    await store.start();
+    return store;
+  } catch (error) {
+    // Two agents on one database would be two agents on one node: that is refused, not worked around.
+    if (error instanceof SkosError && (error.code === 'SKOS_STORE_LOCKED' || error.code === 'SKOS_STORE_VERSION')) throw error;
+    const code = error instanceof SkosError ? error.code : 'SKOS_STORE_OPEN';
+    log.error(`the record is kept in memory only: ${reason(error)}`, { event: 'store.failed', code, error });
+    return new MemoryStore({ clock, why: reason(error) });
+  }
+}
+
+function startRecord(record: Record, { node, version, bootId: boot }: { node: string; version: string; bootId: string }, config: Config): Part {
+  const say = (kind: string, message: string) =>
+    record.add({ kind, who: 'agent', what: { node, version, boot, mode: config.mode }, level: 'info', message, fields: { event: kind } });
+  return {
+    name: 'record',
+    start: () => say('agent.start', `skos-agent ${version} on ${node}, mode ${config.mode}`),
+    stop: () => say('agent.stop', 'the agent stops; caps that stand are left to the actuator'),
+  };
+}
+
+interface ActuatorPlace {
+  readonly path: string | null;
+  readonly why: string;
+  /** Start one of our own when none answers. */
+  readonly own: boolean;
+  readonly socket: string;
+  readonly allow: string;
+}
+
+/** DESIGN.md: auto is the socket if present, else a child when root, else off, said aloud. */
+function actuatorPlace(config: Config, { runDirectory, withChildren }: { runDirectory: string; withChildren: boolean }): ActuatorPlace {
+  const { mode, socket: configured } = config.actuator;
+  const socket = process.env['SKOS_RUN_DIR'] === undefined ? configured : join(runDirectory, 'actuator.sock');
+  const place = { socket, allow: join(runDirectory, 'actuator.allow') };
+  const isRoot = process.getuid?.() === 0;
+  if (mode === 'off') return { ...place, path: null, why: 'actuator.mode is off', own: false };
+  if (mode === 'child') return { ...place, path: socket, why: 'it is being started', own: true };
+  return { ...place, path: socket, why: `nothing answers at ${socket}`, own: mode === 'auto' && isRoot && withChildren };
+}
+
+function packetConnector(addon: Addon): ConnectPacketSocket {
+  return (path, onPacket) => {
+    const socket = addon.createSeqPacket(onPacket);
+    const error = socket.connect(path);
+    if (error !== 0) throw new SkosError('SKOS_ACTUATOR_ABSENT', `errno ${error}`);
+    return { send: (packet) => socket.send(packet), close: () => socket.close() };
+  };
+}
+
+/** Top-level keys whose value differs. */
+function changedKeys(before: Config, after: Config): string[] {
+  const keys = Object.keys(after) as (keyof Config)[];
+  return keys.filter((key) => JSON.stringify(before[key]) !== JSON.stringify(after[key]));
+}
+
+main().catch((error: unknown) => {
+  const code = error instanceof SkosError ? error.code : undefined;
+  const log = createLog({ identifier: 'skos-agent', node: provisionalName(hostname()), level: 'info', journalSocket: null });
+  log.fatal(reason(error), code === undefined ? { error } : { code, next: (error as SkosError).next });
+  process.exit(code?.startsWith('SKOS_CONFIG') ? EXIT_CONFIG : EXIT_FAILED);
+});

@@ -1,0 +1,57 @@
+/** The other programs as children of the agent, under `skos run`: where they lie, how they are started and bounded. */
+import { existsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { SkosError } from '../core/errors.js';
+import type { ChildSpec } from './children.js';
+
+/**
+ * skos-net uses some 40 MB; several times that is a flood or a leak. Installed, systemd's MemoryMax is the limit.
+ */
+export const NET_RSS_LIMIT_BYTES = 160 * 1024 * 1024;
+/** Keeps the young generation small: the heap of a quiet program need not grow to what a busy moment wanted. */
+const NODE_FLAGS = ['--max-semi-space-size=2'];
+const INSTALLED_DIRECTORY = '/usr/lib/skos';
+
+export interface ActuatorPaths {
+  readonly allow: string;
+  readonly socket: string;
+  readonly state: string;
+  readonly sysfs: string;
+  readonly cgroup: string;
+}
+
+export function actuatorSpec({ allow, socket, state, sysfs, cgroup }: ActuatorPaths): ChildSpec {
+  const args = ['--allow', allow, '--socket', socket, '--state', state, '--sysfs', sysfs, '--cgroup', cgroup, '--child'];
+  return {
+    name: 'skos-actuator',
+    command: find('build/native/skos-actuator', 'skos-actuator'),
+    args,
+    code: 'SKOS_ACTUATOR_ABSENT',
+    event: 'actuator.lost',
+    outlives: true,
+  };
+}
+
+export function netSpec({ runDirectory }: { runDirectory: string }): ChildSpec {
+  return {
+    name: 'skos-net',
+    command: process.execPath,
+    args: [...NODE_FLAGS, find('dist/net.js', 'dist/net.js')],
+    env: { SKOS_RUN_DIR: runDirectory, MALLOC_ARENA_MAX: '1' },
+    code: 'SKOS_NET_CHILD',
+    event: 'net.restarted',
+    rssLimitBytes: NET_RSS_LIMIT_BYTES,
+  };
+}
+
+/** In a checkout below one of our parent directories; installed, in its own. */
+function find(inCheckout: string, installed: string): string {
+  for (let directory = dirname(fileURLToPath(import.meta.url)); directory !== '/'; directory = dirname(directory)) {
+    const path = join(directory, inCheckout);
+    if (existsSync(path)) return path;
+  }
+  const path = join(INSTALLED_DIRECTORY, installed);
+  if (existsSync(path)) return path;
+  throw new SkosError('SKOS_ACTUATOR_ABSENT', `${inCheckout} is not built`);
+}

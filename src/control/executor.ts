@@ -1,0 +1,489 @@
+/**
+ * Act: the one place that acts. Level-triggered: each tick it compares the actions that the ladders make due with those
+ * that run, starts what is missing and ends what is no longer due. Caps are leases of the actuator, renewed while they
+ * are due; if the agent dies they end by themselves where that is safe.
+ *
+ * Nothing here waits on the protection path: requests to the actuator are sent at once and their answers become state
+ * when they come. What the actuator does not answer or cannot take back is shown as that, never as done.
+ */
+import { createHash } from 'node:crypto';
+import { buildEffects } from '../actuators/effects.js';
+import { type Action, parseAction } from '../core/action-names.js';
+import type { Clock } from '../core/clock.js';
+import { reason } from '../core/errors.js';
+import type { ActionEffect, ActionRecord, Actuator, ActuatorTarget, LeaseResult, Store } from '../core/ports.js';
+import type { ActionState, LogLevel, Severity } from '../core/vocabulary.js';
+import { type Permission, permitted } from '../policy/action.js';
+import { type Bar, isBarred, standingBars, withBar } from '../policy/bar.js';
+import { dueActions, NO_RUNG } from '../policy/ladder.js';
+import type { CurrentConfig } from './current-config.js';
+import type { Outlet } from './outlet.js';
+import type { Record } from './record.js';
+import type { BoundRule, Rulebook } from './rulebook.js';
+
+/** Renewals in one lifetime of a lease: several may be lost before a cap is orphaned. */
+const RENEWALS_PER_LEASE = 6;
+/** How often what the actuator has not settled is looked at again. */
+const SETTLE_EVERY_MS = 1_000;
+
+type Verdict = Permission | 'barred';
+
+interface Hold {
+  readonly lease: string;
+  readonly target: string;
+  readonly capPpm: number;
+  /**
+   * asked → held, or troubled (the actuator retries by itself); lost with the connection. releasing: the release is asked for.
+   * undoing: the lease is gone, the device does not have its value back yet. over: it has.
+   */
+  state: 'asked' | 'held' | 'troubled' | 'lost' | 'releasing' | 'undoing' | 'over';
+  result?: LeaseResult;
+}
+
+interface Due {
+  readonly bound: BoundRule;
+  readonly action: Action;
+  readonly severity: Severity;
+  readonly verdict: Verdict;
+}
+
+interface Running {
+  readonly bound: BoundRule;
+  readonly action: Action;
+  readonly severity: Severity;
+  readonly verdict: Verdict;
+  readonly holds: Hold[];
+  record: ActionRecord;
+  ending: boolean;
+  endReason: string;
+}
+
+export interface ExecutorOptions {
+  readonly node: string;
+  readonly config: CurrentConfig;
+  readonly rulebook: Rulebook;
+  readonly store: Store;
+  readonly record: Record;
+  readonly outlet: Outlet;
+  readonly clock: Clock;
+}
+
+export class Executor {
+  readonly #options: ExecutorOptions;
+  readonly #running = new Map<string, Running>();
+  readonly #usedIds = new Map<string, number>();
+  #usedIdsSecond = 0;
+  #bars: readonly Bar[] = [];
+  #actuator: Actuator | undefined;
+  #targets: readonly ActuatorTarget[] = [];
+  #nextRenewalMs = 0;
+  #nextSettleMs = 0;
+  #settling = false;
+
+  constructor(options: ExecutorOptions) {
+    this.#options = options;
+  }
+
+  get bars(): readonly Bar[] {
+    return standingBars(this.#bars, this.#options.clock.monotonicMs());
+  }
+
+  /** Actions that run or are due now, newest last. */
+  get actions(): readonly ActionRecord[] {
+    return [...this.#running.values()].map(({ record }) => record);
+  }
+
+  // ---- Actuator ----------------------------------------------------------------------------------------------------
+
+  /**
+   * A connection is there. Leases that an earlier agent of this boot left are adopted: their ladders go back to the rung that
+   * they prove, so that policy releases them in its own time. Leases that no rule explains are released.
+   */
+  async attach(actuator: Actuator, records: readonly ActionRecord[]): Promise<void> {
+    this.#targets = await actuator.targets();
+    const held = new Set((await actuator.leases()).map(({ lease }) => lease));
+    this.#actuator = actuator;
+    for (const bound of this.#options.rulebook.bound) {
+      for (const explained of this.#adopt(bound, held, records)) held.delete(explained);
+    }
+    for (const running of this.#running.values()) {
+      for (const hold of running.holds) held.delete(hold.lease);
+      this.#takeUp(running);
+    }
+    this.#closeEarlier(records);
+    // What no rule explains is of another configuration. If this release is lost, the lease ends by itself.
+    for (const lease of held) void actuator.release(lease).catch(() => undefined);
+  }
+
+  /** Actions of an earlier agent whose lease stands no more: an unfinished intent is never replayed, only closed. */
+  #closeEarlier(records: readonly ActionRecord[]): void {
+    const { clock, store } = this.#options;
+    const running = new Set(this.actions.map(({ actionId }) => actionId));
+    for (const record of records) {
+      if (record.endedAtMs !== null || running.has(record.actionId)) continue;
+      const hadLease = record.effects.length > 0;
+      const why = hadLease ? 'the lease ended while no agent was there' : 'the agent was started again';
+      store.putAction({ ...record, state: hadLease ? 'abandoned' : record.state, reason: why, endedAtMs: clock.wallMs() });
+    }
+  }
+
+  /** What waited for an actuator begins anew; what was asked of a lost connection is asked again. */
+  #takeUp(running: Running): void {
+    if (running.record.state === 'unavailable') return this.#end(running, 'an actuator is there now');
+    for (const hold of running.holds) {
+      if (hold.state === 'over') continue;
+      if (running.ending) this.#giveBack(running, hold);
+      else this.#ask(running, hold);
+    }
+  }
+
+  detach(): void {
+    this.#actuator = undefined;
+    this.#targets = [];
+    for (const running of this.#running.values()) {
+      for (const hold of running.holds) if (hold.state !== 'over') hold.state = 'lost';
+    }
+  }
+
+  /** The allow-list was read again. */
+  async refreshTargets(): Promise<void> {
+    const actuator = this.#actuator;
+    if (actuator === undefined) return;
+    this.#targets = await actuator.targets();
+    for (const running of this.#running.values()) {
+      if (running.record.state === 'unavailable') this.#end(running, 'the allow-list was read again');
+    }
+  }
+
+  /** Returns the leases that the rule explains. */
+  #adopt(bound: BoundRule, held: ReadonlySet<string>, records: readonly ActionRecord[]): string[] {
+    const { rule } = bound;
+    const { hooks, auto_allow: autoAllow } = this.#options.config.get();
+    const explained: string[] = [];
+    for (const { action: text, rung } of rule.rungs.flatMap((each, rung) => each.actions.map((action) => ({ action, rung })))) {
+      const action = parseAction(text, hooks);
+      if (typeof action === 'string' || permitted(action, rule.mode, autoAllow) !== 'act') continue;
+      const leases = this.#targets.map(({ target }) => ({ target, lease: leaseOf(bound, text, target) }));
+      const standing = leases.filter(({ lease }) => held.has(lease));
+      if (standing.length === 0) continue;
+      explained.push(...standing.map(({ lease }) => lease));
+      this.#options.rulebook.seed(bound, rung);
+      const record = records.find(
+        (each) => each.rule === rule.name && each.channel === rule.channelId && each.action === text && !each.endedAtMs,
+      );
+      if (record !== undefined) this.#resume(bound, { action, record, standing });
+    }
+    return explained;
+  }
+
+  #resume(
+    bound: BoundRule,
+    { action, record, standing }: { action: Action; record: ActionRecord; standing: readonly { target: string; lease: string }[] },
+  ): void {
+    const key = keyOf({ bound, action });
+    if (this.#running.has(key)) return;
+    const holds = standing.flatMap(({ target, lease }): Hold[] => {
+      const effect = record.effects.find((each) => each.target === target);
+      return effect === undefined ? [] : [{ lease, target, capPpm: effect.capPpm, state: 'held', result: { ok: true, ...effect } }];
+    });
+    this.#running.set(key, { bound, action, severity: record.severity, verdict: 'act', holds, record, ending: false, endReason: '' });
+  }
+
+  // ---- The comparison, each tick --------------------------------------------------------------------------------------
+
+  reconcile(nowMs: number): void {
+    const due = this.#due(nowMs);
+    for (const [key, running] of this.#running) {
+      const wanted = due.get(key);
+      if (wanted?.verdict === running.verdict) this.#keep(running);
+      else if (!running.ending) this.#end(running, wanted === undefined ? 'the danger is past' : `now: ${wanted.verdict}`);
+    }
+    for (const [key, wanted] of due) if (!this.#running.has(key)) this.#begin(wanted);
+    if (nowMs >= this.#nextRenewalMs) this.#renew(nowMs);
+    if (nowMs >= this.#nextSettleMs) this.#settle(nowMs);
+  }
+
+  /** The danger came back while the way back was not finished: the cap is asked for again, behind the release. */
+  #keep(running: Running): void {
+    if (!running.ending) return;
+    running.ending = false;
+    for (const hold of running.holds) this.#ask(running, hold);
+  }
+
+  #due(nowMs: number): Map<string, Due> {
+    const due = new Map<string, Due>();
+    const { hooks, auto_allow: autoAllow } = this.#options.config.get();
+    for (const bound of this.#options.rulebook.bound) {
+      const { rule, ladder } = bound;
+      if (ladder.rung === NO_RUNG) continue;
+      for (const { action: text, severity } of dueActions(rule, ladder.rung)) {
+        const action = parseAction(text, hooks);
+        if (typeof action === 'string') continue; // The config check refuses such a name.
+        const permission = permitted(action, rule.mode, autoAllow);
+        const isHeldBack = permission === 'act' && isBarred(this.#bars, rule.name, nowMs);
+        const wanted: Due = { bound, action, severity, verdict: isHeldBack ? 'barred' : permission };
+        due.set(keyOf(wanted), wanted);
+      }
+    }
+    return due;
+  }
+
+  #begin({ bound, action, severity, verdict }: Due): void {
+    const record: ActionRecord = {
+      actionId: this.#actionId(bound, action),
+      action: action.text,
+      rule: bound.rule.name,
+      alert: bound.alertId,
+      channel: bound.channel.id,
+      severity,
+      state: 'pending',
+      reason: '',
+      effects: [],
+      startedAtMs: this.#options.clock.wallMs(),
+      endedAtMs: null,
+    };
+    const running: Running = { bound, action, severity, verdict, holds: [], record, ending: false, endReason: '' };
+    this.#running.set(keyOf(running), running);
+    if (verdict === 'observe') return this.#become(running, 'observed', 'mode observe: would have been done');
+    if (verdict === 'propose') return this.#become(running, 'proposed', 'waits for approval');
+    if (verdict === 'barred') return this.#become(running, 'barred', 'released by the operator');
+    this.#act(running);
+  }
+
+  #act(running: Running): void {
+    const { bound, action } = running;
+    const built = buildEffects({ action, channel: bound.channel, targets: this.#targets });
+    if ('unavailable' in built) {
+      const why = this.#actuator === undefined ? 'no actuator is connected' : built.unavailable;
+      return this.#become(running, 'unavailable', why);
+    }
+    for (const { target, capPpm } of built.effects) {
+      running.holds.push({ lease: leaseOf(bound, action.text, target), target, capPpm, state: 'asked' });
+    }
+    // Sent before anything is recorded: protection does not wait, not even for a clock tick of bookkeeping.
+    for (const hold of running.holds) this.#ask(running, hold);
+    this.#become(running, 'pending', 'asked of the actuator');
+    this.#options.outlet.broadcast('command', running.record);
+  }
+
+  #ask(running: Running, hold: Hold): void {
+    const actuator = this.#actuator;
+    if (actuator === undefined) {
+      hold.state = 'lost';
+      return;
+    }
+    hold.state = 'asked';
+    const ttlMs = this.#options.config.get().actuator.lease * 1000;
+    actuator.set({ lease: hold.lease, target: hold.target, capPpm: hold.capPpm, ttlMs }).then(
+      (result) => this.#answered(running, hold, result),
+      (error: unknown) => this.#answered(running, hold, { ok: false, outcome: reason(error) }),
+    );
+  }
+
+  #answered(running: Running, hold: Hold, result: LeaseResult): void {
+    if (hold.state !== 'asked') return; // Released or lost in the meantime; that answer tells.
+    hold.result = result;
+    hold.state = result.ok ? 'held' : 'troubled';
+    if (running.holds.some(({ state }) => state === 'asked')) return;
+    const bad = running.holds.filter(({ state }) => state === 'troubled');
+    const list = bad.map(({ target, result: each }) => `${target}: ${each?.outcome ?? 'unknown'}`).join(', ');
+    const good = running.holds.length - bad.length;
+    if (bad.length === 0) this.#become(running, 'active', 'capped, and read back');
+    else if (good > 0) this.#become(running, 'active', `capped on ${good} of ${running.holds.length}; ${list}`);
+    else if (bad.every((each) => each.result?.outcome === 'pending')) this.#become(running, 'pending', list);
+    else this.#become(running, 'failed', list);
+  }
+
+  // ---- Taking back ---------------------------------------------------------------------------------------------------
+
+  #end(running: Running, why: string): void {
+    running.ending = true;
+    if (running.holds.length === 0) {
+      const { state } = running.record;
+      this.#become(running, state === 'pending' ? 'failed' : state, why, { ended: true });
+      this.#running.delete(keyOf(running));
+      return;
+    }
+    running.endReason = why;
+    for (const hold of running.holds) this.#giveBack(running, hold);
+  }
+
+  #giveBack(running: Running, hold: Hold): void {
+    if (hold.state === 'over') return;
+    hold.state = 'releasing';
+    const actuator = this.#actuator;
+    if (actuator === undefined) return this.#become(running, 'undo_pending', 'the actuator is not reachable');
+    actuator.release(hold.lease).then(
+      (result) => this.#givenBack(running, hold, result),
+      () => this.#become(running, 'undo_pending', 'the actuator did not answer'),
+    );
+  }
+
+  #givenBack(running: Running, hold: Hold, result: LeaseResult): void {
+    if (hold.state !== 'releasing' && hold.state !== 'undoing') return; // Asked for again in the meantime.
+    // An answer without values is about a lease that was gone already: whether its value came back, the target tells.
+    const isProven = result.readBack !== undefined && (result.ok || result.outcome === 'foreign_change');
+    hold.result = { ...hold.result, ...result };
+    hold.state = isProven ? 'over' : 'undoing';
+    if (!isProven && !result.ok) this.#become(running, 'undo_pending', `${hold.target}: ${result.outcome}`);
+    if (running.holds.some(({ state }) => state !== 'over')) return;
+    const foreign = running.holds.filter((each) => each.result?.outcome === 'foreign_change');
+    const why = foreign.map(({ target }) => `${target} was changed by another program and left alone`).join(', ');
+    this.#become(running, foreign.length > 0 ? 'foreign_change' : 'released', why || running.endReason, { ended: true });
+    this.#running.delete(keyOf(running));
+  }
+
+  /** Ends the actions of one rule (or of all) at once and bars it from acting for a while. */
+  release({ rule, forMs, who }: { rule?: string; forMs: number; who: string }): { released: string[]; barred: string[] } {
+    const { clock, rulebook, record } = this.#options;
+    const nowMs = clock.monotonicMs();
+    const names = rule === undefined ? rulebook.bound.map((bound) => bound.rule.name) : [rule];
+    const barred = [...new Set(names)];
+    for (const name of barred) this.#bars = withBar(this.#bars, { rule: name, nowMs, forMs });
+    const released: string[] = [];
+    for (const running of this.#running.values()) {
+      if (running.verdict !== 'act' || running.ending || !barred.includes(running.record.rule)) continue;
+      released.push(running.record.actionId);
+      this.#end(running, `released by ${who}`);
+    }
+    record.add({
+      kind: 'release.operator',
+      who,
+      what: { rules: barred, released, forMs },
+      level: 'warn',
+      message: `${who} released ${released.length} actions; ${barred.length} rules are barred for ${Math.round(forMs / 1000)} s`,
+      fields: { event: 'release.operator', ...(rule === undefined ? {} : { rule }) },
+    });
+    return { released, barred };
+  }
+
+  // ---- Keeping -------------------------------------------------------------------------------------------------------
+
+  #renew(nowMs: number): void {
+    const ttlMs = this.#options.config.get().actuator.lease * 1000;
+    this.#nextRenewalMs = nowMs + ttlMs / RENEWALS_PER_LEASE;
+    const holds = [...this.#running.values()].filter(({ ending }) => !ending).flatMap(({ holds }) => holds);
+    const leases = holds.filter(({ state }) => state === 'held' || state === 'troubled').map(({ lease }) => lease);
+    const actuator = this.#actuator;
+    if (actuator === undefined || leases.length === 0) return;
+    actuator.renew(leases, ttlMs).then(
+      (known) => (known < leases.length ? this.#askLostAgain(actuator) : undefined),
+      () => undefined, // The connection is lost; the link reconnects and attach() asks again.
+    );
+  }
+
+  /** Leases that ended behind our back (an operator's release-all) while their cause stands are asked for again. */
+  async #askLostAgain(actuator: Actuator): Promise<void> {
+    const known = new Set((await actuator.leases()).map(({ lease }) => lease));
+    for (const running of this.#running.values()) {
+      if (running.ending) continue;
+      for (const hold of running.holds) if (hold.state !== 'over' && !known.has(hold.lease)) this.#ask(running, hold);
+    }
+  }
+
+  /** Looks at the targets of actions that the actuator has not settled: a retry of its own may have succeeded since. */
+  #settle(nowMs: number): void {
+    this.#nextSettleMs = nowMs + SETTLE_EVERY_MS;
+    const unsettled = [...this.#running.values()].filter(({ holds }) =>
+      holds.some(({ state }) => state === 'troubled' || state === 'undoing'),
+    );
+    const actuator = this.#actuator;
+    if (actuator === undefined || unsettled.length === 0 || this.#settling) return;
+    this.#settling = true;
+    actuator
+      .targets()
+      .then((targets) => {
+        for (const running of unsettled) this.#compare(running, targets);
+      })
+      .catch(() => undefined) // The link notices the lost connection.
+      .finally(() => {
+        this.#settling = false;
+      });
+  }
+
+  #compare(running: Running, targets: readonly ActuatorTarget[]): void {
+    for (const hold of running.holds) {
+      const target = targets.find((each) => each.target === hold.target);
+      if (hold.state === 'troubled' && target?.state === 'held') {
+        hold.state = 'asked';
+        this.#answered(running, hold, { ok: true, outcome: 'applied', former: target.former, readBack: target.current });
+      } else if (hold.state === 'undoing' && isSettled(target)) {
+        const outcome = target?.state === 'foreign_change' ? 'foreign_change' : 'released';
+        const { former = '-', current = '-' } = target ?? {};
+        this.#givenBack(running, hold, { ok: outcome === 'released', outcome, former, readBack: current });
+      }
+    }
+  }
+
+  #become(running: Running, state: ActionState, why: string, { ended = false } = {}): void {
+    const { clock, store, record, outlet } = this.#options;
+    const before = running.record;
+    const effects = running.holds.map(effectOf);
+    running.record = { ...before, state, reason: why, effects, endedAtMs: ended ? clock.wallMs() : before.endedAtMs };
+    if (before.state === state && before.reason === why && !ended && state !== 'pending') return;
+    store.putAction(running.record);
+    outlet.broadcast('result', running.record);
+    const { actionId, action, alert, rule, channel, severity } = running.record;
+    record.add({
+      kind: ended ? 'action.end' : `action.${state}`,
+      who: 'agent',
+      what: { action: actionId, rule, channel, severity, state, reason: why, effects },
+      level: levelOf(state, running.severity),
+      message: sentence(running.record, ended),
+      fields: { event: `action.${state}`, action: actionId, alert, rule, channel, outcome: state, verb: action },
+    });
+  }
+
+  #actionId({ rule }: BoundRule, action: Action): string {
+    const second = Math.floor(this.#options.clock.wallMs() / 1000);
+    if (second !== this.#usedIdsSecond) this.#usedIds.clear();
+    this.#usedIdsSecond = second;
+    const base = `${this.#options.node}:${rule.type}:${action.text}:${second}`;
+    const used = this.#usedIds.get(base) ?? 0;
+    this.#usedIds.set(base, used + 1);
+    return used === 0 ? base : `${base}:${used}`;
+  }
+}
+
+function keyOf({ bound, action }: { bound: BoundRule; action: Action }): string {
+  return `${bound.alertId} ${action.text}`;
+}
+
+/** The same for the same rule, channel, action and target, also in the next life of the agent. */
+export function leaseOf({ rule }: Pick<BoundRule, 'rule'>, action: string, target: string): string {
+  const digest = createHash('sha256').update([rule.name, rule.channelId, action, target].join('\n')).digest('hex');
+  return `${rule.name.slice(0, 32)}:${action.slice(0, 48)}:${digest.slice(0, 16)}`;
+}
+
+function effectOf({ target, capPpm, state, result }: Hold): ActionEffect {
+  const { former, written, readBack } = result ?? {};
+  return {
+    target,
+    capPpm,
+    outcome: result?.outcome ?? state,
+    ...(former === undefined ? {} : { former }),
+    ...(written === undefined ? {} : { written }),
+    ...(readBack === undefined ? {} : { readBack }),
+  };
+}
+
+/** Nothing of ours stands there any more, or what stands belongs to another lease or order. */
+function isSettled(target: ActuatorTarget | undefined): boolean {
+  return target === undefined || ['idle', 'held', 'foreign_change'].includes(target.state);
+}
+
+function levelOf(state: ActionState, severity: Severity): LogLevel {
+  if (state === 'failed' || state === 'foreign_change') return 'error';
+  if (state === 'unavailable' || state === 'undo_pending') return 'warn';
+  return state === 'active' && severity !== 'warning' ? 'warn' : 'info';
+}
+
+function sentence({ action, state, reason: why, effects, channel }: ActionRecord, ended: boolean): string {
+  const moved = effects
+    .map(({ target, former, readBack }) => `${target} ${former ?? '?'} → ${readBack ?? '?'}`)
+    .slice(0, 4)
+    .join(', ');
+  const more = effects.length > 4 ? ` and ${effects.length - 4} more` : '';
+  const what = `${action} for ${channel}: ${ended && state !== 'released' ? `${state}, over` : state}`;
+  return [what, why, moved + more].filter((part) => part !== '').join('; ');
+}

@@ -1,0 +1,181 @@
+/** What the verbs of the agent's socket do. Each answers from what is there; the ones that change something say who asked. */
+import type { Config } from '../config/schema.js';
+import type { Clock } from '../core/clock.js';
+import { globMatches } from '../core/glob.js';
+import type { ActionRecord, Log, Store } from '../core/ports.js';
+import type { NetConfig, NetReport, Status } from '../core/protocol.js';
+import type { LogLevel } from '../core/vocabulary.js';
+import { DEFAULT_BAR_MS } from '../policy/bar.js';
+import type { ActuatorLink } from './actuator-link.js';
+import type { AlertBook } from './alert-book.js';
+import type { CurrentConfig } from './current-config.js';
+import type { Executor } from './executor.js';
+import type { Publisher } from './publisher.js';
+import type { Sensing } from './sensing.js';
+import type { Caller, Handlers } from './socket-server.js';
+import type { Tick } from './tick.js';
+
+const LISTED_BY_DEFAULT = 50;
+const AUDIT_LISTED_BY_DEFAULT = 100;
+/** skos-net reports each second; silent for longer, it is not connected. */
+const REPORT_VALID_MS = 5_000;
+
+export interface HandlerOptions {
+  readonly node: string;
+  readonly version: string;
+  readonly bootId: string;
+  readonly startedAtMs: number;
+  readonly config: CurrentConfig;
+  readonly sensing: Sensing;
+  readonly tick: Tick;
+  readonly alerts: AlertBook;
+  readonly executor: Executor;
+  readonly link: ActuatorLink;
+  readonly publisher: Publisher;
+  readonly store: Store & { health(): { ok: boolean; why: string } };
+  readonly log: Log & { readonly level: LogLevel; setLevel(level: LogLevel): void };
+  readonly clock: Clock;
+  /** Loads the configuration again and puts it in force; rejects and changes nothing when it is bad. */
+  readonly reload: () => Promise<string[]>;
+}
+
+export function createHandlers(options: HandlerOptions): Handlers {
+  const { alerts, executor, store, log, clock, publisher, config } = options;
+  const net = new NetState(clock);
+  const logLevel = new LogLevelLease(log, clock);
+  return {
+    status: () => status(options, net),
+    sensors: ({ glob }) => publisher.sensors().filter(({ id }) => glob === undefined || globMatches(glob, id)),
+    alerts: ({ all = false, limit = LISTED_BY_DEFAULT }) =>
+      all ? store.alerts({ limit }) : alerts.standing.slice(0, limit),
+    actions: ({ limit = LISTED_BY_DEFAULT }) => listActions(options, limit),
+    release: ({ rule, forSeconds }, caller) =>
+      executor.release({
+        ...(rule === undefined ? {} : { rule }),
+        forMs: forSeconds === undefined ? DEFAULT_BAR_MS : forSeconds * 1000,
+        who: nameOf(caller),
+      }),
+    reload: async () => ({ changed: await options.reload(), mode: config.get().mode }),
+    preview: async () => ({
+      node: options.node,
+      actions: [...executor.actions],
+      targets: [...(await options.link.status()).targets],
+    }),
+    'audit.verify': () => store.audit.verify(),
+    'audit.list': ({ fromSeq = 1, limit = AUDIT_LISTED_BY_DEFAULT }) => store.audit.list({ fromSeq, limit }),
+    'log.level': ({ level, forSeconds }) => ({ level, untilAtMs: logLevel.set(level, forSeconds) }),
+    'net.config': () => netConfig(config.get(), options),
+    'net.report': (report) => {
+      net.report(report);
+      publisher.demand = report.sensorDemand;
+      return {};
+    },
+  };
+}
+
+/** Uid of who asked; the name would need a look into the user database. */
+function nameOf({ credentials }: Caller): string {
+  return credentials.uid === 0 ? 'root' : `uid ${credentials.uid}`;
+}
+
+/** The store knows the past, the executor what runs now: a write that waits for the disk must not hide an action. */
+async function listActions({ store, executor }: HandlerOptions, limit: number): Promise<ActionRecord[]> {
+  const byId = new Map((await store.actions({ limit })).map((record) => [record.actionId, record]));
+  for (const record of executor.actions) byId.set(record.actionId, record);
+  return [...byId.values()].sort((a, b) => b.startedAtMs - a.startedAtMs).slice(0, limit);
+}
+
+async function status(options: HandlerOptions, net: NetState): Promise<Status> {
+  const { sensing, tick, alerts, executor, store, config, clock } = options;
+  const actuator = await options.link.status();
+  const { mode } = config.get();
+  sensing.refresh();
+  const channelsByQuality: Record<string, number> = {};
+  sensing.channels.forEach((_, index) => {
+    const { quality } = sensing.latest(index);
+    channelsByQuality[quality] = (channelsByQuality[quality] ?? 0) + 1;
+  });
+  const monotonicToWallMs = clock.wallMs() - clock.monotonicMs();
+  return {
+    node: options.node,
+    version: options.version,
+    pid: process.pid,
+    bootId: options.bootId,
+    startedAtMs: options.startedAtMs,
+    mode,
+    armed: mode === 'auto' && actuator.connected,
+    ticks: tick.count,
+    tickP99Ms: tick.p99Ms,
+    channels: sensing.channels.length,
+    channelsByQuality,
+    notFound: sensing.notFound,
+    actuator,
+    store: { ...store.health(), head: store.audit.head() },
+    net: net.view(),
+    alerts: alerts.standing.length,
+    bars: executor.bars.map(({ rule, untilMs }) => ({ rule, untilAtMs: Math.round(untilMs + monotonicToWallMs) })),
+    logLevel: options.log.level,
+  };
+}
+
+function netConfig(config: Config, { node, bootId, log }: HandlerOptions): NetConfig {
+  const { mqtt, mesh, heartbeat } = config;
+  return {
+    node,
+    bootId,
+    prefix: mqtt.prefix,
+    mqttListen: mqtt.listen,
+    mqttUrl: mqtt.url,
+    heartbeatTimeoutSeconds: heartbeat.timeout,
+    logLevel: log.level,
+    mesh: { listen: mesh.listen, tls: mesh.tls, peers: mesh.peers },
+  };
+}
+
+/** What skos-net said last, while that is recent. */
+class NetState {
+  readonly #clock: Clock;
+  #last: NetReport | undefined;
+  #atMs = 0;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  report(report: NetReport): void {
+    this.#last = report;
+    this.#atMs = this.#clock.monotonicMs();
+  }
+
+  view(): Status['net'] {
+    const ageMs = this.#clock.monotonicMs() - this.#atMs;
+    if (this.#last === undefined) return { connected: false, why: 'skos-net has not connected yet' };
+    if (ageMs > REPORT_VALID_MS) return { connected: false, why: `skos-net is silent for ${Math.round(ageMs / 1000)} s` };
+    return { connected: true, ...this.#last };
+  }
+}
+
+/** `skos log level debug --for 10m`: goes back by itself, so that a forgotten debug level does not fill the journal. */
+class LogLevelLease {
+  readonly #log: HandlerOptions['log'];
+  readonly #clock: Clock;
+  #usual: LogLevel | undefined;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(log: HandlerOptions['log'], clock: Clock) {
+    this.#log = log;
+    this.#clock = clock;
+  }
+
+  /** Returns until when it holds; null: for good. */
+  set(level: LogLevel, forSeconds: number | undefined): number | null {
+    clearTimeout(this.#timer);
+    const usual = this.#usual ?? this.#log.level;
+    this.#log.setLevel(level);
+    this.#usual = forSeconds === undefined ? undefined : usual;
+    if (forSeconds === undefined) return null;
+    this.#timer = setTimeout(() => this.set(usual, undefined), forSeconds * 1000);
+    this.#timer.unref();
+    return this.#clock.wallMs() + forSeconds * 1000;
+  }
+}

@@ -1,0 +1,146 @@
+/**
+ * What the node says of itself at its own pace: heartbeats, its presence, sensor values. Alerts and actions are said by those
+ * who change them. Sensor values go out on change and only while somebody subscribes, else every 30 s (DESIGN.md).
+ */
+import { type Channel, type ChannelJson, channelJson, type DeviceClass, type Quality } from '../core/channel.js';
+import type { Clock } from '../core/clock.js';
+import type { Log, Store } from '../core/ports.js';
+import type { Heartbeat, PeerStatus } from '../core/protocol.js';
+import { toBase } from '../core/units.js';
+import type { Antibody } from '../antibodies/antibody.js';
+import type { AlertBook } from './alert-book.js';
+import type { Outlet } from './outlet.js';
+import type { Rulebook } from './rulebook.js';
+import type { Sensing } from './sensing.js';
+
+const EVERY_MS = 1_000;
+const HEARTBEAT_EVERY_S = 5;
+const SENSORS_EVERY_S = 30;
+/** The chain's head in the journal: who changes the database must then change the journal too. */
+const HEAD_EVERY_S = 600;
+
+export interface PublisherOptions {
+  readonly sensing: Sensing;
+  readonly rulebook: Rulebook;
+  readonly alerts: AlertBook;
+  readonly store: Store;
+  readonly outlet: Outlet;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+export class Publisher {
+  readonly name = 'publisher';
+  readonly #options: PublisherOptions;
+  readonly #said = new Map<string, { channel: Channel; value: number | null; quality: Quality }>();
+  #timer: NodeJS.Timeout | undefined;
+  #seconds = 0;
+  /** Somebody subscribes to sensor topics. */
+  demand = false;
+
+  constructor(options: PublisherOptions) {
+    this.#options = options;
+  }
+
+  start(): void {
+    this.#timer = setInterval(() => this.#beat(), EVERY_MS);
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+    this.sayHead();
+  }
+
+  /** The retained truth, for a new subscriber. */
+  retained(send: Outlet['broadcast']): void {
+    for (const alert of this.#options.alerts.standing) send('active', alert);
+    for (const antibody of this.#options.rulebook.antibodies) send('heartbeat', this.#heartbeat(antibody));
+    send('peer', this.peer());
+    for (const json of this.sensors()) send('sensor', json);
+  }
+
+  sensors(): ChannelJson[] {
+    const { sensing } = this.#options;
+    sensing.refresh();
+    return sensing.channels.map((channel, index) => this.#json(channel, index));
+  }
+
+  peer(): PeerStatus {
+    const { clock, store } = this.#options;
+    return { state: 'online', atMs: clock.wallMs(), seq: this.#seconds, auditHead: store.audit.head() };
+  }
+
+  sayHead(): void {
+    const { seq, hash } = this.#options.store.audit.head();
+    this.#options.log.info(`audit head ${seq} ${hash}`, { event: 'audit.head', auditSeq: seq, auditHead: hash });
+  }
+
+  #beat(): void {
+    const { outlet, rulebook } = this.#options;
+    this.#seconds += 1;
+    outlet.broadcast('peer', this.peer());
+    if (this.#seconds % HEARTBEAT_EVERY_S === 0) {
+      for (const antibody of rulebook.antibodies) outlet.broadcast('heartbeat', this.#heartbeat(antibody));
+    }
+    if (this.#seconds % HEAD_EVERY_S === 0) this.sayHead();
+    const all = this.#seconds % SENSORS_EVERY_S === 0;
+    if (all || this.demand) this.#saySensors(all);
+  }
+
+  #saySensors(all: boolean): void {
+    const { sensing, outlet } = this.#options;
+    sensing.refresh();
+    sensing.channels.forEach((channel, index) => {
+      const { value, quality } = sensing.latest(index);
+      const said = this.#said.get(channel.id);
+      if (!all && said !== undefined && said.value === value && said.quality === quality) return;
+      this.#said.set(channel.id, { channel, value, quality });
+      outlet.broadcast('sensor', this.#json(channel, index));
+    });
+    if (this.#said.size > sensing.channels.length) this.#forgetGone();
+  }
+
+  /** A channel that left: its retained topic must not stand as if it were read. */
+  #forgetGone(): void {
+    const { sensing, outlet, clock } = this.#options;
+    const present = new Set(sensing.channels.map(({ id }) => id));
+    for (const [id, { channel }] of this.#said) {
+      if (present.has(id)) continue;
+      this.#said.delete(id);
+      const gone = { value: null, quality: 'no_data', atMs: clock.monotonicMs() } as const;
+      outlet.broadcast('sensor', channelJson(channel, gone, clock.wallMs()));
+    }
+  }
+
+  #json(channel: Channel, index: number): ChannelJson {
+    const { sensing, clock } = this.#options;
+    const reading = sensing.latest(index);
+    const ageMs = reading.atMs === 0 ? 0 : clock.monotonicMs() - reading.atMs;
+    return channelJson(channel, reading, Math.round(clock.wallMs() - ageMs));
+  }
+
+  #heartbeat({ name, type, metadata }: Antibody): Heartbeat {
+    const { clock, rulebook } = this.#options;
+    const own = rulebook.bound.filter(({ antibody }) => antibody.name === name).map(({ rule }) => rule);
+    return {
+      agentType: type,
+      atMs: clock.wallMs(),
+      cpuTemp: this.#hottest('cpu'),
+      gpuTemp: this.#hottest('gpu'),
+      metadata: metadata(own),
+    };
+  }
+
+  /** °C of the hottest ok channel of the class, or null. */
+  #hottest(deviceClass: DeviceClass): number | null {
+    const { sensing } = this.#options;
+    sensing.refresh();
+    let hottest: number | null = null;
+    sensing.channels.forEach((channel, index) => {
+      if (channel.class !== deviceClass || channel.quantity !== 'temperatureMilliCelsius') return;
+      const { value } = sensing.latest(index);
+      if (value !== null && (hottest === null || value > hottest)) hottest = value;
+    });
+    return hottest === null ? null : toBase('temperatureMilliCelsius', hottest);
+  }
+}

@@ -1,0 +1,99 @@
+/**
+ * Decide: the rules that the antibodies made of config and channels, each with its ladder. Samples go in, transitions come
+ * out; the ladders outlive a new discovery and a new configuration wherever rule and channel are still the same.
+ */
+import type { Antibody, Finding, RuleReport } from '../antibodies/antibody.js';
+import type { Config } from '../config/schema.js';
+import { type Channel, type Quality, segment } from '../core/channel.js';
+import { initialLadder, type LadderState, NO_RUNG, stale, step } from '../policy/ladder.js';
+import type { Rule } from '../policy/rule.js';
+
+export interface BoundRule {
+  readonly rule: Rule;
+  readonly channel: Channel;
+  readonly antibody: Antibody;
+  readonly alertId: string;
+  ladder: LadderState;
+}
+
+export type OnFinding = (bound: BoundRule, finding: Finding) => void;
+
+export class Rulebook {
+  readonly #antibodies: readonly Antibody[];
+  #bound: BoundRule[] = [];
+  #byChannel: BoundRule[][] = [];
+
+  constructor(antibodies: readonly Antibody[]) {
+    this.#antibodies = antibodies;
+  }
+
+  get bound(): readonly BoundRule[] {
+    return this.#bound;
+  }
+
+  get antibodies(): readonly Antibody[] {
+    return this.#antibodies;
+  }
+
+  /** `channels` in the sampler's order. */
+  rebuild({ config, channels, report }: { config: Config; channels: readonly Channel[]; report: RuleReport }): void {
+    const former = new Map(this.#bound.map((bound) => [bound.alertId, bound]));
+    const byId = new Map(channels.map((channel) => [channel.id, channel]));
+    this.#bound = [];
+    for (const antibody of this.#antibodies) {
+      for (const rule of antibody.rulesFor({ config, channels, report })) {
+        const channel = byId.get(rule.channelId);
+        if (channel === undefined) continue;
+        const alertId = alertIdOf(rule);
+        const ladder = carriedLadder(former.get(alertId), rule);
+        this.#bound.push({ rule, channel, antibody, alertId, ladder });
+      }
+    }
+    this.#byChannel = channels.map((channel) => this.#bound.filter((bound) => bound.channel === channel));
+  }
+
+  /** One sample of the channel at this index of the last rebuild. */
+  sample(index: number, value: number, quality: Quality, atMs: number, onFinding: OnFinding): void {
+    const bound = this.#byChannel[index];
+    if (bound === undefined) return;
+    for (const each of bound) {
+      const sample = { value: quality === 'ok' ? value : null, quality, atMs };
+      this.#advance(each, step(each.rule, each.ladder, sample), onFinding);
+    }
+  }
+
+  /** Each tick: channels that gave no sample at all become stale. */
+  checkStale(nowMs: number, onFinding: OnFinding): void {
+    for (const each of this.#bound) this.#advance(each, stale(each.rule, each.ladder, nowMs), onFinding);
+  }
+
+  /**
+   * After a restart: puts a ladder back on the rung that an alert or lease of the earlier agent proves, so that nothing is
+   * released early and nothing is announced again.
+   */
+  seed(bound: BoundRule, rung: number): void {
+    if (rung <= bound.ladder.rung) return;
+    bound.ladder = { ...bound.ladder, rung: Math.min(rung, bound.rule.rungs.length - 1), phase: 'firing' };
+  }
+
+  #advance(bound: BoundRule, { state, transitions }: ReturnType<typeof step>, onFinding: OnFinding): void {
+    bound.ladder = state;
+    for (const transition of transitions) {
+      onFinding(bound, { rule: bound.rule, channel: bound.channel, transition });
+    }
+  }
+}
+
+export function alertIdOf({ name, channelId }: Pick<Rule, 'name' | 'channelId'>): string {
+  return segment(`${name}-${channelId.replaceAll('/', '-')}`);
+}
+
+/** A ladder goes on where its rule still has the rung it stands on; its runs are of the former bounds and begin afresh. */
+function carriedLadder(former: BoundRule | undefined, rule: Rule): LadderState {
+  const fresh = initialLadder(rule);
+  if (former === undefined) return fresh;
+  if (JSON.stringify(former.rule.rungs) === JSON.stringify(rule.rungs)) return former.ladder;
+  const rung = Math.min(former.ladder.rung, rule.rungs.length - 1);
+  if (rung === NO_RUNG) return fresh;
+  return { ...fresh, rung, phase: 'firing', lastMs: former.ladder.lastMs, verdict: former.ladder.verdict };
+}

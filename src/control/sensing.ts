@@ -1,0 +1,183 @@
+/**
+ * Observe: which channels there are, the sampler that reads them, and what changed about them. Discovery runs again every
+ * minute and soon after a channel falls silent; the sampler is then replaced as a whole, ladders go on.
+ *
+ * A channel that a rule watches never leaves the list by itself: "was there, now gone" is news (no_data), not silence.
+ */
+import type { Channel, Quality, Reading } from '../core/channel.js';
+import { reason } from '../core/errors.js';
+import type { Discovery, Log, Sampler, Tripwire } from '../core/ports.js';
+import type { CurrentConfig } from './current-config.js';
+import type { Rulebook } from './rulebook.js';
+
+/** A new disk or card shows within a minute; a whole discovery costs some ten milliseconds. */
+const REDISCOVER_EVERY_MS = 60_000;
+/** After a channel fell silent: a driver that is being reloaded takes about so long. */
+const REDISCOVER_SOON_MS = 2_000;
+
+const UNREAD: Reading = { value: null, quality: 'no_data', atMs: 0 };
+
+export interface SensingOptions {
+  readonly config: CurrentConfig;
+  readonly rulebook: Rulebook;
+  readonly discover: () => Promise<Discovery>;
+  readonly createSampler: (channels: readonly Channel[], tripwires: readonly Tripwire[]) => Sampler;
+  readonly log: Log;
+}
+
+export type OnSample = (index: number, value: number, quality: Quality, atMs: number) => void;
+
+export class Sensing {
+  readonly name = 'sampler';
+  readonly #options: SensingOptions;
+  #sampler: Sampler | undefined;
+  #skipped: Discovery['skipped'] = [];
+  #unbound: string[] = [];
+  #qualities: Quality[] = [];
+  #timer: NodeJS.Timeout | undefined;
+  #rediscovering = false;
+  #overruns = 0;
+  #stopped = true;
+
+  constructor(options: SensingOptions) {
+    this.#options = options;
+  }
+
+  get channels(): readonly Channel[] {
+    return this.#sampler?.channels ?? [];
+  }
+
+  /** What was not found or passed over and why, one line each. */
+  get notFound(): readonly string[] {
+    const lines = this.#skipped.map(({ source, what, why }) => `${source}: ${what}: ${why}`);
+    return [...lines, ...this.#unbound];
+  }
+
+  async start(): Promise<void> {
+    this.#stopped = false;
+    const { channels, skipped } = await this.#options.discover();
+    this.#skipped = skipped;
+    this.#replaceSampler(channels);
+    this.#schedule(REDISCOVER_EVERY_MS);
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    clearTimeout(this.#timer);
+    this.#sampler?.stop();
+    this.#sampler = undefined;
+  }
+
+  /** After the configuration changed: rules and rates are made anew. */
+  async reload(): Promise<void> {
+    const { channels, skipped } = await this.#options.discover();
+    if (this.#stopped) return;
+    this.#skipped = skipped;
+    this.#replaceSampler(this.#withWatched(channels));
+  }
+
+  /** Every sample since the last call, per channel in order of time. */
+  drain(each: OnSample): void {
+    const sampler = this.#sampler;
+    if (sampler === undefined) return;
+    sampler.drain((index, value, quality, atMs) => {
+      if (quality !== this.#qualities[index]) this.#qualityChanged(sampler.channels[index], index, quality);
+      each(index, value, quality, atMs);
+    });
+    if (sampler.overruns > this.#overruns) {
+      this.#options.log.warn(`${sampler.overruns - this.#overruns} samples were lost: the agent was kept from running`);
+      this.#overruns = sampler.overruns;
+    }
+  }
+
+  /** Brings latest() up to now; once per tick. */
+  refresh(): void {
+    this.#sampler?.refresh();
+  }
+
+  latest(index: number): Reading {
+    return this.#sampler?.latest(index) ?? UNREAD;
+  }
+
+  #replaceSampler(channels: readonly Channel[]): void {
+    const { config, rulebook, createSampler } = this.#options;
+    const former = new Map(this.channels.map((channel, i) => [channel.id, this.#qualities[i]]));
+    this.#unbound = [];
+    const report = { skipped: (rule: string, why: string) => this.#unbound.push(`rule ${rule}: ${why}`) };
+    rulebook.rebuild({ config: config.get(), channels, report });
+    const sampler = createSampler(channels, tripwires(rulebook, channels));
+    this.#sampler?.stop();
+    this.#sampler = sampler;
+    this.#overruns = 0;
+    this.#qualities = channels.map(({ id }) => former.get(id) ?? 'no_data');
+    sampler.start();
+  }
+
+  #schedule(delayMs: number): void {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => void this.#rediscover(), delayMs);
+    this.#timer.unref();
+  }
+
+  async #rediscover(): Promise<void> {
+    if (this.#rediscovering) return;
+    this.#rediscovering = true;
+    try {
+      const { channels, skipped } = await this.#options.discover();
+      if (this.#stopped) return;
+      this.#skipped = skipped;
+      const next = this.#withWatched(channels);
+      if (fingerprint(next) !== fingerprint(this.channels)) {
+        this.#tellChanges(next);
+        this.#replaceSampler(next);
+      }
+    } catch (error) {
+      this.#options.log.warn(`sensors could not be looked for again: ${reason(error)}`, { error });
+    } finally {
+      this.#rediscovering = false;
+      if (!this.#stopped) this.#schedule(REDISCOVER_EVERY_MS);
+    }
+  }
+
+  #withWatched(found: readonly Channel[]): Channel[] {
+    const ids = new Set(found.map(({ id }) => id));
+    const watched = new Set(this.#options.rulebook.bound.map(({ channel }) => channel.id));
+    const gone = this.channels.filter(({ id }) => watched.has(id) && !ids.has(id));
+    return [...found, ...gone];
+  }
+
+  #tellChanges(next: readonly Channel[]): void {
+    const before = new Set(this.channels.map(({ id }) => id));
+    const after = new Set(next.map(({ id }) => id));
+    for (const id of after) if (!before.has(id)) this.#options.log.info(`new sensor ${id}`, { event: 'sensor.back', channel: id });
+    for (const id of before) if (!after.has(id)) this.#options.log.warn(`sensor ${id} is gone`, { event: 'sensor.gone', channel: id });
+  }
+
+  #qualityChanged(channel: Channel | undefined, index: number, quality: Quality): void {
+    const before = this.#qualities[index];
+    this.#qualities[index] = quality;
+    if (channel === undefined) return;
+    const fields = { channel: channel.id, quality };
+    if (quality === 'hung') this.#options.log.error(`${channel.id}: its driver does not answer`, { event: 'sensor.hung', ...fields });
+    else if (before === 'ok') this.#options.log.warn(`${channel.id}: ${quality}`, { event: 'sensor.gone', ...fields });
+    else if (quality === 'ok' && before !== 'no_data') this.#options.log.info(`${channel.id} is read again`, { event: 'sensor.back', ...fields });
+    if (quality === 'no_data' && before === 'ok') this.#schedule(REDISCOVER_SOON_MS);
+  }
+}
+
+/** The wake-ups: one per rung of each rule. The ladder decides; a tripwire only sees to it that it is asked at once. */
+function tripwires(rulebook: Rulebook, channels: readonly Channel[]): Tripwire[] {
+  const indexes = new Map(channels.map((channel, i) => [channel, i]));
+  return rulebook.bound.flatMap(({ rule, channel }) =>
+    rule.rungs.map(({ raise, clear }) => ({
+      channel: indexes.get(channel) ?? 0,
+      raise,
+      clear,
+      samples: rule.forSamples,
+    })),
+  );
+}
+
+function fingerprint(channels: readonly Channel[]): string {
+  return JSON.stringify(channels.map(({ id, probe, limits, rateHz }) => [id, probe, limits, rateHz]));
+}

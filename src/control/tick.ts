@@ -1,0 +1,117 @@
+/**
+ * The protection tick: observe → decide → act, at `monitor.interval` and at once when a tripwire is crossed. It never
+ * awaits anything. The watchdog is fed by a finished tick and by nothing else.
+ */
+import type { Clock } from '../core/clock.js';
+import { reason } from '../core/errors.js';
+import type { Log, Store } from '../core/ports.js';
+import type { AlertBook } from './alert-book.js';
+import type { CurrentConfig } from './current-config.js';
+import type { Executor } from './executor.js';
+import type { BoundRule, Rulebook } from './rulebook.js';
+import type { Sensing } from './sensing.js';
+import type { Finding } from '../antibodies/antibody.js';
+
+/** Durations kept for the percentile that `skos status` shows. */
+const KEPT_DURATIONS = 1_000;
+/** systemd's WatchdogSec is several times this. */
+const FEED_EVERY_MS = 1_000;
+
+export interface TickOptions {
+  readonly config: CurrentConfig;
+  readonly sensing: Sensing;
+  readonly rulebook: Rulebook;
+  readonly alerts: AlertBook;
+  readonly executor: Executor;
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Feeds the watchdog. */
+  readonly feed: () => void;
+}
+
+export class Tick {
+  readonly name = 'tick';
+  readonly #options: TickOptions;
+  readonly #durationsMs = new Float64Array(KEPT_DURATIONS);
+  readonly #onFinding: (bound: BoundRule, finding: Finding) => void;
+  #count = 0;
+  #timer: NodeJS.Timeout | undefined;
+  #fedMs = 0;
+  #woken = false;
+
+  constructor(options: TickOptions) {
+    this.#options = options;
+    this.#onFinding = (bound, finding) => options.alerts.apply(bound, finding);
+  }
+
+  get count(): number {
+    return this.#count;
+  }
+
+  get p99Ms(): number {
+    const known = Array.from(this.#durationsMs.subarray(0, Math.min(this.#count, KEPT_DURATIONS))).sort((a, b) => a - b);
+    return known[Math.floor(known.length * 0.99)] ?? 0;
+  }
+
+  start(): void {
+    this.#run();
+    this.#schedule();
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+    this.#timer = undefined;
+  }
+
+  /** The interval may have changed. */
+  reload(): void {
+    if (this.#timer !== undefined) this.#schedule();
+  }
+
+  /** A tripwire was crossed: look now. Several crossings at once are one look. */
+  wake(): void {
+    if (this.#woken || this.#timer === undefined) return;
+    this.#woken = true;
+    setImmediate(() => {
+      this.#woken = false;
+      if (this.#timer !== undefined) this.#run();
+    });
+  }
+
+  #schedule(): void {
+    clearInterval(this.#timer);
+    this.#timer = setInterval(() => this.#run(), this.#options.config.get().monitor.interval * 1000);
+  }
+
+  #run(): void {
+    const { clock, log } = this.#options;
+    const startMs = clock.monotonicMs();
+    try {
+      this.#look(startMs);
+    } catch (error) {
+      // An unfinished tick does not feed the watchdog: if this goes on, systemd restarts us and the actuator holds the caps.
+      log.fatal(`the protection tick failed: ${reason(error)}`, { error });
+      return;
+    }
+    const endMs = clock.monotonicMs();
+    this.#durationsMs[this.#count % KEPT_DURATIONS] = endMs - startMs;
+    this.#count += 1;
+    if (endMs - this.#fedMs < FEED_EVERY_MS) return;
+    this.#fedMs = endMs;
+    this.#options.feed();
+  }
+
+  #look(nowMs: number): void {
+    const { sensing, rulebook, alerts, executor, store } = this.#options;
+    const channels = sensing.channels;
+    sensing.drain((index, value, quality, atMs) => {
+      rulebook.sample(index, value, quality, atMs, this.#onFinding);
+      const channel = channels[index];
+      if (channel !== undefined) store.sample(channel, quality === 'ok' ? value : null, quality, atMs);
+    });
+    rulebook.checkStale(nowMs, this.#onFinding);
+    alerts.checkAdopted(nowMs);
+    executor.reconcile(nowMs);
+  }
+}
