@@ -217,8 +217,8 @@ function strictestCapPpm({ actions }: RuleConfig): number {
 /** What the actuator can sample by itself: one integer file below sysfs, of what caps the CPU. */
 function isOrderable({ name, channel, bounds }: Order, { sysfsRoot }: CompileInput, leftOut: LeftOut): boolean {
   const why =
-    channel.class === 'gpu' || channel.class === 'disk' || channel.class === 'network'
-      ? `a cap of the CPU does not cool a ${channel.class}`
+    channel.class === 'gpu'
+      ? 'a cap of the CPU does not cool a GPU'
       : channel.probe.kind !== 'integer' || channel.probe.perSecond === true
         ? 'the actuator reads only files that hold one integer'
         : relativePath(channel.probe.path, sysfsRoot) === undefined

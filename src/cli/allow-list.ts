@@ -1,0 +1,57 @@
+/** Where the allow-list lies, for whom it is made, and how it is compiled for this machine: shared by three commands. */
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { actuatorFacts } from '../actuators/facts.js';
+import { compileAllowList } from '../config/compile.js';
+import type { Config } from '../config/schema.js';
+import { SkosError } from '../core/errors.js';
+import type { Io } from './command.js';
+import { discoverMachine } from './machine.js';
+import { userId } from './users.js';
+
+const INSTALLED_FILE = '/etc/skos/actuator.allow';
+const RUN_FILE = 'actuator.allow';
+/** The user that systemd's units run the agent as. */
+export const AGENT_USER = 'skos';
+
+export function allowListFile(env: Io['env'], given: string | undefined): string {
+  if (given !== undefined) return given;
+  return env.SKOS_RUN_DIR ? join(env.SKOS_RUN_DIR, RUN_FILE) : INSTALLED_FILE;
+}
+
+export interface CompileForMachine {
+  readonly config: Config;
+  readonly io: Pick<Io, 'env' | 'euid'>;
+  readonly socketPath: string;
+  /** User name or id that --controller names. */
+  readonly controller?: string | undefined;
+}
+
+/** The text of the allow-list for this machine. */
+export async function compileForMachine({ config, io, socketPath, controller }: CompileForMachine): Promise<string> {
+  const { trees, discovery } = await discoverMachine({ config, env: io.env });
+  return compileAllowList({
+    config,
+    channels: discovery.channels,
+    sysfsRoot: trees.sysfs.root,
+    facts: await actuatorFacts(trees),
+    controllerUid: await controllerUid({ controller, socketPath, euid: io.euid }),
+  });
+}
+
+/** As named; else who owns the agent's socket; else the installed agent's user; else who asks. */
+async function controllerUid(options: {
+  controller: string | undefined;
+  socketPath: string;
+  euid: number;
+}): Promise<number> {
+  const { controller, socketPath, euid } = options;
+  if (controller !== undefined) {
+    const uid = /^\d{1,10}$/.test(controller) ? Number(controller) : await userId(controller);
+    if (uid === undefined)
+      throw new SkosError('SKOS_CLI_USAGE', `there is no user "${controller}"; expected a name or a user id`);
+    return uid;
+  }
+  const socket = await stat(socketPath).catch(() => undefined); // Absent: no agent runs.
+  return socket?.uid ?? (await userId(AGENT_USER)) ?? euid;
+}

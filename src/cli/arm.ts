@@ -1,0 +1,195 @@
+/**
+ * `skos arm` and `skos disarm`: from watching to acting, and back. Root only.
+ *
+ * Arming is three files in step: conf.d/90-armed.yaml (mode: auto), the allow-list with its standing orders, and the running
+ * agent and actuator that read both. When the last step fails, the first two are put back, so that what is written is
+ * always what runs.
+ */
+import { dirname, join } from 'node:path';
+import { DROP_IN_DIRECTORY, type LoadedConfig } from '../config/load.js';
+import type { AgentClient } from '../core/agent-client.js';
+import { SkosError } from '../core/errors.js';
+import type { ActionRecord } from '../core/ports.js';
+import type { Verbs } from '../core/protocol.js';
+import { allowListFile, compileForMachine } from './allow-list.js';
+import { readIfThere, restore, writeAtomically } from './atomic-file.js';
+import { type Command, type Context, type Invocation, type Io, textOption } from './command.js';
+import { EXIT } from './exit-codes.js';
+import { clean, paint, plural } from './format.js';
+import { tableLines, wrapped } from './table.js';
+
+const ARMED_FILE = '90-armed.yaml';
+const ARMED_TEXT =
+  "# Written by `skos arm`; `skos disarm` removes it. Later files and a rule's own mode win.\nmode: auto\n";
+
+const options = { allow: { type: 'string' }, controller: { type: 'string' } } as const;
+const optionHelp = {
+  allow: 'FILE: the allow-list (default: $SKOS_RUN_DIR/actuator.allow, else /etc/skos/actuator.allow)',
+  controller: "USER: who may control the actuator (default: the owner of the agent's socket)",
+};
+
+export const arm: Command = {
+  name: 'arm',
+  summary: 'let the node act: shows what it would do, asks, then does it',
+  usage: ['arm [--confirm NODE]'],
+  details: [
+    'Writes conf.d/90-armed.yaml (mode: auto) beside the configuration, compiles the',
+    'allow-list with its standing orders, and has agent and actuator read both. When',
+    'that fails, everything is put back. Only reversible actions become automatic;',
+    'others stay proposals unless auto_allow names them.',
+  ],
+  options: { ...options, confirm: { type: 'string' } },
+  optionHelp: { ...optionHelp, confirm: "NODE: the node's name, instead of the question (for scripts)" },
+  examples: [
+    ['sudo skos arm', "Shows what would be capped now, asks for the node's name."],
+    ['sudo skos arm --confirm nova', 'Without a question.'],
+  ],
+
+  async run(invocation, context) {
+    requireRoot(context.io);
+    const loaded = await context.config();
+    const client = await context.agent();
+    const preview = await client.request('preview', {});
+    context.io.out(previewText(preview, context.io));
+    await confirm(preview.node, invocation, context.io);
+    const files = {
+      armed: armedFile(loaded),
+      allow: allowListFile(context.io.env, textOption(invocation.values, 'allow')),
+    };
+    await transact(files, async () => {
+      await writeAtomically(files.armed, ARMED_TEXT);
+      await applyFiles({ files, client, invocation, context, expected: 'auto' });
+    });
+    context.io.out(`${paint(context.io.color).good('Armed')}: ${preview.node} acts by itself from now on.`);
+    context.io.out('Take back what is held: skos release     Stop acting: sudo skos disarm');
+    return EXIT.ok;
+  },
+};
+
+export const disarm: Command = {
+  name: 'disarm',
+  summary: 'back to watching; ends what rules and standing orders hold',
+  usage: ['disarm'],
+  details: [
+    'Removes conf.d/90-armed.yaml, compiles the allow-list without standing orders and',
+    'has agent and actuator read both: what the rules hold is released. Works without',
+    'a running agent too.',
+  ],
+  options,
+  optionHelp,
+  examples: [['sudo skos disarm', 'The node watches and alerts, and acts on nothing.']],
+
+  async run(invocation, context) {
+    requireRoot(context.io);
+    const loaded = await context.config();
+    const files = {
+      armed: armedFile(loaded),
+      allow: allowListFile(context.io.env, textOption(invocation.values, 'allow')),
+    };
+    const client = await runningAgent(context);
+    await transact(files, async () => {
+      await restore(files.armed, undefined);
+      await applyFiles({ files, client, invocation, context, expected: 'not auto' });
+    });
+    context.io.out(client === undefined ? 'Disarmed. No agent runs; it will start disarmed.' : 'Disarmed.');
+    return EXIT.ok;
+  },
+};
+
+function requireRoot({ euid }: Io): void {
+  if (euid !== 0) throw new SkosError('SKOS_CLI_ROOT', 'only root may let a node act, or stop it');
+}
+
+function armedFile({ mainFile }: LoadedConfig): string {
+  return join(dirname(mainFile), DROP_IN_DIRECTORY, ARMED_FILE);
+}
+
+async function runningAgent({ agent, io }: Context): Promise<AgentClient | undefined> {
+  try {
+    return await agent();
+  } catch (error) {
+    // Disarming must not need an agent: it may be what is broken. An agent that refuses us is another matter.
+    if (!(error instanceof SkosError) || error.code !== 'SKOS_SOCKET_UNAVAILABLE') throw error;
+    io.err('skos: no agent answers; a running actuator keeps its orders until it reads the list again');
+    return undefined;
+  }
+}
+
+// ---- Asking --------------------------------------------------------------------------------------------------------
+
+async function confirm(node: string, { values }: Invocation, io: Io): Promise<void> {
+  const given = textOption(values, 'confirm') ?? (await io.ask?.(`Type the name of this node (${node}) to arm it: `));
+  if (given === undefined) {
+    throw new SkosError('SKOS_CLI_NAME', `there is no terminal to ask on; expected --confirm ${node}`);
+  }
+  if (given.trim() !== node) throw new SkosError('SKOS_CLI_NAME', `"${clean(given.trim())}" is not "${node}"`);
+}
+
+function previewText({ node, actions, targets }: Verbs['preview']['result'], io: Io): string {
+  const { bold } = paint(io.color);
+  const names = targets.map(({ target, current }) => [{ text: target }, { text: `now ${current}` }]);
+  return [
+    bold(`What ${node} would do if it were armed now:`),
+    ...(actions.length === 0 ? ['  nothing: no rule fires'] : actions.flatMap((action) => previewLines(action, io))),
+    bold(`What it could move: ${targets.length === 0 ? 'not known yet' : plural(targets.length, 'target')}`),
+    ...tableLines({ columns: [{ shrinkTo: 24 }, { shrinkTo: 12 }], rows: names, width: io.columns, indent: 2 }),
+  ].join('\n');
+}
+
+function previewLines({ action, rule, severity, effects, reason }: ActionRecord, { columns }: Io): string[] {
+  const on = effects.length === 0 ? '' : ` on ${effects.map(({ target }) => target).join(', ')}`;
+  return wrapped(clean(`${action}${on} (rule ${rule}, ${severity}): ${reason}`), { width: columns, indent: '  ' });
+}
+
+// ---- Files ---------------------------------------------------------------------------------------------------------
+
+interface Files {
+  readonly armed: string;
+  readonly allow: string;
+}
+
+/** Runs the work; when it fails, both files are as they were. */
+async function transact(files: Files, work: () => Promise<void>): Promise<void> {
+  const armed = await readIfThere(files.armed);
+  const allow = await readIfThere(files.allow);
+  try {
+    await work();
+  } catch (error) {
+    await restore(files.armed, armed);
+    await restore(files.allow, allow);
+    if (!(error instanceof SkosError)) throw error;
+    throw new SkosError(error.code, `${error.message}\nThe files were put back as they were; nothing was changed.`, {
+      cause: error,
+    });
+  }
+}
+
+interface Application {
+  readonly files: Files;
+  readonly client: AgentClient | undefined;
+  readonly invocation: Invocation;
+  readonly context: Context;
+  readonly expected: 'auto' | 'not auto';
+}
+
+async function applyFiles({ files, client, invocation, context, expected }: Application): Promise<void> {
+  const loaded = await context.config();
+  requireMode(loaded, expected);
+  const text = await compileForMachine({
+    config: loaded.config,
+    io: context.io,
+    socketPath: await context.socketPath(),
+    controller: textOption(invocation.values, 'controller'),
+  });
+  await writeAtomically(files.allow, text);
+  await client?.request('reload', {});
+}
+
+/** A later drop-in or the file itself may say otherwise; then our file would do nothing, and must not look as if it did. */
+function requireMode({ config, originOf }: LoadedConfig, expected: Application['expected']): void {
+  if ((config.mode === 'auto') === (expected === 'auto')) return;
+  throw new SkosError(
+    'SKOS_CONFIG_INVALID',
+    `${originOf(['mode'])}: mode is ${config.mode}, and this file has the last word`,
+  );
+}

@@ -1,0 +1,118 @@
+/** How values, times and names look on a terminal. Pure; columns are put together in table.ts. */
+import type { ChannelJson } from '../core/channel.js';
+import type { Severity } from '../core/vocabulary.js';
+
+const BYTE_UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB', 'EiB'];
+const HERTZ_UNITS = ['Hz', 'kHz', 'MHz', 'GHz', 'THz'];
+/** Longest label or message that is shown: a driver may state anything. */
+const MAX_TEXT_LENGTH = 400;
+
+/**
+ * Text that came from a device or the network, made harmless: control characters could move the cursor, set a title
+ * or hide a line.
+ */
+export function clean(text: string): string {
+  const visible = text.replaceAll(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, '?');
+  return visible.length > MAX_TEXT_LENGTH ? `${visible.slice(0, MAX_TEXT_LENGTH)}…` : visible;
+}
+
+/** "54.0 °C". The unit is that of a channel's JSON. */
+export function quantityText(value: number, unit: string): string {
+  switch (unit) {
+    case 'celsius':
+      return `${value.toFixed(1)} °C`;
+    case 'ratio':
+      return `${(value * 100).toFixed(1)} %`;
+    case 'bytes':
+      return scaled(value, 1024, BYTE_UNITS);
+    case 'bytes_per_second':
+      return `${scaled(value, 1024, BYTE_UNITS)}/s`;
+    case 'hertz':
+      return scaled(value, 1000, HERTZ_UNITS);
+    case 'volts':
+      return `${value.toFixed(3)} V`;
+    case 'amperes':
+      return `${value.toFixed(2)} A`;
+    case 'watts':
+      return `${value.toFixed(1)} W`;
+    case 'joules':
+      return scaled(value, 1000, ['J', 'kJ', 'MJ', 'GJ']);
+    case 'seconds':
+      return `${value.toFixed(1)} s`;
+    case 'rpm':
+      return `${value} RPM`;
+    case 'bitmask':
+      return `0x${value.toString(16)}`;
+    default:
+      return String(value);
+  }
+}
+
+function scaled(value: number, step: number, units: readonly string[]): string {
+  let rest = value;
+  let power = 0;
+  while (Math.abs(rest) >= step && power < units.length - 1) {
+    rest /= step;
+    power += 1;
+  }
+  return `${power === 0 ? rest : rest.toFixed(1)} ${units[power]}`;
+}
+
+/** The value, or why there is none. Never a number for a reading that is not ok. */
+export function readingText({ value, unit, quality }: ChannelJson): string {
+  return value === null ? quality : quantityText(value, unit);
+}
+
+/** "max 80, crit 100": without the unit, which stands beside it in the value. */
+export function limitsText({ limits, unit }: ChannelJson): string {
+  const short: Readonly<Record<string, string>> = { lowCritical: 'low crit', critical: 'crit', emergency: 'emerg' };
+  return Object.entries(limits)
+    .map(([name, value]) => `${short[name] ?? name} ${quantityText(value, unit).replace(/(\.0+)? (°C|%|V|A|W)$/, '')}`)
+    .join(', ');
+}
+
+/** "12 s", "3 min", "2 h 5 min", "4 d 1 h". */
+export function spanText(ms: number): string {
+  const seconds = Math.max(0, Math.floor(ms / 1000));
+  if (seconds < 60) return `${seconds} s`;
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 60) return `${minutes} min`;
+  const hours = Math.floor(minutes / 60);
+  if (hours < 24) return minutes % 60 === 0 ? `${hours} h` : `${hours} h ${minutes % 60} min`;
+  return hours % 24 === 0 ? `${hours / 24} d` : `${Math.floor(hours / 24)} d ${hours % 24} h`;
+}
+
+export function percentText(ppm: number): string {
+  return `${Number((ppm / 10_000).toFixed(2))} %`;
+}
+
+export function plural(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? '' : 's'}`;
+}
+
+/** Local time of today, or with its date. */
+export function clockText(atMs: number): string {
+  return new Date(atMs)
+    .toISOString()
+    .replace('T', ' ')
+    .replace(/\.\d+Z$/, 'Z');
+}
+
+export interface Paint {
+  readonly bold: (text: string) => string;
+  readonly dim: (text: string) => string;
+  readonly good: (text: string) => string;
+  readonly bad: (text: string) => string;
+  readonly warn: (text: string) => string;
+}
+
+/** ANSI colours, or nothing (NO_COLOR, no terminal). */
+export function paint(color: boolean): Paint {
+  const wrap = (code: number) => (text: string) => (color && text !== '' ? `\x1b[${code}m${text}\x1b[0m` : text);
+  return { bold: wrap(1), dim: wrap(2), good: wrap(32), bad: wrap(31), warn: wrap(33) };
+}
+
+export function severityPaint(severity: Severity | null, { good, warn, bad }: Paint): (text: string) => string {
+  if (severity === null) return good;
+  return severity === 'warning' ? warn : bad;
+}

@@ -1,0 +1,93 @@
+/**
+ * This machine seen without an agent: discovered, and read once by the same native sampler that the agent uses. For
+ * `skos sensors --once` and for the allow-list.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { cgroupPath } from '../config/check.js';
+import type { Config } from '../config/schema.js';
+import { type Channel, type ChannelJson, channelJson } from '../core/channel.js';
+import type { Discovery, Sampler, Tree } from '../core/ports.js';
+import { loadAddon } from '../sensors/addon.js';
+import { discoverAll } from '../sensors/discover.js';
+import { FileTree, rootsFromEnvironment } from '../sensors/tree.js';
+import type { Io } from './command.js';
+
+/** Rates are differences of two readings; for one look they are taken this often, so that nobody waits for the second. */
+const DIFFERENCE_RATE_HZ = 10;
+const POLL_MS = 10;
+/** Beyond the read deadline: the first round of a domain's thread, and the second reading of rates. */
+const MARGIN_MS = 500;
+
+export interface MachineTrees {
+  readonly sysfs: Tree;
+  readonly proc: Tree;
+  readonly cgroup: Tree;
+}
+
+interface Where {
+  readonly config: Config;
+  readonly env: Io['env'];
+}
+
+export async function discoverMachine({ config, env }: Where): Promise<{ trees: MachineTrees; discovery: Discovery }> {
+  const roots = rootsFromEnvironment(env);
+  const trees = {
+    sysfs: new FileTree(roots.sysfs),
+    proc: new FileTree(roots.proc),
+    cgroup: new FileTree(roots.cgroup),
+  };
+  const discovery = await discoverAll({ ...trees, rateHz: config.sampling.rate_hz, targets: cgroupTargets(config) });
+  return { trees, discovery };
+}
+
+/** Target name → path below the cgroup root. */
+function cgroupTargets({ targets }: Config): Record<string, string> {
+  const paths: Record<string, string> = {};
+  for (const [name, { cgroup }] of Object.entries(targets)) if (cgroup !== undefined) paths[name] = cgroupPath(cgroup);
+  return paths;
+}
+
+export interface OneReading {
+  readonly channels: readonly ChannelJson[];
+  /** What discovery passed over, one line each. */
+  readonly skipped: readonly string[];
+}
+
+export async function readOnce({ config, env, wallMs }: Where & Pick<Io, 'wallMs'>): Promise<OneReading> {
+  const { discovery } = await discoverMachine({ config, env });
+  const channels = discovery.channels.map(forOneLook);
+  const readDeadlineMs = config.sampling.deadline_ms;
+  const sampler = loadAddon().createSampler(channels, [], { readDeadlineMs, onCrossing: () => undefined });
+  sampler.start();
+  try {
+    await untilRead(sampler, readDeadlineMs + MARGIN_MS);
+    const now = wallMs();
+    return {
+      channels: discovery.channels.map((channel, i) => channelJson(channel, sampler.latest(i), now)),
+      skipped: discovery.skipped.map(({ source, what, why }) => `${source} ${what}: ${why}`),
+    };
+  } finally {
+    sampler.stop();
+  }
+}
+
+function forOneLook(channel: Channel): Channel {
+  return isDifference(channel) ? { ...channel, rateHz: Math.max(channel.rateHz, DIFFERENCE_RATE_HZ) } : channel;
+}
+
+function isDifference({ probe }: Channel): boolean {
+  return probe.kind === 'cpu_busy' || probe.perSecond === true;
+}
+
+/** Until every channel was read, differences twice; what hangs is waited for no longer than its deadline. */
+async function untilRead(sampler: Sampler, deadlineMs: number): Promise<void> {
+  const readings = sampler.channels.map(() => 0);
+  for (let waitedMs = 0; waitedMs < deadlineMs; waitedMs += POLL_MS) {
+    await sleep(POLL_MS);
+    sampler.refresh();
+    sampler.drain((i) => {
+      readings[i] = (readings[i] ?? 0) + 1;
+    });
+    if (sampler.channels.every((channel, i) => (readings[i] ?? 0) >= (isDifference(channel) ? 2 : 1))) return;
+  }
+}
