@@ -28,6 +28,8 @@ export interface StoreOptions {
   readonly dataDir: string;
   readonly log: Log;
   readonly clock: Clock;
+  /** Default STOP_DEADLINE_MS. */
+  readonly stopDeadlineMs?: number;
 }
 
 export interface StoreHealth {
@@ -39,6 +41,7 @@ export interface StoreHealth {
 export class LevelStore implements Store {
   readonly audit: AuditChain;
   readonly #log: Log;
+  readonly #stopDeadlineMs: number;
   readonly #database: Database;
   readonly #writer: Writer;
   readonly #mark: HeadMark;
@@ -51,8 +54,9 @@ export class LevelStore implements Store {
   #stopping: Promise<void> | undefined;
   #started = false;
 
-  constructor({ dataDir, log, clock }: StoreOptions) {
+  constructor({ dataDir, log, clock, stopDeadlineMs = STOP_DEADLINE_MS }: StoreOptions) {
     this.#log = log;
+    this.#stopDeadlineMs = stopDeadlineMs;
     const database = new Database(dataDir);
     const writer = new Writer({ database, log, clock, onFresh: () => this.#republish() });
     this.#database = database;
@@ -91,7 +95,7 @@ export class LevelStore implements Store {
     this.#maintenance.unref();
   }
 
-  /** Writes what waits and closes. Idempotent; returns after STOP_DEADLINE_MS even when the disk hangs, and says so. */
+  /** Writes what waits and closes. Idempotent; returns after the deadline even when the disk hangs, and says so. */
   stop(): Promise<void> {
     this.#stopping ??= this.#stopInTime();
     return this.#stopping;
@@ -138,16 +142,16 @@ export class LevelStore implements Store {
   async #stopInTime(): Promise<void> {
     let timer: NodeJS.Timeout | undefined;
     const deadline = new Promise<'late'>((resolve) => {
-      timer = setTimeout(() => resolve('late'), STOP_DEADLINE_MS);
+      timer = setTimeout(() => resolve('late'), this.#stopDeadlineMs);
     });
     const outcome = await Promise.race([this.#stopAll(), deadline]);
     clearTimeout(timer);
     if (outcome === 'late') {
       const lost = this.audit.abandon();
       this.#log.error(
-        `The store did not close in ${STOP_DEADLINE_MS / 1000} s; ${lost} audit entries are not recorded`,
+        `The store did not close in ${this.#stopDeadlineMs / 1000} s; ${lost} audit entries are not recorded`,
         {
-          event: 'store.late',
+          event: 'store.failed',
           code: 'SKOS_SHUTDOWN_DEADLINE',
           lost,
         },
@@ -171,7 +175,7 @@ export class LevelStore implements Store {
     this.#log.error(
       `The disk took no writes to the end: ${audit} audit entries and ${records} records are not recorded`,
       {
-        event: 'store.lost',
+        event: 'store.failed',
         code: 'SKOS_STORE_WRITE',
       },
     );

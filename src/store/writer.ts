@@ -298,7 +298,7 @@ export class Writer {
   #reportFailure(error: unknown): void {
     const why = reason(error);
     if (this.#failure === undefined) {
-      this.#log.error(`The record is kept in memory: ${why}`, { event: 'store.failing', code: codeOf(error), error });
+      this.#log.error(`The record is kept in memory: ${why}`, { event: 'store.failed', code: codeOf(error), error });
     }
     this.#failure = { why, sinceMs: this.#failure?.sinceMs ?? this.#clock.monotonicMs() };
   }

@@ -6,6 +6,7 @@ import { QUALITIES } from '../../src/core/channel.js';
 import { systemClock } from '../../src/core/clock.js';
 import type { AuditEntry, Store } from '../../src/core/ports.js';
 import { MAX_WAITING } from '../../src/store/audit.js';
+import { Database } from '../../src/store/database.js';
 import { MemoryStore } from '../../src/store/memory-store.js';
 import { LevelStore, openStore } from '../../src/store/store.js';
 import { recordingLog } from '../fixtures/logs.js';
@@ -175,6 +176,21 @@ t.test('a store that never started can be stopped, and nobody has to listen to a
   await store.stop();
   void store.audit.append(entry(1));
   await new Promise((resolve) => setImmediate(resolve));
+});
+
+t.test('stopping with a disk that hangs ends at the deadline, says so and rejects what waits', async (t) => {
+  const log = recordingLog();
+  const store = await openStore({ dataDir: t.testdir(), log, clock: systemClock, stopDeadlineMs: 200 });
+  let letGo: () => void = () => undefined;
+  t.intercept(Database.prototype, 'write', { value: () => new Promise<void>((resolve) => (letGo = resolve)) });
+  const waiting = store.audit.append(entry(1));
+  store.putState('k', 1);
+  const startMs = performance.now();
+  await store.stop();
+  t.ok(performance.now() - startMs < 1_000);
+  await t.rejects(waiting, { code: 'SKOS_STORE_WRITE' });
+  t.match(log.lines, [{ fields: { code: 'SKOS_SHUTDOWN_DEADLINE', lost: 1 } }]);
+  letGo();
 });
 
 t.test('reads while the store is being closed fail with a code or answer truly', async (t) => {

@@ -101,7 +101,7 @@ for (const fault of ['before', 'after'] as const) {
     t.equal(database.reopened, 1, 'the database is recovered before it is written again');
     t.match(
       log.lines.map(({ fields }) => fields.event),
-      ['store.failing', 'store.recovered'],
+      ['store.failed', 'store.recovered'],
     );
   });
 }
