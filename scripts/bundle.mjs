@@ -10,6 +10,7 @@
  * prebuilt binaries for Linux are copied. So dist can be moved as a whole.
  */
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
@@ -41,10 +42,27 @@ const classicLevelBinding = {
   },
 };
 
+/**
+ * esbuild gives `await import()` of a CommonJS package its default export only, Node.js also the names in it. Sources are
+ * written for Node.js, so the names are added.
+ */
+const namedExports = {
+  name: 'named exports of lazily imported CommonJS',
+  setup({ onResolve, onLoad }) {
+    onResolve({ filter: /^systeminformation$/ }, ({ path, kind }) =>
+      kind === 'dynamic-import' ? { path, namespace: 'named-exports' } : undefined,
+    );
+    onLoad({ filter: /.*/, namespace: 'named-exports' }, ({ path }) => {
+      const names = Object.keys(createRequire(import.meta.url)(path)).filter((name) => /^[A-Za-z_]\w*$/.test(name));
+      const contents = `import all from '${path}'; export default all; export const { ${names.join(', ')} } = all;`;
+      return { contents, resolveDir: ROOT, loader: 'js' };
+    });
+  },
+};
+
 async function main() {
   const entryPoints = entriesThatExist();
-  rmSync(DIST, { recursive: true, force: true });
-  const { metafile } = await build({
+  const { metafile, outputFiles } = await build({
     absWorkingDir: ROOT,
     entryPoints,
     outdir: DIST,
@@ -64,14 +82,19 @@ async function main() {
     banner: { js: BANNER },
     // Optional accelerators of ws; mqtt.js loads ws only for ws:// URLs.
     external: ['bufferutil', 'utf-8-validate'],
-    plugins: [classicLevelBinding],
+    plugins: [classicLevelBinding, namedExports],
     metafile: true,
+    // Written below: a build that fails leaves the former dist as it is.
+    write: false,
     logLevel: 'warning',
   });
+  check(metafile, Object.keys(entryPoints));
+  rmSync(DIST, { recursive: true, force: true });
+  mkdirSync(DIST);
+  for (const { path, contents } of outputFiles) writeFileSync(path, contents);
   copyClassicLevel();
   writeLicences(metafile);
   writeFileSync(join(DIST, 'package.json'), `${JSON.stringify({ type: 'module', private: true })}\n`);
-  check(metafile, Object.keys(entryPoints));
 }
 
 function entriesThatExist() {
@@ -146,4 +169,7 @@ function fail(message) {
   process.exit(1);
 }
 
-await main();
+await main().catch((error) => {
+  // esbuild has printed its own errors, with the lines that they are about.
+  fail('errors' in error ? 'failed' : error.stack);
+});

@@ -68,9 +68,9 @@ export const JOURNAL_EVENTS = {
   },
   'alert.recover': {
     id: 'b502b994c508541b0002706b2819df2f',
-    subject: 'Alert recovers: rule @SKOS_RULE@ on @SKOS_CHANNEL@',
+    subject: 'Alert steps down or back: rule @SKOS_RULE@ on @SKOS_CHANNEL@',
     meaning:
-      'The channel is back inside the clear bound. The effects step down one severity at a time, each after the time that the rule keeps.',
+      'The channel is inside the clear bound and the effects step down one severity at a time, each after the time that the rule keeps; or it rose again before that time was over. The message says which.',
     next: 'Nothing.',
   },
   'alert.clear': {
@@ -81,10 +81,10 @@ export const JOURNAL_EVENTS = {
   },
   'alert.no_data': {
     id: '9e9ac916b44679d4e3892b04d798dc1d',
-    subject: 'Alert without a reading: rule @SKOS_RULE@ on @SKOS_CHANNEL@',
+    subject: 'The reading behind an alert changed: rule @SKOS_RULE@ on @SKOS_CHANNEL@',
     meaning:
-      'The alert stands but its sensor cannot be read. The effects stay, because nobody knows that the danger is past.',
-    next: 'Bring the sensor back; or check by other means, then skos release.',
+      'The sensor of a standing alert cannot be read any more, or can be read again; the message says which. While it cannot be read the effects stay, because nobody knows that the danger is past.',
+    next: 'If it is gone: bring the sensor back; or check by other means, then skos release.',
   },
   'action.active': {
     id: '14591a48df8d970491f70f0efb4988ed',
@@ -93,10 +93,31 @@ export const JOURNAL_EVENTS = {
       'The actuator wrote the limit and read it back at least as strict as asked. It holds it as a lease with the former value.',
     next: 'Nothing. To take it back now: skos release.',
   },
+  'action.pending': {
+    id: 'ddcac031befd2508835c66e60327fef4',
+    subject: 'Effect not taken yet: @SKOS_ACTION@ by rule @SKOS_RULE@',
+    meaning:
+      'The target cannot be written at the moment (an offline CPU, a device that is suspended). It is tried again each second.',
+    next: 'Nothing, unless it stays so: then see skos actions.',
+  },
   'action.released': {
     id: 'f37a4a551bbcb5fe3bd12e71b9705cf0',
     subject: 'Effect taken back: @SKOS_ACTION@ by rule @SKOS_RULE@',
     meaning: 'The former value stands again.',
+    next: 'Nothing.',
+  },
+  'action.undo_pending': {
+    id: 'f2ba25f83bacbd86b27442270b8c110b',
+    subject: 'Effect not taken back yet: @SKOS_ACTION@ by rule @SKOS_RULE@',
+    meaning:
+      'The release was asked for, but the target cannot be written at the moment. It is tried again each second, and when the device comes back.',
+    next: 'Nothing, unless it stays so: then see skos actions.',
+  },
+  'action.abandoned': {
+    id: '93a319d10cbb1cc5f3860ffd2d895a9e',
+    subject: 'Effect of an earlier boot closed: @SKOS_ACTION@',
+    meaning:
+      'The record held an effect of a boot that is over. Caps do not survive a boot, so nothing is to be taken back.',
     next: 'Nothing.',
   },
   'action.unavailable': {
@@ -189,6 +210,31 @@ export const JOURNAL_EVENTS = {
     meaning: 'The database takes writes again; what was kept in memory is on disk now.',
     next: 'Nothing.',
   },
+  'store.damaged': {
+    id: '6ab6d973b2aa8910be5007e3e2e40426',
+    subject: 'A stored record is damaged',
+    meaning: 'One record or chunk of samples cannot be decoded and is passed over; the rest is used.',
+    next: 'Check the health of the disk under data_dir.',
+  },
+  'store.set_aside': {
+    id: '6c9dd6fea24547ad5f21d5ee483b14af',
+    subject: 'The database was damaged and set aside',
+    meaning: 'It could not be opened. A new one was begun, the old one kept under the name in the message.',
+    next: 'Keep it as evidence; check the disk under data_dir, then skos audit verify.',
+  },
+  'store.trim': {
+    id: 'f9295f85062e6ed608c5b2cdb6cd5f33',
+    subject: 'Old records were not removed',
+    meaning: 'The database could not be looked through for records beyond their age. It is tried again later.',
+    next: 'Check space and health of the disk under data_dir.',
+  },
+  'store.mark': {
+    id: '2eea10d380408beea05171b5e88b653c',
+    subject: 'The mark of the audit head was not written',
+    meaning:
+      'The file beside the database that says how far the audit chain reached could not be written. It is tried again.',
+    next: 'Check space and health of the disk under data_dir.',
+  },
   'audit.head': {
     id: 'a053371c3411050297f0312a9750b176',
     subject: 'Head of the audit chain: @SKOS_AUDIT_SEQ@',
@@ -201,18 +247,17 @@ export const JOURNAL_EVENTS = {
     meaning: 'An entry was changed, removed, inserted or reordered, or the disk lost it.',
     next: 'Keep a copy of data_dir as evidence; compare the SKOS_AUDIT_HEAD fields of this journal and the heads that the peers hold.',
   },
-  'net.connected': {
+  'net.agent': {
     id: '74beb1ee2431dcb3124986cde00f59f0',
-    subject: 'skos-net connected',
-    meaning: 'The program that serves MQTT is connected to the agent.',
+    subject: 'skos-net is connected to the agent',
+    meaning: 'The program that serves MQTT has the state of the agent and publishes it.',
     next: 'Nothing.',
   },
-  'net.lost': {
+  'net.no_agent': {
     id: 'f4376e488465b3467a85114af16a7c0f',
-    subject: 'skos-net lost',
-    meaning:
-      'The program that serves MQTT is gone or not connected. Protection goes on; dashboards and peers see nothing of this node meanwhile.',
-    next: 'systemctl status skos-net; it is restarted by itself.',
+    subject: 'skos-net finds no agent',
+    meaning: 'No agent answers on its socket; it is tried again. What was retained is marked as old.',
+    next: 'systemctl status skos-agent; journalctl -u skos-agent.',
   },
   'net.restarted': {
     id: '3a2eff96113b124315c72d37f2a4b0e9',
@@ -222,22 +267,107 @@ export const JOURNAL_EVENTS = {
     next: 'Nothing, unless it repeats: then see who floods the broker.',
   },
   'net.listen': {
+    id: '0c0ff6fd366dc19b78c744bf63a4ed6e',
+    subject: 'MQTT is listening',
+    meaning: 'The broker takes connections on the address in the message.',
+    next: 'Nothing.',
+  },
+  'net.listen_failed': {
     id: '3c1a2ecb69a33ca0f5124646e738ac96',
     subject: 'The MQTT port cannot be opened',
     meaning: 'The port is taken or may not be opened. It is tried again; protection goes on.',
     next: 'Free the port (ss -ltnp), or choose another with mqtt.listen.',
   },
-  'peer.online': {
-    id: 'c787d20b8996e3decbbf178edaf3f800',
-    subject: 'A peer is online',
-    meaning: 'The agent of a peer is heard.',
+  'net.joined': {
+    id: 'ea21d9a0eee5387cdc57648370d3a772',
+    subject: 'Joined the broker of the site',
+    meaning: 'The connection to the broker that mqtt.url names stands.',
     next: 'Nothing.',
   },
-  'peer.offline': {
+  'net.broker_lost': {
+    id: 'fa59959d71129b9a98d92189bbbdd204',
+    subject: 'The broker of the site is lost',
+    meaning:
+      'The connection to the broker that mqtt.url names ended or cannot be made. It is tried again; protection goes on.',
+    next: 'Check the broker and the network between.',
+  },
+  'net.client': {
+    id: '99b37c6cb836b25d5f6545f51253f7ac',
+    subject: 'An MQTT client was refused or dropped',
+    meaning: 'It sent something that MQTT or its rights do not allow, or too much of it. The message says which.',
+    next: 'Mend the client, or give it a token for what it wants to do.',
+  },
+  'net.payload': {
+    id: '910e64937064266e9fea6b2fead7784e',
+    subject: 'A message was not published',
+    meaning: 'It does not fit the contract of the MQTT topics or their size.',
+    next: 'Report it with the message.',
+  },
+  'net.publish': {
+    id: '84517f8e09f1dcbbb5d8fec16465ac41',
+    subject: 'A message could not be published',
+    meaning: 'The broker refused it.',
+    next: 'Report it with the message.',
+  },
+  'net.config': {
+    id: 'e49bca7250737cf5e4b54e3b28bfe0a4',
+    subject: 'skos-net takes a new configuration',
+    meaning: 'The agent has reloaded its configuration.',
+    next: 'Nothing.',
+  },
+  'net.stop': {
+    id: 'd1a033de7c5fce820fd52b0b70f7cd3f',
+    subject: 'skos-net did not stop in time',
+    meaning: 'A connection did not close; it was left to the kernel.',
+    next: 'Nothing.',
+  },
+  'net.failed': {
+    id: 'e80076da7e78f6f1f799120f2084f74e',
+    subject: 'skos-net failed',
+    meaning: 'An error that nobody expected ended it. It is started again; protection goes on.',
+    next: 'Report it with the lines before it.',
+  },
+  'mesh.peer_online': {
+    id: 'c787d20b8996e3decbbf178edaf3f800',
+    subject: 'Peer @SKOS_PEER@ is online',
+    meaning: 'The agent of the peer is heard.',
+    next: 'Nothing.',
+  },
+  'mesh.peer_offline': {
     id: '46c5ca97838e4b1d82ee5285f435aef9',
-    subject: 'A peer is offline',
+    subject: 'Peer @SKOS_PEER@ is offline',
     meaning: 'Its last will arrived, or no heartbeat came for HEARTBEAT_TIMEOUT seconds.',
     next: 'Check the peer and the network between; this node protects itself alone meanwhile.',
+  },
+  'mesh.peer_unknown': {
+    id: '7d6dc2280398fb580020083245420abb',
+    subject: 'Peer @SKOS_PEER@ is not known yet',
+    meaning: 'It is configured, but was neither heard nor missed for long enough to say anything.',
+    next: 'Nothing.',
+  },
+  'mesh.linked': {
+    id: '5536a4c9fdba1be264d47dfb48d977dc',
+    subject: 'Linked to @SKOS_PEER@',
+    meaning: 'The connection to the broker of the peer stands; its topics are mirrored here.',
+    next: 'Nothing.',
+  },
+  'mesh.link_lost': {
+    id: 'a0a17805b7475a9e74e71c9a500f6996',
+    subject: 'Link to @SKOS_PEER@ is lost',
+    meaning: 'The connection to the broker of the peer ended or cannot be made. It is tried again.',
+    next: 'Check the peer, its port, the certificates and the network between.',
+  },
+  'mesh.payload': {
+    id: 'caf6a833c1de8ae2bd23bfee084320e5',
+    subject: 'A message of @SKOS_PEER@ was dropped',
+    meaning: 'It does not fit the contract of the MQTT topics, or there were too many.',
+    next: 'Install the same version on both nodes; if it goes on, see what publishes in its name.',
+  },
+  'mesh.tls': {
+    id: 'c275401372c89b5505af4d78cf2f5d35',
+    subject: 'Certificates of the mesh do not fit',
+    meaning: 'A certificate or key cannot be read, is missing, or a client was refused for its own.',
+    next: 'Check the files that mesh.tls and mesh.peers name.',
   },
   'config.reloaded': {
     id: 'c5912a3678b000d665d265908672023f',
@@ -264,12 +394,18 @@ export const JOURNAL_EVENTS = {
       'The same kind of event came more often than the bound allows; SKOS_SUPPRESSED counts those that are not here. Alerts and actions are complete in `skos alerts` and `skos audit`.',
     next: 'Look for what repeats: a flapping sensor or a client in a loop.',
   },
-  'child.exit': {
-    id: '52295514bb4e33fcc8fba035f9aa5462',
-    subject: 'A child process ended',
+  'socket.client': {
+    id: '1198d61920f65c631daa85db822261f4',
+    subject: 'A client of the agent socket was disconnected',
     meaning:
-      'A program that runs as a child of the agent ended or could not be started, and is started again after a while.',
-    next: 'See the lines before it; run it by hand if it ends at once.',
+      'It sent what the protocol does not allow, did not read what it asked for, or may not use the socket. The message says which.',
+    next: 'Use the CLI of the same version; see the process in SKOS_PID.',
+  },
+  'socket.error': {
+    id: 'c0d755bfec70066f768dbb730a5c8e38',
+    subject: 'The agent socket failed',
+    meaning: 'The operating system reported an error of the listening socket.',
+    next: 'Restart the agent if the CLI does not reach it.',
   },
 } as const satisfies Record<string, JournalEvent>;
 

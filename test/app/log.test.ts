@@ -1,5 +1,5 @@
 import { execFileSync, spawn } from 'node:child_process';
-import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { catalog, JOURNAL_EVENTS, messageId } from '../../src/app/journal-events.js';
@@ -8,6 +8,7 @@ import { LogBounds, MAX_KINDS, MAX_PER_WINDOW, WINDOW_MS } from '../../src/app/l
 import { MAX_KEPT, MAX_VALUE_BYTES } from '../../src/app/log-journal.js';
 import { lineWriter, MAX_QUEUED_BYTES, prettyLine } from '../../src/app/log-stderr.js';
 import { SkosError } from '../../src/core/errors.js';
+import { ACTION_STATES } from '../../src/core/vocabulary.js';
 import { until } from '../fixtures/until.js';
 
 const ENOENT = 2;
@@ -317,6 +318,17 @@ t.test('catalog', async (t) => {
     const ids = Object.values(JOURNAL_EVENTS).map(({ id }) => id);
     for (const id of ids) t.match(id, /^[0-9a-f]{32}$/);
     t.equal(new Set(ids).size, ids.length);
+  });
+
+  t.test('explains every kind of event that the sources name', async (t) => {
+    const named = new Set(ACTION_STATES.map((state) => `action.${state}`));
+    for (const file of readdirSync('src', { recursive: true, encoding: 'utf8' })) {
+      if (!file.endsWith('.ts')) continue;
+      const source = readFileSync(join('src', file), 'utf8');
+      for (const [, event] of source.matchAll(/\bevent: '([a-z]+\.[a-z_]+)'/g)) named.add(event ?? '');
+    }
+    const unexplained = [...named].filter((event) => messageId(event) === undefined);
+    t.strictSame(unexplained, [], 'add them to src/app/journal-events.ts, then run node scripts/catalog.mjs');
   });
 
   t.test('an event that is not in the table has no id, whatever its name', async (t) => {

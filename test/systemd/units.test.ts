@@ -75,7 +75,7 @@ for (const service of SERVICES) {
     t.equal(
       result.status,
       0,
-      result.stdout.split('\n').find((line) => line.includes('Overall')),
+      result.stdout.split('\n').find((line) => line.includes('Overall')) ?? '',
     );
   });
 
