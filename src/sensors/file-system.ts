@@ -1,0 +1,128 @@
+/**
+ * Mounted file systems that can fill up, from /proc/self/mountinfo.
+ *
+ * Discovery touches no mount point: asking a dead NFS server never returns. Each mount is a hazard domain of its own for
+ * the same reason. Of several mounts of one file system (bind mounts, btrfs subvolumes) one is watched.
+ * Source: proc_pid_mountinfo(5).
+ */
+import { type Channel, segment } from '../core/channel.js';
+import type { Source, SourceContext } from '../core/ports.js';
+import type { Quantity } from '../core/units.js';
+import { makeChannel } from './make-channel.js';
+
+const SOURCE = 'file_system';
+/** A disk fills in minutes; each sample is a system call per mount. */
+const RATE_HZ = 0.2;
+/** A node with thousands of container mounts has some 200 bytes for each. */
+const MAX_MOUNTINFO_BYTES = 8 * 1024 * 1024;
+/** After the filter below a node has a dozen; beyond this something mounts without end. */
+const MAX_MOUNTS = 128;
+
+/** Without a block device under /dev, but real: shared over a network, or pools with volumes of their own. */
+const SHARED = /^(nfs4?|cifs|smb3|ceph|lustre|beegfs|gpfs|glusterfs|fuse\.glusterfs|fuse\.ceph|afs|9p|virtiofs|zfs)$/;
+/** Images that are full by nature. */
+const IMAGES = /^(squashfs|iso9660|udf|erofs|cramfs|romfs)$/;
+/** Whatever they are made of (a tmpfs, an overlay on a diskless node): the machine depends on them. */
+const ALWAYS = new Set(['/', '/tmp']);
+
+interface Mount {
+  readonly device: string;
+  readonly root: string;
+  readonly point: string;
+  readonly type: string;
+  readonly source: string;
+}
+
+const CHANNELS = [
+  { name: 'used', field: 'used_ppm', label: 'used', quantity: 'ratioPartsPerMillion' },
+  { name: 'inodes_used', field: 'inodes_used_ppm', label: 'inodes used', quantity: 'ratioPartsPerMillion' },
+  { name: 'available', field: 'available_bytes', label: 'available', quantity: 'sizeBytes' },
+  { name: 'total', field: 'total_bytes', label: 'size', quantity: 'sizeBytes' },
+] as const satisfies readonly { name: string; field: string; label: string; quantity: Quantity }[];
+
+export const fileSystems: Source = {
+  name: SOURCE,
+
+  async discover({ proc, report }: SourceContext): Promise<Channel[]> {
+    const path = 'self/mountinfo';
+    const text = await proc.text(path, { maxBytes: MAX_MOUNTINFO_BYTES });
+    if (text === undefined) {
+      report.skipped('file systems', `${proc.absolute(path)} cannot be read`);
+      return [];
+    }
+    if (text.length >= MAX_MOUNTINFO_BYTES)
+      report.skipped('the rest of the mounts', `more than ${MAX_MOUNTINFO_BYTES} bytes`);
+    const mounts = oneOfEach(visible(parseMounts(text)).filter(isReal));
+    if (mounts.length === 0) report.skipped('file systems', `none in ${proc.absolute(path)} that could fill up`);
+    for (const { point } of mounts.slice(MAX_MOUNTS)) report.skipped(point, `more than ${MAX_MOUNTS} file systems`);
+    return mounts.slice(0, MAX_MOUNTS).flatMap((mount) => mountChannels(mount, path));
+  },
+};
+
+function mountChannels({ point }: Mount, path: string): Channel[] {
+  return CHANNELS.map(({ name, field, label, quantity }) =>
+    makeChannel({
+      source: SOURCE,
+      device: deviceName(point),
+      name,
+      label: `${point} ${label}`,
+      quantity,
+      class: 'disk',
+      probe: { kind: 'statvfs', path: point, field },
+      rateHz: RATE_HZ,
+      domain: `${SOURCE}-${segment(point)}`,
+      path,
+    }),
+  );
+}
+
+/** "/" is "_" and /var/lib "_var_lib". A mount point that has "_" itself is left to the escape, so that none collide. */
+function deviceName(point: string): string {
+  return point.includes('_') ? point : point.replaceAll('/', '_');
+}
+
+function parseMounts(text: string): Mount[] {
+  return text.split('\n').flatMap((line) => {
+    const [left = '', right = ''] = line.split(' - ');
+    const [, , device, root, point] = left.split(' ').map(unescaped);
+    const [type, source] = right.split(' ').map(unescaped);
+    if (device === undefined || root === undefined || point === undefined || !point.startsWith('/')) return [];
+    return type === undefined || type === '' ? [] : [{ device, root, point, type, source: source ?? '' }];
+  });
+}
+
+/** Blanks, tabs, newlines and backslashes are written as \040 and so on. */
+function unescaped(word: string): string {
+  // The digits are bytes, of which several make one character.
+  const bytes = Buffer.from(word, 'utf8').toString('latin1');
+  const raw = bytes.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
+  return Buffer.from(raw, 'latin1').toString('utf8');
+}
+
+/** Of several mounts on one point the last one is seen. */
+function visible(mounts: readonly Mount[]): Mount[] {
+  return [...new Map(mounts.map((mount) => [mount.point, mount])).values()];
+}
+
+function isReal({ type, source, point }: Mount): boolean {
+  if (ALWAYS.has(point)) return type !== 'rootfs';
+  if (IMAGES.test(type)) return false;
+  // An automount point says "autofs" until it is used; loop devices hold images of one's own, which may fill up.
+  return SHARED.test(type) || (source.startsWith('/dev/') && type !== 'devtmpfs');
+}
+
+/** The mount of the whole file system before one of a part of it (a bind mount), then the shortest path. */
+function oneOfEach(mounts: readonly Mount[]): Mount[] {
+  const best = new Map<string, Mount>();
+  for (const mount of mounts) {
+    // btrfs gives each subvolume a device number of its own; what fills up is the device.
+    const key = mount.source.startsWith('/dev/') ? mount.source : mount.device;
+    const other = best.get(key);
+    if (other === undefined || rank(mount) < rank(other)) best.set(key, mount);
+  }
+  return [...best.values()].filter((mount) => mount.root === '/' || mount.type === 'btrfs' || ALWAYS.has(mount.point));
+}
+
+function rank({ root, point }: Mount): number {
+  return (ALWAYS.has(point) ? 0 : 1_000_000) + (root === '/' ? 0 : 100_000) + point.length;
+}
