@@ -6,22 +6,27 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { cgroupPath } from '../config/check.js';
 import type { Config } from '../config/schema.js';
 import { type Channel, type ChannelJson, channelJson } from '../core/channel.js';
-import type { Discovery, Sampler, Tree } from '../core/ports.js';
+import type { Discovery, Sampler } from '../core/ports.js';
 import { loadAddon } from '../sensors/addon.js';
 import { discoverAll } from '../sensors/discover.js';
+import { loadSensorsConf } from '../sensors/lm-sensors.js';
+import { SOURCES } from '../sensors/sources.js';
 import { FileTree, rootsFromEnvironment } from '../sensors/tree.js';
 import type { Io } from './command.js';
 
-/** Rates are differences of two readings; for one look they are taken this often, so that nobody waits for the second. */
-const DIFFERENCE_RATE_HZ = 10;
+/**
+ * Rates are differences of two readings. For one look these are a quarter of a second apart: nobody waits for it, and the
+ * kernel counts CPU time in steps of 10 ms.
+ */
+const DIFFERENCE_RATE_HZ = 4;
 const POLL_MS = 10;
 /** Beyond the read deadline: the first round of a domain's thread, and the second reading of rates. */
 const MARGIN_MS = 500;
 
 export interface MachineTrees {
-  readonly sysfs: Tree;
-  readonly proc: Tree;
-  readonly cgroup: Tree;
+  readonly sysfs: FileTree;
+  readonly proc: FileTree;
+  readonly cgroup: FileTree;
 }
 
 interface Where {
@@ -36,7 +41,12 @@ export async function discoverMachine({ config, env }: Where): Promise<{ trees: 
     proc: new FileTree(roots.proc),
     cgroup: new FileTree(roots.cgroup),
   };
-  const discovery = await discoverAll({ ...trees, rateHz: config.sampling.rate_hz, targets: cgroupTargets(config) });
+  const discovery = await discoverAll(SOURCES, {
+    trees,
+    rateHz: config.sampling.rate_hz,
+    targets: cgroupTargets(config),
+    sensorsConf: await loadSensorsConf(),
+  });
   return { trees, discovery };
 }
 
@@ -72,7 +82,7 @@ export async function readOnce({ config, env, wallMs }: Where & Pick<Io, 'wallMs
 }
 
 function forOneLook(channel: Channel): Channel {
-  return isDifference(channel) ? { ...channel, rateHz: Math.max(channel.rateHz, DIFFERENCE_RATE_HZ) } : channel;
+  return isDifference(channel) ? { ...channel, rateHz: DIFFERENCE_RATE_HZ } : channel;
 }
 
 function isDifference({ probe }: Channel): boolean {

@@ -77,15 +77,20 @@ export function sensorsText(channels: readonly ChannelJson[], io: Pick<Io, 'colo
   if (channels.length === 0) return 'No channels.';
   const colors = paint(io.color);
   const notOk = channels.filter(({ quality }) => quality !== 'ok').length;
-  const lines = devices(channels).flatMap(([heading, members]) => [
-    `${colors.bold(heading)}  ${colors.dim(members[0]?.class ?? '')}`,
-    ...tableLines({
-      columns: [{ shrinkTo: 16 }, { shrinkTo: 16 }, { align: 'right' }, { shrinkTo: 8 }],
-      rows: members.map((channel) => row(channel, colors)),
-      width: io.columns,
-      indent: 2,
-    }),
-  ]);
+  const groups = devices(channels);
+  // One table over all devices, so that values stand in one column; then each device gets its heading.
+  const rows = tableLines({
+    columns: [{ shrinkTo: 16 }, { shrinkTo: 24 }, { align: 'right' }, { shrinkTo: 8 }],
+    rows: groups.flatMap(([, members]) => members.map((channel) => row(channel, colors))),
+    width: io.columns,
+    indent: 2,
+  });
+  let next = 0;
+  const lines = groups.flatMap(([heading, members]) => {
+    const first = next;
+    next += members.length;
+    return [`${colors.bold(heading)}  ${colors.dim(members[0]?.class ?? '')}`, ...rows.slice(first, next)];
+  });
   const summary = notOk === 0 ? 'all ok' : `${notOk} without a value`;
   return [...lines, `${plural(channels.length, 'channel')}, ${summary}`].join('\n');
 }

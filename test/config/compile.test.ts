@@ -1,0 +1,302 @@
+import fc from 'fast-check';
+import t from 'tap';
+import { checkAcross } from '../../src/config/check.js';
+import { type ActuatableFacts, compileAllowList } from '../../src/config/compile.js';
+import type { Config } from '../../src/config/schema.js';
+import type { Channel } from '../../src/core/channel.js';
+import { type ReadAllowList, readAllowList } from '../fixtures/allow-list.js';
+import { configOf, cpuChannel } from '../fixtures/configs.js';
+
+const FACTS: ActuatableFacts = {
+  cpufreqPolicies: ['devices/system/cpu/cpufreq/policy0', 'devices/system/cpu/cpufreq/policy1'],
+  pstate: false,
+  raplZones: ['class/powercap/intel-rapl:0'],
+  cgroup: { cpu: { version: 2, directory: '' }, freezer: { version: 2, directory: '' } },
+};
+const NOTHING: ActuatableFacts = {
+  cpufreqPolicies: [],
+  pstate: false,
+  raplZones: [],
+  cgroup: { cpu: null, freezer: null },
+};
+
+interface Given {
+  readonly config?: Config;
+  readonly channels?: readonly Channel[];
+  readonly facts?: ActuatableFacts;
+  readonly sysfsRoot?: string;
+}
+
+function compiled({
+  config = configOf(),
+  channels = [cpuChannel()],
+  facts = FACTS,
+  sysfsRoot = '/sys',
+}: Given = {}): ReadAllowList {
+  return readAllowList(compileAllowList({ config, channels, facts, sysfsRoot, controllerUid: 123 }));
+}
+
+t.test('names the controller and every CPU limit with its floor', async (t) => {
+  const { controllers, targets, orders } = compiled();
+  t.same(controllers, [123]);
+  t.same(
+    [...targets].map(([id, { kind, path, floorPpm }]) => [id, kind, path, floorPpm]),
+    [
+      ['cpufreq/policy0', 'cpufreq', 'devices/system/cpu/cpufreq/policy0', 200_000],
+      ['cpufreq/policy1', 'cpufreq', 'devices/system/cpu/cpufreq/policy1', 200_000],
+      ['rapl/intel-rapl:0', 'rapl', 'class/powercap/intel-rapl:0', 300_000],
+    ],
+  );
+  t.same(orders, [], 'no standing order while the node only observes');
+});
+
+t.test('uses intel_pstate only where there are no policies', async (t) => {
+  t.notOk(compiled({ facts: { ...FACTS, pstate: true } }).targets.has('intel_pstate/max_perf'));
+  const { targets } = compiled({ facts: { ...NOTHING, pstate: true } });
+  t.match(targets.get('intel_pstate/max_perf'), {
+    kind: 'pstate',
+    path: 'devices/system/cpu/intel_pstate',
+    floorPpm: 200_000,
+  });
+});
+
+t.test('an armed node has a standing order at the emergency bound of each CPU sensor', async (t) => {
+  const { orders } = compiled({ config: configOf({ mode: 'auto' }) });
+  t.match(orders, [
+    {
+      name: 'thermal:hwmon/coretemp-isa-0000/temp1',
+      fields: {
+        sensor: 'class/hwmon/hwmon0/temp1_input',
+        raise: '95000',
+        clear: '90000',
+        samples: '2',
+        rate_mhz: '10000',
+        cap_ppm: '500000',
+      },
+      targets: ['cpufreq/policy0', 'cpufreq/policy1', 'rapl/intel-rapl:0'],
+    },
+  ]);
+});
+
+t.test('the order follows the limit that the device states, and the thresholds that the operator writes', async (t) => {
+  const channels = [cpuChannel({ limits: { critical: 105_000 } })];
+  const stated = compiled({ config: configOf({ mode: 'auto' }), channels });
+  t.match(stated.orders[0]?.fields, { raise: '102000', clear: '97000' });
+  const written = configOf({
+    mode: 'auto',
+    thermal: { thresholds: { warning: 60, critical: 70, emergency: 80 }, hysteresis: 2 },
+  });
+  t.match(compiled({ config: written, channels }).orders[0]?.fields, { raise: '80000', clear: '78000' });
+});
+
+t.test('a limit that no CPU means does not count', async (t) => {
+  for (const critical of [0, -128_000, 127_875_000, 65_535_000]) {
+    const { orders } = compiled({
+      config: configOf({ mode: 'auto' }),
+      channels: [cpuChannel({ limits: { critical } })],
+    });
+    t.match(orders[0]?.fields, { raise: '95000' }, `${critical}`);
+  }
+});
+
+t.test('carries over scale, offset and fault file of the sensor', async (t) => {
+  const probe = {
+    kind: 'integer',
+    path: '/sys/class/hwmon/hwmon0/temp1_input',
+    multiplier: 0.5,
+    offset: -1500,
+    faultPath: '/sys/class/hwmon/hwmon0/temp1_fault',
+  } as const;
+  const { orders } = compiled({ config: configOf({ mode: 'auto' }), channels: [cpuChannel({ probe })] });
+  t.match(orders[0]?.fields, { multiplier: '0.5', offset: '-1500', fault: 'class/hwmon/hwmon0/temp1_fault' });
+});
+
+t.test('orders nothing of what the actuator cannot sample, and says so', async (t) => {
+  const config = configOf({ mode: 'auto' });
+  for (const [what, channel] of [
+    ['outside sysfs', cpuChannel({ probe: { kind: 'integer', path: '/proc/temp' } })],
+    ['another root with the same beginning', cpuChannel({ probe: { kind: 'integer', path: '/system/temp' } })],
+    ['a blank in its path', cpuChannel({ probe: { kind: 'integer', path: '/sys/a b' } })],
+    ['a way out of the root', cpuChannel({ probe: { kind: 'integer', path: '/sys/../etc/passwd' } })],
+  ] as const) {
+    const { orders, comments } = compiled({ config, channels: [channel] });
+    t.same(orders, [], what);
+    t.ok(
+      comments.some((line) => line.includes('left out: order thermal:')),
+      what,
+    );
+  }
+  const field = cpuChannel({ probe: { kind: 'field', path: '/sys/x', key: '', column: 0 } });
+  t.same(compiled({ config, channels: [field] }).orders, []);
+});
+
+t.test('orders nothing for what is no CPU temperature', async (t) => {
+  const config = configOf({ mode: 'auto' });
+  const channels = [
+    cpuChannel({ class: 'gpu' }),
+    cpuChannel({ thermalDefault: false }),
+    cpuChannel({ quantity: 'fanRpm' }),
+  ];
+  t.same(compiled({ config, channels }).orders, []);
+});
+
+t.test('a machine without any limit gets no order, and the list says so', async (t) => {
+  const { orders, targets, comments } = compiled({ config: configOf({ mode: 'auto' }), facts: NOTHING });
+  t.same([orders.length, targets.size], [0, 0]);
+  t.ok(comments.some((line) => line.includes('no CPU limit')));
+});
+
+t.test('lists quota and freezer of each cgroup target, where the machine has the controller', async (t) => {
+  const config = configOf({ targets: { demo: { cgroup: '/a//b/' }, unit: { unit: 'x.service' } } });
+  t.match(compiled({ config }).targets.get('quota/demo'), { kind: 'quota', path: 'a/b', floorPpm: 10_000 });
+  t.match(compiled({ config }).targets.get('freeze/demo'), { kind: 'freeze', path: 'a/b', floorPpm: 0 });
+  t.notOk(compiled({ config }).targets.has('quota/unit'));
+  const hybrid = {
+    ...FACTS,
+    cgroup: { cpu: { version: 1, directory: 'cpu' }, freezer: { version: 2, directory: 'unified' } },
+  } as const;
+  t.match(compiled({ config, facts: hybrid }).targets.get('quota/demo'), { path: 'cpu/a/b' });
+  t.match(compiled({ config, facts: hybrid }).targets.get('freeze/demo'), { path: 'unified/a/b' });
+  const none = compiled({ config, facts: NOTHING });
+  t.notOk(none.targets.has('quota/demo'));
+  t.ok(none.comments.some((line) => line.includes('quota/demo')));
+});
+
+t.test("compiles the operator's standing rules, with their own bounds and cap", async (t) => {
+  const rule = {
+    name: 'vrm',
+    channel: 'hwmon/*/temp?',
+    raise: 80,
+    standing: true,
+    actions: ['throttle_30', 'throttle_40'],
+    for: { samples: 3 },
+  };
+  const channels = [cpuChannel({ thermalDefault: false, class: 'board' })];
+  t.same(compiled({ config: configOf({ rules: [rule] }), channels }).orders, [], 'not while the node observes');
+  const own = compiled({ config: configOf({ rules: [{ ...rule, mode: 'auto' }] }), channels });
+  t.match(own.orders, [
+    {
+      name: 'vrm:hwmon/coretemp-isa-0000/temp1',
+      fields: { raise: '80000', clear: '75000', samples: '3', cap_ppm: '600000' },
+    },
+  ]);
+  const observed = configOf({ mode: 'auto', rules: [{ ...rule, mode: 'observe' }] });
+  t.same(compiled({ config: observed, channels }).orders, [], 'its own mode wins');
+});
+
+t.test('says which standing rule finds nothing to watch', async (t) => {
+  const rule = { name: 'gone', channel: 'x/y/z', raise: 80, standing: true, actions: ['throttle_30'], mode: 'auto' };
+  t.ok(compiled({ config: configOf({ rules: [rule] }) }).comments.some((line) => line.includes('rule gone')));
+});
+
+t.test('splits an order whose cap is below the floor of a target', async (t) => {
+  const rule = { name: 'hard', channel: '**', raise: 80, standing: true, actions: ['throttle_75'], mode: 'auto' };
+  const { orders } = compiled({ config: configOf({ rules: [rule] }) });
+  t.match(
+    orders.map(({ fields, targets }) => [fields.cap_ppm, targets.length]),
+    [
+      ['250000', 2],
+      ['300000', 1],
+    ],
+  );
+});
+
+t.test('keeps within the limits of the format on the largest machines, packages first', async (t) => {
+  const cpufreqPolicies = Array.from({ length: 400 }, (_, i) => `devices/system/cpu/cpufreq/policy${i}`);
+  const cores = Array.from({ length: 128 }, (_, i) =>
+    cpuChannel({ id: `hwmon/coretemp/temp${i + 2}`, name: `temp${i + 2}`, label: `Core ${i}` }),
+  );
+  const { targets, orders, comments } = compiled({
+    config: configOf({ mode: 'auto' }),
+    channels: [...cores, cpuChannel()],
+    facts: { ...FACTS, cpufreqPolicies },
+  });
+  t.equal(targets.size, 256);
+  t.equal(orders.length, 64);
+  t.match(orders[0]?.name, /^thermal:hwmon\/coretemp-isa-0000\/temp1$/);
+  t.ok(comments.some((line) => line.includes('policy399')));
+});
+
+t.test('shortens a long channel id so that it stays unique', async (t) => {
+  const long = (last: string) => cpuChannel({ id: `hwmon/${'x'.repeat(60)}/${last}` });
+  const { orders } = compiled({ config: configOf({ mode: 'auto' }), channels: [long('temp1'), long('temp2')] });
+  t.equal(new Set(orders.map(({ name }) => name)).size, 2);
+});
+
+t.test('the same machine and config make the same text', async (t) => {
+  const input = {
+    config: configOf({ mode: 'auto' }),
+    channels: [cpuChannel()],
+    facts: FACTS,
+    sysfsRoot: '/sys/',
+    controllerUid: 0,
+  };
+  t.equal(compileAllowList(input), compileAllowList(input));
+  readAllowList(compileAllowList(input));
+});
+
+// ---- Any configuration that the check lets pass --------------------------------------------------------------------
+
+const word = fc.stringMatching(/^[a-z0-9][a-z0-9_-]{0,55}$/);
+const action = fc.oneof(
+  fc.integer({ min: 1, max: 99 }).map((n) => `throttle_${n}`),
+  fc.constantFrom('alert_human', 'redistribute', 'throtle_1', 'freeze@a'),
+);
+const rule = fc.record(
+  {
+    name: word,
+    channel: fc.constantFrom('**', 'hwmon/*/temp1', 'hwmon/**'),
+    raise: fc.double({ min: -1e15, max: 1e15, noNaN: true }),
+    clear: fc.double({ min: -1e15, max: 1e15, noNaN: true }),
+    standing: fc.boolean(),
+    actions: fc.array(action, { maxLength: 4 }),
+    mode: fc.constantFrom('auto', 'observe'),
+    for: fc.record({ samples: fc.integer({ min: 1, max: 1000 }) }),
+  },
+  { requiredKeys: ['name', 'channel', 'raise'] },
+);
+const target = fc.oneof(
+  fc.record({ cgroup: fc.string({ minLength: 1, maxLength: 320 }) }),
+  fc.record({ cgroup: fc.stringMatching(/^[a-z./ ]{1,12}$/) }),
+);
+const written = fc.record({
+  mode: fc.constantFrom('auto', 'observe'),
+  rules: fc.array(rule, { maxLength: 5 }),
+  targets: fc.dictionary(word, target, { maxKeys: 5 }),
+  sampling: fc.record({ rate_hz: fc.double({ min: 0.1, max: 1000, noNaN: true }) }),
+});
+const channel = fc
+  .record({
+    id: fc.stringMatching(/^hwmon\/[a-z0-9~_-]{1,64}\/temp\d{1,2}$/),
+    path: fc.string({ maxLength: 40 }).map((rest) => `/sys/${rest}`),
+    multiplier: fc.double({ noNaN: true, noDefaultInfinity: true }),
+    critical: fc.integer(),
+    quantity: fc.constantFrom('temperatureMilliCelsius', 'ratioPartsPerMillion', 'fanRpm'),
+  })
+  .map(({ id, path, multiplier, critical, quantity }) =>
+    cpuChannel({
+      id,
+      quantity: quantity as Channel['quantity'],
+      limits: { critical },
+      probe: { kind: 'integer', path, multiplier },
+    }),
+  );
+
+t.test('no configuration that passes the check makes an invalid line', async (t) => {
+  let accepted = 0;
+  fc.assert(
+    fc.property(written, fc.uniqueArray(channel, { maxLength: 4, selector: ({ id }) => id }), (each, channels) => {
+      let config: Config;
+      try {
+        config = configOf(each);
+      } catch {
+        return; // The schema refuses it.
+      }
+      if (checkAcross(config, []).length > 0) return;
+      accepted += 1;
+      compiled({ config, channels });
+    }),
+    { numRuns: 2000 },
+  );
+  t.ok(accepted > 100, `${accepted} of the configurations were valid`);
+});
