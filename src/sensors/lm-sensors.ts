@@ -62,6 +62,8 @@ export class LmSensorsConf implements SensorsConf {
   readonly #sections: ChipSection[] = [];
   /** Adapter names that `bus` statements bind to bus numbers of the file. */
   readonly #adapters = new Map<number, string>();
+  /** What the lines being parsed belong to; statements before the first chip line of a file concern no chip. */
+  #section: ChipSection | undefined;
 
   /** Files in the order in which they count: later ones override earlier ones. */
   constructor(files: readonly { readonly name: string; readonly text: string }[]) {
@@ -102,11 +104,10 @@ export class LmSensorsConf implements SensorsConf {
   }
 
   #parseFile(file: string, text: string): void {
-    // Statements before the first chip line concern no chip.
-    let section: ChipSection | undefined;
+    this.#section = undefined;
     for (const { line, content } of logicalLines(text)) {
       try {
-        section = this.#parseLine(content, section);
+        this.#parseLine(content);
       } catch (error) {
         if (!(error instanceof ConfSyntaxError)) throw error;
         this.issues.push({ code: CODE, file, line, message: error.message });
@@ -114,30 +115,24 @@ export class LmSensorsConf implements SensorsConf {
     }
   }
 
-  /** Returns the section that the following lines belong to. */
-  #parseLine(content: string, section: ChipSection | undefined): ChipSection | undefined {
+  #parseLine(content: string): void {
+    if (content.trim() === '') return;
     const keyword = /^\s*([a-z]+)/.exec(content)?.[1] ?? '';
-    if (keyword === '' && content.trim() === '') return section;
     const parser = new LineParser(content.slice(content.indexOf(keyword) + keyword.length));
     if (keyword === 'chip') return this.#addSection(parser);
-    if (keyword === 'bus') {
-      this.#addBus(parser);
-      return section;
-    }
+    if (keyword === 'bus') return this.#addBus(parser);
     const statement = parseStatement(keyword, parser);
-    if (section === undefined) throw new ConfSyntaxError(`${keyword} before the first chip line`);
-    if (statement !== undefined) section.statements.push(statement);
-    return section;
+    if (this.#section === undefined) throw new ConfSyntaxError(`${keyword} before the first chip line`);
+    if (statement !== undefined) this.#section.statements.push(statement);
   }
 
-  #addSection(parser: LineParser): ChipSection {
+  #addSection(parser: LineParser): void {
     // Entered before its patterns are checked: the statements behind a bad chip line must not fall to the chip before.
     const patterns: ChipPattern[] = [];
-    const section: ChipSection = { patterns, statements: [] };
-    this.#sections.push(section);
+    this.#section = { patterns, statements: [] };
+    this.#sections.push(this.#section);
     do patterns.push(parseChipPattern(parser.name()));
     while (!parser.atEnd());
-    return section;
   }
 
   #addBus(parser: LineParser): void {

@@ -36,9 +36,8 @@ export const memory: Source = {
       return [];
     }
     const sizes = new Map([...text.matchAll(/^(\w+):\s+(\d+)/gm)].map(([, key, kib]) => [key, Number(kib)]));
-    const bytesOf = (key: string) => (sizes.get(key) ?? 0) * BYTES_PER_KIB;
     const fields = FIELDS.filter(
-      ({ key, device }) => sizes.has(key) && (device !== 'swap' || bytesOf('SwapTotal') > 0),
+      ({ key, device }) => sizes.has(key) && (device !== 'swap' || (sizes.get('SwapTotal') ?? 0) > 0),
     );
     return fields.map(({ key, device, name, label }) =>
       makeChannel({
