@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -64,7 +65,8 @@ Quality KeptFile::ReadAt(int64_t now_ns, off_t offset, char* buffer, size_t capa
   }
   ssize_t n;
   do {
-    n = pread(fd_.get(), buffer, capacity, offset);
+    // Not libc's pread(): as a cancellation point it costs 4 % more in a program with threads.
+    n = syscall(SYS_pread64, fd_.get(), buffer, capacity, offset);
   } while (n < 0 && errno == EINTR);
   if (n >= 0) {
     *length = static_cast<size_t>(n);

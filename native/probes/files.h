@@ -49,7 +49,6 @@ class KeptFile {
   Quality Open(int64_t now_ns);
   void CloseIfUnlinked(int64_t now_ns);
 
-  const std::string path_;
   UniqueFd fd_;
   // What the last attempt to open said; stands until retry_at_ns_.
   Quality closed_quality_ = Quality::kNoData;
@@ -58,6 +57,7 @@ class KeptFile {
   // ever, which would be an invented reading: looked at now and then.
   bool may_be_unlinked_ = false;
   int64_t look_at_ns_ = 0;
+  const std::string path_;
 };
 
 // A small file as text, read at most once per tick however many probes ask.

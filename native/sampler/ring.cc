@@ -6,7 +6,10 @@ Ring::Ring(size_t records) : capacity_(records == 0 ? 1 : records), slots_(new S
 
 void Ring::Push(uint32_t channel, const Reading& reading) {
   const uint64_t number = head_.load(std::memory_order_relaxed);
-  Slot& slot = slots_[number % capacity_];
+  Slot& slot = slots_[next_slot_];
+  next_slot_ = next_slot_ + 1 == capacity_ ? 0 : next_slot_ + 1;
+  // The ring is larger than the cache: the next slot is on its way while the next sensor is read.
+  __builtin_prefetch(&slots_[next_slot_], 1);
   slot.sequence.store(0, std::memory_order_relaxed);
   slot.value.store(reading.value, std::memory_order_release);
   slot.time_ns.store(reading.time_ns, std::memory_order_release);

@@ -37,6 +37,7 @@ class Ring {
 
   const size_t capacity_;
   std::unique_ptr<Slot[]> slots_;
+  size_t next_slot_ = 0;               // head_ modulo capacity_, without the division. Writer.
   std::atomic<uint64_t> head_{0};      // Records written. Writer.
   std::atomic<uint64_t> tail_{0};      // Records taken or lost. Reader.
   std::atomic<uint64_t> overruns_{0};  // Records lost before tail_. Reader.
