@@ -1,0 +1,278 @@
+/**
+ * The parts of skos-net, put together: the agent's socket on one side, the MQTT bus and the links to peers on the other.
+ *
+ * It knows nothing by itself: config and truth come from the agent, and both are asked for anew whenever the agent is
+ * (back) there. Without the agent the broker stays up and says so: the node's own peer topic is offline.
+ */
+import { AgentClient } from '../core/agent-client.js';
+import type { Clock } from '../core/clock.js';
+import { reason } from '../core/errors.js';
+import type { Log } from '../core/ports.js';
+import type { NetConfig, NetReport, PeerView } from '../core/protocol.js';
+import type { LogLevel } from '../core/vocabulary.js';
+import { isPlainLoopback } from '../mesh/address.js';
+import { BackOff } from '../mesh/back-off.js';
+import { EmbeddedBroker } from '../mesh/broker.js';
+import type { Bus } from '../mesh/bus.js';
+import { PeerLinks } from '../mesh/peer-links.js';
+import { Publisher } from '../mesh/publisher.js';
+import { RemoteBus } from '../mesh/remote-bus.js';
+
+const REPORT_INTERVAL_MS = 1_000;
+/** Changes that come together are reported together; a client that subscribes to and fro cannot flood the agent. */
+const REPORT_SPACING_MS = 100;
+/** The agent's socket is there again within a second of its restart. */
+const AGENT_RETRY_FIRST_MS = 100;
+const AGENT_RETRY_LIMIT_MS = 2_000;
+
+export interface NetServiceOptions {
+  readonly socketPath: string;
+  readonly clock: Clock;
+  readonly random: () => number;
+  /** Before the agent has said who we are. */
+  readonly log: Log;
+  /** The log of this node, at the level that the agent says. */
+  readonly logFor: (node: string, level: LogLevel) => Log;
+}
+
+/** What is built from one config, and replaced with it. */
+interface Running {
+  readonly config: NetConfig;
+  readonly bus: Bus;
+  readonly links: PeerLinks;
+  readonly publisher: Publisher;
+}
+
+export class NetService {
+  readonly #options: NetServiceOptions;
+  #log: Log;
+  #running: Running | undefined;
+  #client: AgentClient | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #soon: NodeJS.Timeout | undefined;
+  #stopping = false;
+  /** Ends the wait before the next attempt. */
+  #wake: () => void = () => undefined;
+  /** Ends the session from this side; null: begin the next one at once. */
+  #endSession: (why: string | null) => void = () => undefined;
+  #loop: Promise<void> | undefined;
+  #reportOutstanding = false;
+  #reportAgain = false;
+  #said = '';
+
+  constructor(options: NetServiceOptions) {
+    this.#options = options;
+    this.#log = options.log;
+  }
+
+  /** Returns at once: the agent may come later. */
+  start(): void {
+    if (this.#loop !== undefined) return;
+    this.#timer = setInterval(() => this.#tick(), REPORT_INTERVAL_MS);
+    this.#loop = this.#serve();
+  }
+
+  /** Says that this node is offline, to everybody who can still hear it, and closes. */
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    clearInterval(this.#timer);
+    clearTimeout(this.#soon);
+    this.#endSession('stopping');
+    this.#client?.close();
+    this.#wake();
+    await this.#loop;
+    await this.#tearDown('skos-net was stopped');
+  }
+
+  // ---- The agent ---------------------------------------------------------------------------------------------------
+
+  async #serve(): Promise<void> {
+    const { random } = this.#options;
+    const backOff = new BackOff({ firstMs: AGENT_RETRY_FIRST_MS, limitMs: AGENT_RETRY_LIMIT_MS, random });
+    while (!this.#stopping) {
+      const why = await this.#session(() => backOff.reset());
+      if (this.#stopping) break;
+      if (why === null) continue;
+      this.#running?.publisher.offline(`the agent is gone: ${why}`);
+      if (this.#said !== why) this.#log.warn(`no agent: ${why}; trying again`, { event: 'net.no_agent' });
+      this.#said = why;
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, backOff.delayMs());
+        this.#wake = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+      });
+    }
+  }
+
+  /** One connection to the agent, from its begin to its end. Returns why it ended; null: to be begun anew at once. */
+  async #session(onReady: () => void): Promise<string | null> {
+    const client = new AgentClient();
+    const over = new Promise<string | null>((resolve) => {
+      client.onClose((why) => resolve(why.message));
+      this.#endSession = resolve;
+    });
+    this.#client = client;
+    try {
+      await client.connect(this.#options.socketPath);
+      const config = await client.request('net.config', {});
+      const { publisher } = await this.#apply(config);
+      if (this.#stopping) return 'stopping';
+      this.#listen(client, publisher);
+      publisher.startReplay();
+      await client.request('subscribe', {});
+      publisher.endReplay();
+      this.#log.info('connected to the agent', { event: 'net.agent' });
+      this.#said = '';
+      onReady();
+      this.#report();
+      return await over;
+    } catch (error) {
+      return reason(error);
+    } finally {
+      client.close();
+    }
+  }
+
+  #listen(client: AgentClient, publisher: Publisher): void {
+    const { on } = publisher;
+    client.on('heartbeat', on.heartbeat);
+    client.on('alert', on.alert);
+    client.on('active', on.active);
+    client.on('sensor', on.sensor);
+    client.on('command', on.command);
+    client.on('result', on.result);
+    client.on('audit', on.audit);
+    client.on('peer', on.peer);
+    client.on('net.config', () => {
+      this.#reload(client).catch((error) => this.#log.error(`config not taken over: ${reason(error)}`, { error }));
+    });
+  }
+
+  /** A config that differs needs other parts, and they the whole truth: connecting anew gives both. */
+  async #reload(client: AgentClient): Promise<void> {
+    const config = await client.request('net.config', {});
+    if (this.#running !== undefined && same(config, this.#running.config)) {
+      this.#log = this.#options.logFor(config.node, config.logLevel);
+      return;
+    }
+    this.#log.info('the config has changed', { event: 'net.config' });
+    this.#endSession(null);
+  }
+
+  // ---- The parts ---------------------------------------------------------------------------------------------------
+
+  async #apply(config: NetConfig): Promise<Running> {
+    this.#log = this.#options.logFor(config.node, config.logLevel);
+    if (this.#running !== undefined) {
+      if (same(config, this.#running.config)) return this.#running;
+      await this.#tearDown('the config has changed');
+    }
+    const running = this.#build(config);
+    this.#running = running;
+    await running.bus.start();
+    running.links.start();
+    return running;
+  }
+
+  async #tearDown(why: string): Promise<void> {
+    const running = this.#running;
+    this.#running = undefined;
+    if (running === undefined) return;
+    running.publisher.offline(why);
+    await running.links.stop();
+    await running.bus.stop();
+  }
+
+  #build(config: NetConfig): Running {
+    const { clock, random } = this.#options;
+    const log = this.#log;
+    const origin = { node: config.node, bootId: config.bootId };
+    const { prefix, mesh } = config;
+    const heartbeatTimeoutMs = config.heartbeatTimeoutSeconds * 1000;
+    const onChange = () => this.#reportSoon();
+    const bus: Bus =
+      config.mqttUrl === null
+        ? new EmbeddedBroker({
+            node: config.node,
+            prefix,
+            listen: config.mqttListen,
+            meshListen: mesh.listen,
+            tls: mesh.tls,
+            peers: new Map(
+              Object.entries(mesh.peers).map(([n, { url }]) => [n, { plainLoopback: isPlainLoopback(url) }]),
+            ),
+            onSensorDemand: (node) => {
+              links.sensorDemandChanged(node);
+              if (node === config.node) onChange();
+            },
+            onLastWill: (peer) => links.lastWill(peer),
+            clock,
+            log,
+          })
+        : new RemoteBus({ url: config.mqttUrl, origin, prefix, tls: mesh.tls, onChange, clock, random, log });
+    // On a site's broker the peers' own messages are there already: to mirror them would double them.
+    const linked = config.mqttUrl === null ? mesh : { ...mesh, peers: {} };
+    const links: PeerLinks = new PeerLinks({
+      origin,
+      prefix,
+      mesh: linked,
+      heartbeatTimeoutMs,
+      bus,
+      onChange,
+      clock,
+      random,
+      log,
+    });
+    const publisher = new Publisher({ origin, prefix, bus, peers: () => links.views, heartbeatTimeoutMs, clock, log });
+    return { config, bus, links, publisher };
+  }
+
+  // ---- Reports -----------------------------------------------------------------------------------------------------
+
+  #tick(): void {
+    this.#running?.links.tick();
+    this.#running?.publisher.tick();
+    this.#report();
+  }
+
+  #reportSoon(): void {
+    this.#soon ??= setTimeout(() => {
+      this.#soon = undefined;
+      this.#report();
+    }, REPORT_SPACING_MS);
+  }
+
+  #report(): void {
+    const running = this.#running;
+    const client = this.#client;
+    if (running === undefined || client === undefined || !client.connected) return;
+    this.#reportAgain = this.#reportOutstanding;
+    if (this.#reportOutstanding) return;
+    this.#reportOutstanding = true;
+    client
+      .request('net.report', reportOf(running))
+      .catch((error) => this.#log.debug(`report not taken: ${reason(error)}`))
+      .finally(() => {
+        this.#reportOutstanding = false;
+        if (this.#reportAgain) this.#reportSoon();
+      });
+  }
+}
+
+function reportOf({ config, bus, links }: Running): NetReport {
+  return {
+    mqttListen: bus.address,
+    listening: bus.listening,
+    clients: bus.clients,
+    sensorDemand: bus.sensorDemand(config.node),
+    peers: links.views satisfies readonly PeerView[],
+    rssBytes: process.memoryUsage.rss(),
+  };
+}
+
+/** The log level changes without anything being built anew. */
+function same(a: NetConfig, b: NetConfig): boolean {
+  return JSON.stringify({ ...a, logLevel: null }) === JSON.stringify({ ...b, logLevel: null });
+}

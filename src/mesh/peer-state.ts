@@ -1,0 +1,91 @@
+/**
+ * What is known of one peer, and only that: a pure machine over what was heard, and when.
+ *
+ * Online: its own live words say so. Offline: its own words, its last will, or nothing heard for the heartbeat timeout,
+ * counted from the last live word (or from the start). In between, when the connection is lost: unknown, because a
+ * lost link is not a lost node. Retained words are old words: they prove an ending, never life.
+ */
+import type { PeerView, PeerState as State } from '../core/protocol.js';
+
+export interface PeerStateOptions {
+  readonly node: string;
+  readonly timeoutMs: number;
+  readonly nowMs: number;
+  readonly wallMs: number;
+}
+
+/** Both clocks of one moment. */
+export interface Moment {
+  /** Monotonic: decides. */
+  readonly nowMs: number;
+  /** For people. */
+  readonly wallMs: number;
+}
+
+export class PeerState {
+  readonly #node: string;
+  readonly #timeoutMs: number;
+  #state: State = 'unknown';
+  #why = 'not heard yet';
+  #sinceAtMs: number;
+  #heardMs: number;
+  /** Why the link does not work, while it does not. */
+  #trouble: string | undefined;
+
+  constructor({ node, timeoutMs, nowMs, wallMs }: PeerStateOptions) {
+    this.#node = node;
+    this.#timeoutMs = timeoutMs;
+    this.#heardMs = nowMs;
+    this.#sinceAtMs = wallMs;
+  }
+
+  get view(): PeerView {
+    return { node: this.#node, state: this.#state, sinceAtMs: this.#sinceAtMs, why: this.#why };
+  }
+
+  get online(): boolean {
+    return this.#state === 'online';
+  }
+
+  /** Live words of the peer that say nothing of its state. */
+  heard({ nowMs }: Moment): void {
+    if (this.#state !== 'offline') this.#heardMs = nowMs;
+  }
+
+  /** Its own status. Returns whether the state changed, as do all below. */
+  status(state: 'online' | 'offline', options: { why: string; retained: boolean }, moment: Moment): boolean {
+    if (state === 'offline') return this.#become('offline', options.why, moment);
+    if (options.retained) return false;
+    this.#heardMs = moment.nowMs;
+    return this.#become('online', 'its status arrives', moment);
+  }
+
+  lastWill(moment: Moment): boolean {
+    return this.#become('offline', 'last will: its connection to this node broke', moment);
+  }
+
+  linkUp(): void {
+    this.#trouble = undefined;
+  }
+
+  /** The link was lost, or could not be made. */
+  linkDown(why: string, moment: Moment): boolean {
+    this.#trouble = why;
+    return this.#state === 'online' && this.#become('unknown', `link lost: ${why}`, moment);
+  }
+
+  /** Time passes. */
+  tick(moment: Moment): boolean {
+    if (this.#state === 'offline' || moment.nowMs - this.#heardMs <= this.#timeoutMs) return false;
+    const trouble = this.#trouble === undefined ? '' : ` (${this.#trouble})`;
+    return this.#become('offline', `no heartbeat for ${this.#timeoutMs / 1000} s${trouble}`, moment);
+  }
+
+  #become(state: State, why: string, { wallMs }: Moment): boolean {
+    if (this.#state === state) return false;
+    this.#state = state;
+    this.#why = why;
+    this.#sinceAtMs = wallMs;
+    return true;
+  }
+}
