@@ -83,6 +83,7 @@ std::string Actuator::Load() {
   if (!wrong.empty()) return wrong;
   controllers_ = list.controllers;
   StartOrders(list);
+  loaded_ = true;
   ApplyAll();
   state_->Event("loaded", "allow-list", "targets=%zu orders=%zu", list.targets.size(), list.orders.size());
   return "";
@@ -117,7 +118,7 @@ std::string Actuator::AdoptTargets(const AllowList& list) {
     target->Retire();
     next.push_back(target);
   }
-  if (targets_.empty()) {
+  if (!loaded_) {
     for (size_t i = 0; i < kMaxTargets; ++i) {
       TargetRecord* record = &state_->targets()[i];
       const bool named = std::any_of(next.begin(), next.end(), [&](const auto& target) {
@@ -150,7 +151,7 @@ void Actuator::StartOrders(const AllowList& list) {
       if (earlier->spec.name == spec.name) order->carried = earlier->raised.load();
     }
     // The first list of this process: what stands in a device without a lease is an order's cap of the process before.
-    if (orders_.empty()) {
+    if (!loaded_) {
       for (const size_t target : spec.targets) order->carried = order->carried || targets_[target]->held();
     }
     order->raised.store(order->carried);

@@ -101,6 +101,7 @@ class Actuator {
   std::unique_ptr<Sampler> sampler_;
   std::array<Worker*, 5> workers_{};  // By Kind. Never freed: a worker may be stuck in a driver.
   std::vector<Waiting> waiting_;
+  bool loaded_ = false;  // An allow-list was taken over; the first one adopts what an earlier actuator left.
   bool leaving_ = false;
 };
 

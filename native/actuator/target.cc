@@ -137,6 +137,12 @@ void Target::Cap(int64_t cap_ppm, int64_t crossed_ns) {
     if (const int error = CaptureFormer()) return Finish(IsAway(error) ? Outcome::kPending : Outcome::kFailed, error, crossed_ns);
   }
   const Raw asked = device_.Capped(record_->former, cap_ppm);
+  Raw current;
+  if (record_->held != 0 && asked == record_->written && device_.Read(&current) == 0 &&
+      device_.AtLeastAsStrict(current, asked)) {
+    record_->read_back = current;
+    return Finish(Outcome::kApplied, 0, crossed_ns);  // Asked again, and it stands.
+  }
   record_->written = asked;
   record_->held = 1;  // The intent stands before the write.
   held_.store(true);

@@ -13,13 +13,16 @@ import { parseArgs } from 'node:util';
 import { operatorRules } from '../antibodies/operator-rules.js';
 import { storageWatcher } from '../antibodies/storage-watcher.js';
 import { thermalSentinel } from '../antibodies/thermal-sentinel.js';
+import { writeAtomically } from '../cli/atomic-file.js';
 import { loadConfig } from '../config/load.js';
 import type { Config } from '../config/schema.js';
 import { ActuatorLink } from '../control/actuator-link.js';
 import { AlertBook } from '../control/alert-book.js';
+import { Breakers } from '../control/breakers.js';
 import { CurrentConfig } from '../control/current-config.js';
 import { Executor } from '../control/executor.js';
 import { createHandlers } from '../control/handlers.js';
+import { Machine } from '../control/machine.js';
 import { LaterOutlet } from '../control/outlet.js';
 import { Publisher } from '../control/publisher.js';
 import { Record } from '../control/record.js';
@@ -39,7 +42,6 @@ import { LevelStore } from '../store/store.js';
 import { ChildProcess } from './children.js';
 import { bootId, provisionalName, roles } from './host.js';
 import { type AdjustableLog, createLog } from './log.js';
-import { Machine } from './machine.js';
 import { actuatorSpec, netSpec } from './programs.js';
 
 const EXIT_FAILED = 1;
@@ -48,14 +50,28 @@ const EXIT_CONFIG = 4;
 const ADOPTED_ALERTS = 1_000;
 
 async function main(): Promise<void> {
-  const { values } = parseArgs({ options: { config: { type: 'string' }, children: { type: 'boolean', default: false } } });
+  const { values } = parseArgs({
+    options: { config: { type: 'string' }, children: { type: 'boolean', default: false } },
+  });
   const startedAtMs = clock.wallMs();
   const addon = loadAddon();
   const loaded = await loadConfig({ file: values.config, env: process.env });
   const { config } = loaded;
-  const log = createLog({ identifier: 'skos-agent', node: config.node, level: config.log.level, journalSend: addon.journalSend });
+  const log = createLog({
+    identifier: 'skos-agent',
+    node: config.node,
+    level: config.log.level,
+    journalSend: addon.journalSend,
+  });
   for (const notice of loaded.notices) log.warn(notice);
-  const agent = await compose({ addon, config, log, configFile: values.config, withChildren: values.children, startedAtMs });
+  const agent = await compose({
+    addon,
+    config,
+    log,
+    configFile: values.config,
+    withChildren: values.children,
+    startedAtMs,
+  });
   const lifecycle = new Lifecycle({ parts: agent.parts, log });
   const leave = () => {
     log.info('stopping', { event: 'agent.stop' });
@@ -67,7 +83,10 @@ async function main(): Promise<void> {
   if (!(await lifecycle.start())) return;
   addon.notify(`READY=1\nSTATUS=watching ${agent.channelCount()} channels`);
   const startMs = Math.round(process.uptime() * 1000);
-  log.info(`ready: ${agent.channelCount()} channels, mode ${config.mode}, ${startMs} ms after the start`, { event: 'agent.ready', startMs });
+  log.info(`ready: ${agent.channelCount()} channels, mode ${config.mode}, ${startMs} ms after the start`, {
+    event: 'agent.ready',
+    startMs,
+  });
 }
 
 interface Composed {
@@ -92,13 +111,15 @@ async function compose(given: {
   const runDirectory = dirname(socketPath);
   for (const directory of [dataDir, runDirectory]) mkdirSync(directory, { recursive: true, mode: 0o750 });
 
-  const machine = await Machine.open({ env: process.env, log });
+  const machine = new Machine(process.env);
   const store = await openStore(dataDir, log);
   const outlet = new LaterOutlet();
   const record = new Record({ store, log, outlet });
   const rulebook = new Rulebook([thermalSentinel, storageWatcher, operatorRules]);
   const alerts = new AlertBook({ store, outlet, record, clock });
-  const executor = new Executor({ node, config, rulebook, store, record, outlet, clock });
+  const breakers = new Breakers(store);
+  await breakers.load();
+  const executor = new Executor({ node, config, rulebook, breakers, store, record, outlet, clock });
 
   const sensing: Sensing = new Sensing({
     config,
@@ -116,15 +137,31 @@ async function compose(given: {
   const publisher = new Publisher({ sensing, rulebook, alerts, store, outlet, clock, log });
 
   const actuator = actuatorPlace(given.config, { runDirectory, withChildren: given.withChildren });
-  const compileAllowList = () => machine.writeAllowList(actuator.allow, { config: config.get(), channels: sensing.channels });
-  const own = actuator.own ? new ChildProcess(actuatorSpec({ ...actuator, ...machine.roots, state: runDirectory }), { log }) : undefined;
+  const compileAllowList = async () => {
+    const controllerUid = process.getuid?.() ?? 0;
+    const text = await machine.allowList({ config: config.get(), channels: sensing.channels, controllerUid });
+    await writeAtomically(actuator.allow, text);
+  };
+  const own = actuator.own
+    ? new ChildProcess(actuatorSpec({ ...actuator, ...machine.roots, state: runDirectory }), { log })
+    : undefined;
   const startOwn = async () => {
     await compileAllowList();
     await own?.start();
   };
   const connect = packetConnector(addon);
   const { path, why } = actuator;
-  const link = new ActuatorLink({ path, why, connect, executor, store, record, log, clock, ...(own ? { startOwn } : {}) });
+  const link = new ActuatorLink({
+    path,
+    why,
+    connect,
+    executor,
+    store,
+    record,
+    log,
+    clock,
+    ...(own ? { startOwn } : {}),
+  });
 
   const reload = async () => {
     try {
@@ -148,7 +185,10 @@ async function compose(given: {
       return changed;
     } catch (error) {
       const code = error instanceof SkosError ? error.code : 'SKOS_CONFIG_INVALID';
-      log.error(`configuration not reloaded, the former one stays: ${reason(error)}`, { event: 'config.refused', code });
+      log.error(`configuration not reloaded, the former one stays: ${reason(error)}`, {
+        event: 'config.refused',
+        code,
+      });
       throw error;
     }
   };
@@ -172,7 +212,11 @@ async function compose(given: {
       startRecord(record, identity, given.config),
       // Sensors come before the actuator: the ladders must be there when the leases of an earlier agent are adopted.
       sensing,
-      { name: 'alerts', start: async () => alerts.adopt(await store.alerts({ standing: true, limit: ADOPTED_ALERTS }), rulebook), stop: () => undefined },
+      {
+        name: 'alerts',
+        start: async () => alerts.adopt(await store.alerts({ standing: true, limit: ADOPTED_ALERTS }), rulebook),
+        stop: () => undefined,
+      },
       link,
       ...(own === undefined ? [] : [{ name: 'skos-actuator', start: () => undefined, stop: () => own.stop() }]),
       tick,
@@ -193,16 +237,28 @@ async function openStore(dataDir: string, log: AdjustableLog): Promise<LevelStor
     return store;
   } catch (error) {
     // Two agents on one database would be two agents on one node: that is refused, not worked around.
-    if (error instanceof SkosError && (error.code === 'SKOS_STORE_LOCKED' || error.code === 'SKOS_STORE_VERSION')) throw error;
+    if (error instanceof SkosError && (error.code === 'SKOS_STORE_LOCKED' || error.code === 'SKOS_STORE_VERSION'))
+      throw error;
     const code = error instanceof SkosError ? error.code : 'SKOS_STORE_OPEN';
     log.error(`the record is kept in memory only: ${reason(error)}`, { event: 'store.failed', code, error });
     return new MemoryStore({ clock, why: reason(error) });
   }
 }
 
-function startRecord(record: Record, { node, version, bootId: boot }: { node: string; version: string; bootId: string }, config: Config): Part {
+function startRecord(
+  record: Record,
+  { node, version, bootId: boot }: { node: string; version: string; bootId: string },
+  config: Config,
+): Part {
   const say = (kind: string, message: string) =>
-    record.add({ kind, who: 'agent', what: { node, version, boot, mode: config.mode }, level: 'info', message, fields: { event: kind } });
+    record.add({
+      kind,
+      who: 'agent',
+      what: { node, version, boot, mode: config.mode },
+      level: 'info',
+      message,
+      fields: { event: kind },
+    });
   return {
     name: 'record',
     start: () => say('agent.start', `skos-agent ${version} on ${node}, mode ${config.mode}`),
@@ -220,14 +276,22 @@ interface ActuatorPlace {
 }
 
 /** DESIGN.md: auto is the socket if present, else a child when root, else off, said aloud. */
-function actuatorPlace(config: Config, { runDirectory, withChildren }: { runDirectory: string; withChildren: boolean }): ActuatorPlace {
+function actuatorPlace(
+  config: Config,
+  { runDirectory, withChildren }: { runDirectory: string; withChildren: boolean },
+): ActuatorPlace {
   const { mode, socket: configured } = config.actuator;
   const socket = process.env['SKOS_RUN_DIR'] === undefined ? configured : join(runDirectory, 'actuator.sock');
   const place = { socket, allow: join(runDirectory, 'actuator.allow') };
   const isRoot = process.getuid?.() === 0;
   if (mode === 'off') return { ...place, path: null, why: 'actuator.mode is off', own: false };
   if (mode === 'child') return { ...place, path: socket, why: 'it is being started', own: true };
-  return { ...place, path: socket, why: `nothing answers at ${socket}`, own: mode === 'auto' && isRoot && withChildren };
+  return {
+    ...place,
+    path: socket,
+    why: `nothing answers at ${socket}`,
+    own: mode === 'auto' && isRoot && withChildren,
+  };
 }
 
 function packetConnector(addon: Addon): ConnectPacketSocket {
@@ -247,7 +311,12 @@ function changedKeys(before: Config, after: Config): string[] {
 
 main().catch((error: unknown) => {
   const code = error instanceof SkosError ? error.code : undefined;
-  const log = createLog({ identifier: 'skos-agent', node: provisionalName(hostname()), level: 'info', journalSocket: null });
+  const log = createLog({
+    identifier: 'skos-agent',
+    node: provisionalName(hostname()),
+    level: 'info',
+    journalSocket: null,
+  });
   log.fatal(reason(error), code === undefined ? { error } : { code, next: (error as SkosError).next });
   process.exit(code?.startsWith('SKOS_CONFIG') ? EXIT_CONFIG : EXIT_FAILED);
 });

@@ -62,11 +62,15 @@ export class ActuatorLink {
   async start(): Promise<void> {
     this.#stopped = false;
     if (this.#options.path === null) {
-      this.#options.log.warn(`nothing can be throttled: ${this.#options.why}`, { event: 'actuator.lost', code: 'SKOS_ACTUATOR_ABSENT' });
+      this.#options.log.warn(`nothing can be throttled: ${this.#options.why}`, {
+        event: 'actuator.lost',
+        code: 'SKOS_ACTUATOR_ABSENT',
+      });
       return;
     }
     await this.#connect();
-    if (this.actuator === undefined && this.#options.startOwn !== undefined) await this.#startOwn(this.#options.startOwn);
+    if (this.actuator === undefined && this.#options.startOwn !== undefined)
+      await this.#startOwn(this.#options.startOwn);
   }
 
   async #startOwn(startOwn: () => Promise<void>): Promise<void> {
@@ -164,7 +168,10 @@ export class ActuatorLink {
   #scheduleRetry(why: string, error?: SkosError): void {
     if (this.#stopped) return;
     if (this.#why !== why && !this.#isStarting()) {
-      this.#options.log.warn(`no actuator: ${why}`, { event: 'actuator.lost', code: error?.code ?? 'SKOS_ACTUATOR_ABSENT' });
+      this.#options.log.warn(`no actuator: ${why}`, {
+        event: 'actuator.lost',
+        code: error?.code ?? 'SKOS_ACTUATOR_ABSENT',
+      });
     }
     this.#why = why;
     this.#retry = setTimeout(() => void this.#connect(), this.#delayMs);
@@ -195,7 +202,8 @@ export class ActuatorLink {
     } catch (error) {
       this.#options.log.debug(`the actuator's events could not be read: ${reason(error)}`);
     }
-    if (!this.#stopped && client === this.#client) this.#drainTimer = setTimeout(() => void this.#drain(), DRAIN_EVERY_MS);
+    if (!this.#stopped && client === this.#client)
+      this.#drainTimer = setTimeout(() => void this.#drain(), DRAIN_EVERY_MS);
   }
 
   #tell({ seq, atMs, kind, subject, detail }: ActuatorEvent): void {

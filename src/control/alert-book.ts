@@ -20,10 +20,20 @@ const EVENTS: Readonly<globalThis.Record<TransitionKind, string>> = {
   flapping: 'alert.fire',
 };
 
-const LEVELS: Readonly<globalThis.Record<Severity, LogLevel>> = { warning: 'warn', critical: 'error', emergency: 'fatal' };
+/** Changes within a severity are told at most so often; a change of severity is told at once. */
+const SMALL_CHANGE_EVERY_MS = 5_000;
+
+const LEVELS: Readonly<globalThis.Record<Severity, LogLevel>> = {
+  warning: 'warn',
+  critical: 'error',
+  emergency: 'fatal',
+};
 
 export class AlertBook {
   readonly #standing = new Map<string, Alert>();
+  /** Alerts whose latest small change was not told yet, and when each was told last. */
+  readonly #untold = new Map<string, { alert: Alert; event: string; level: LogLevel }>();
+  readonly #toldMs = new Map<string, number>();
   readonly #adopted = new Map<string, { bound: BoundRule; untilMs: number }>();
   readonly #store: Store;
   readonly #outlet: Outlet;
@@ -59,8 +69,11 @@ export class AlertBook {
     }
   }
 
-  /** Each tick. */
-  checkAdopted(nowMs: number): void {
+  /** Each tick: tells what was held back, and closes what an earlier agent left without a danger. */
+  tend(nowMs: number): void {
+    for (const [id, { alert, event, level }] of this.#untold) {
+      if (nowMs - (this.#toldMs.get(id) ?? 0) >= SMALL_CHANGE_EVERY_MS) this.#publish(alert, event, level);
+    }
     for (const [id, { bound, untilMs }] of this.#adopted) {
       const alert = this.#standing.get(id);
       if (alert === undefined || bound.ladder.rung !== NO_RUNG) this.#adopted.delete(id);
@@ -80,11 +93,18 @@ export class AlertBook {
     const { transition } = finding;
     const former = this.#standing.get(bound.alertId);
     // A sensor without a standing alert that comes or goes is the sensing part's news, not an alert.
-    if (transition.kind === 'verdict' && transition.after === null && former === undefined) return;
+    if (transition.kind === 'verdict' && transition.after === null) return;
     const alert = this.#alert(bound, finding, former);
-    const { before, after } = transition;
-    const calm = transition.kind === 'recovering' || transition.kind === 'step_down' || transition.kind === 'clear';
-    this.#publish(alert, EVENTS[transition.kind], calm ? 'info' : LEVELS[after ?? before ?? 'warning']);
+    const { kind, before, after } = transition;
+    const calm = kind === 'recovering' || kind === 'step_down' || kind === 'clear';
+    const level = calm ? 'info' : LEVELS[after ?? before ?? 'warning'];
+    if (before !== after || kind === 'flapping') {
+      this.#publish(alert, EVENTS[kind], level);
+      return;
+    }
+    // A value that jitters around a bound, or a sensor that flickers, changes this many times a second.
+    this.#standing.set(alert.id, alert);
+    this.#untold.set(alert.id, { alert, event: EVENTS[kind], level });
   }
 
   #alert(bound: BoundRule, finding: Finding, former: Alert | undefined): Alert {
@@ -109,8 +129,14 @@ export class AlertBook {
   }
 
   #publish(alert: Alert, event: string, level: LogLevel): void {
-    if (alert.severity === null) this.#standing.delete(alert.id);
-    else this.#standing.set(alert.id, alert);
+    this.#untold.delete(alert.id);
+    this.#toldMs.set(alert.id, this.#clock.monotonicMs());
+    if (alert.severity === null) {
+      this.#standing.delete(alert.id);
+      this.#toldMs.delete(alert.id);
+    } else {
+      this.#standing.set(alert.id, alert);
+    }
     this.#store.putAlert(alert);
     this.#outlet.broadcast('alert', alert);
     this.#outlet.broadcast('active', alert);

@@ -16,6 +16,7 @@ import type { ActionState, LogLevel, Severity } from '../core/vocabulary.js';
 import { type Permission, permitted } from '../policy/action.js';
 import { type Bar, isBarred, standingBars, withBar } from '../policy/bar.js';
 import { dueActions, NO_RUNG } from '../policy/ladder.js';
+import type { Breakers } from './breakers.js';
 import type { CurrentConfig } from './current-config.js';
 import type { Outlet } from './outlet.js';
 import type { Record } from './record.js';
@@ -62,6 +63,7 @@ export interface ExecutorOptions {
   readonly node: string;
   readonly config: CurrentConfig;
   readonly rulebook: Rulebook;
+  readonly breakers: Breakers;
   readonly store: Store;
   readonly record: Record;
   readonly outlet: Outlet;
@@ -123,13 +125,21 @@ export class Executor {
       if (record.endedAtMs !== null || running.has(record.actionId)) continue;
       const hadLease = record.effects.length > 0;
       const why = hadLease ? 'the lease ended while no agent was there' : 'the agent was started again';
-      store.putAction({ ...record, state: hadLease ? 'abandoned' : record.state, reason: why, endedAtMs: clock.wallMs() });
+      store.putAction({
+        ...record,
+        state: hadLease ? 'abandoned' : record.state,
+        reason: why,
+        endedAtMs: clock.wallMs(),
+      });
     }
   }
 
   /** What waited for an actuator begins anew; what was asked of a lost connection is asked again. */
   #takeUp(running: Running): void {
-    if (running.record.state === 'unavailable') return this.#end(running, 'an actuator is there now');
+    if (running.record.state === 'unavailable') {
+      this.#end(running, 'an actuator is there now');
+      return;
+    }
     for (const hold of running.holds) {
       if (hold.state === 'over') continue;
       if (running.ending) this.#giveBack(running, hold);
@@ -160,7 +170,9 @@ export class Executor {
     const { rule } = bound;
     const { hooks, auto_allow: autoAllow } = this.#options.config.get();
     const explained: string[] = [];
-    for (const { action: text, rung } of rule.rungs.flatMap((each, rung) => each.actions.map((action) => ({ action, rung })))) {
+    for (const { action: text, rung } of rule.rungs.flatMap((each, rung) =>
+      each.actions.map((action) => ({ action, rung })),
+    )) {
       const action = parseAction(text, hooks);
       if (typeof action === 'string' || permitted(action, rule.mode, autoAllow) !== 'act') continue;
       const leases = this.#targets.map(({ target }) => ({ target, lease: leaseOf(bound, text, target) }));
@@ -178,15 +190,30 @@ export class Executor {
 
   #resume(
     bound: BoundRule,
-    { action, record, standing }: { action: Action; record: ActionRecord; standing: readonly { target: string; lease: string }[] },
+    {
+      action,
+      record,
+      standing,
+    }: { action: Action; record: ActionRecord; standing: readonly { target: string; lease: string }[] },
   ): void {
     const key = keyOf({ bound, action });
     if (this.#running.has(key)) return;
     const holds = standing.flatMap(({ target, lease }): Hold[] => {
       const effect = record.effects.find((each) => each.target === target);
-      return effect === undefined ? [] : [{ lease, target, capPpm: effect.capPpm, state: 'held', result: { ok: true, ...effect } }];
+      return effect === undefined
+        ? []
+        : [{ lease, target, capPpm: effect.capPpm, state: 'held', result: { ok: true, ...effect } }];
     });
-    this.#running.set(key, { bound, action, severity: record.severity, verdict: 'act', holds, record, ending: false, endReason: '' });
+    this.#running.set(key, {
+      bound,
+      action,
+      severity: record.severity,
+      verdict: 'act',
+      holds,
+      record,
+      ending: false,
+      endReason: '',
+    });
   }
 
   // ---- The comparison, each tick --------------------------------------------------------------------------------------
@@ -196,7 +223,8 @@ export class Executor {
     for (const [key, running] of this.#running) {
       const wanted = due.get(key);
       if (wanted?.verdict === running.verdict) this.#keep(running);
-      else if (!running.ending) this.#end(running, wanted === undefined ? 'the danger is past' : `now: ${wanted.verdict}`);
+      else if (!running.ending)
+        this.#end(running, wanted === undefined ? 'the danger is past' : `now: ${wanted.verdict}`);
     }
     for (const [key, wanted] of due) if (!this.#running.has(key)) this.#begin(wanted);
     if (nowMs >= this.#nextRenewalMs) this.#renew(nowMs);
@@ -244,18 +272,33 @@ export class Executor {
     };
     const running: Running = { bound, action, severity, verdict, holds: [], record, ending: false, endReason: '' };
     this.#running.set(keyOf(running), running);
-    if (verdict === 'observe') return this.#become(running, 'observed', 'mode observe: would have been done');
-    if (verdict === 'propose') return this.#become(running, 'proposed', 'waits for approval');
-    if (verdict === 'barred') return this.#become(running, 'barred', 'released by the operator');
+    if (verdict === 'observe') {
+      this.#become(running, 'observed', 'mode observe: would have been done');
+      return;
+    }
+    if (verdict === 'propose') {
+      this.#become(running, 'proposed', 'waits for approval');
+      return;
+    }
+    if (verdict === 'barred') {
+      this.#become(running, 'barred', 'released by the operator');
+      return;
+    }
     this.#act(running);
   }
 
   #act(running: Running): void {
     const { bound, action } = running;
+    const refusal = this.#options.breakers.refusal(action, this.#options.clock.monotonicMs());
+    if (refusal !== undefined) {
+      this.#become(running, 'barred', refusal);
+      return;
+    }
     const built = buildEffects({ action, channel: bound.channel, targets: this.#targets });
     if ('unavailable' in built) {
       const why = this.#actuator === undefined ? 'no actuator is connected' : built.unavailable;
-      return this.#become(running, 'unavailable', why);
+      this.#become(running, 'unavailable', why);
+      return;
     }
     for (const { target, capPpm } of built.effects) {
       running.holds.push({ lease: leaseOf(bound, action.text, target), target, capPpm, state: 'asked' });
@@ -312,7 +355,10 @@ export class Executor {
     if (hold.state === 'over') return;
     hold.state = 'releasing';
     const actuator = this.#actuator;
-    if (actuator === undefined) return this.#become(running, 'undo_pending', 'the actuator is not reachable');
+    if (actuator === undefined) {
+      this.#become(running, 'undo_pending', 'the actuator is not reachable');
+      return;
+    }
     actuator.release(hold.lease).then(
       (result) => this.#givenBack(running, hold, result),
       () => this.#become(running, 'undo_pending', 'the actuator did not answer'),
@@ -329,12 +375,17 @@ export class Executor {
     if (running.holds.some(({ state }) => state !== 'over')) return;
     const foreign = running.holds.filter((each) => each.result?.outcome === 'foreign_change');
     const why = foreign.map(({ target }) => `${target} was changed by another program and left alone`).join(', ');
-    this.#become(running, foreign.length > 0 ? 'foreign_change' : 'released', why || running.endReason, { ended: true });
+    this.#become(running, foreign.length > 0 ? 'foreign_change' : 'released', why || running.endReason, {
+      ended: true,
+    });
     this.#running.delete(keyOf(running));
   }
 
   /** Ends the actions of one rule (or of all) at once and bars it from acting for a while. */
-  release({ rule, forMs, who }: { rule?: string; forMs: number; who: string }): { released: string[]; barred: string[] } {
+  release({ rule, forMs, who }: { rule?: string; forMs: number; who: string }): {
+    released: string[];
+    barred: string[];
+  } {
     const { clock, rulebook, record } = this.#options;
     const nowMs = clock.monotonicMs();
     const names = rule === undefined ? rulebook.bound.map((bound) => bound.rule.name) : [rule];
@@ -406,7 +457,12 @@ export class Executor {
       const target = targets.find((each) => each.target === hold.target);
       if (hold.state === 'troubled' && target?.state === 'held') {
         hold.state = 'asked';
-        this.#answered(running, hold, { ok: true, outcome: 'applied', former: target.former, readBack: target.current });
+        this.#answered(running, hold, {
+          ok: true,
+          outcome: 'applied',
+          former: target.former,
+          readBack: target.current,
+        });
       } else if (hold.state === 'undoing' && isSettled(target)) {
         const outcome = target?.state === 'foreign_change' ? 'foreign_change' : 'released';
         const { former = '-', current = '-' } = target ?? {};
@@ -416,11 +472,13 @@ export class Executor {
   }
 
   #become(running: Running, state: ActionState, why: string, { ended = false } = {}): void {
-    const { clock, store, record, outlet } = this.#options;
+    const { clock, store, record, outlet, breakers } = this.#options;
     const before = running.record;
     const effects = running.holds.map(effectOf);
     running.record = { ...before, state, reason: why, effects, endedAtMs: ended ? clock.wallMs() : before.endedAtMs };
     if (before.state === state && before.reason === why && !ended && state !== 'pending') return;
+    if (state === 'failed') breakers.failed(running.action, clock.monotonicMs());
+    else if (state === 'released') breakers.succeeded(running.action, clock.monotonicMs());
     store.putAction(running.record);
     outlet.broadcast('result', running.record);
     const { actionId, action, alert, rule, channel, severity } = running.record;

@@ -150,7 +150,8 @@ class NetState {
   view(): Status['net'] {
     const ageMs = this.#clock.monotonicMs() - this.#atMs;
     if (this.#last === undefined) return { connected: false, why: 'skos-net has not connected yet' };
-    if (ageMs > REPORT_VALID_MS) return { connected: false, why: `skos-net is silent for ${Math.round(ageMs / 1000)} s` };
+    if (ageMs > REPORT_VALID_MS)
+      return { connected: false, why: `skos-net is silent for ${Math.round(ageMs / 1000)} s` };
     return { connected: true, ...this.#last };
   }
 }

@@ -2,12 +2,13 @@
  * What the node says of itself at its own pace: heartbeats, its presence, sensor values. Alerts and actions are said by those
  * who change them. Sensor values go out on change and only while somebody subscribes, else every 30 s (DESIGN.md).
  */
+
+import type { Antibody } from '../antibodies/antibody.js';
 import { type Channel, type ChannelJson, channelJson, type DeviceClass, type Quality } from '../core/channel.js';
 import type { Clock } from '../core/clock.js';
 import type { Log, Store } from '../core/ports.js';
 import type { Heartbeat, PeerStatus } from '../core/protocol.js';
 import { toBase } from '../core/units.js';
-import type { Antibody } from '../antibodies/antibody.js';
 import type { AlertBook } from './alert-book.js';
 import type { Outlet } from './outlet.js';
 import type { Rulebook } from './rulebook.js';

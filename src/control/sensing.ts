@@ -149,8 +149,10 @@ export class Sensing {
   #tellChanges(next: readonly Channel[]): void {
     const before = new Set(this.channels.map(({ id }) => id));
     const after = new Set(next.map(({ id }) => id));
-    for (const id of after) if (!before.has(id)) this.#options.log.info(`new sensor ${id}`, { event: 'sensor.back', channel: id });
-    for (const id of before) if (!after.has(id)) this.#options.log.warn(`sensor ${id} is gone`, { event: 'sensor.gone', channel: id });
+    for (const id of after)
+      if (!before.has(id)) this.#options.log.info(`new sensor ${id}`, { event: 'sensor.back', channel: id });
+    for (const id of before)
+      if (!after.has(id)) this.#options.log.warn(`sensor ${id} is gone`, { event: 'sensor.gone', channel: id });
   }
 
   #qualityChanged(channel: Channel | undefined, index: number, quality: Quality): void {
@@ -158,9 +160,11 @@ export class Sensing {
     this.#qualities[index] = quality;
     if (channel === undefined) return;
     const fields = { channel: channel.id, quality };
-    if (quality === 'hung') this.#options.log.error(`${channel.id}: its driver does not answer`, { event: 'sensor.hung', ...fields });
+    if (quality === 'hung')
+      this.#options.log.error(`${channel.id}: its driver does not answer`, { event: 'sensor.hung', ...fields });
     else if (before === 'ok') this.#options.log.warn(`${channel.id}: ${quality}`, { event: 'sensor.gone', ...fields });
-    else if (quality === 'ok' && before !== 'no_data') this.#options.log.info(`${channel.id} is read again`, { event: 'sensor.back', ...fields });
+    else if (quality === 'ok' && before !== 'no_data')
+      this.#options.log.info(`${channel.id} is read again`, { event: 'sensor.back', ...fields });
     if (quality === 'no_data' && before === 'ok') this.#schedule(REDISCOVER_SOON_MS);
   }
 }

@@ -2,6 +2,8 @@
  * The protection tick: observe → decide → act, at `monitor.interval` and at once when a tripwire is crossed. It never
  * awaits anything. The watchdog is fed by a finished tick and by nothing else.
  */
+
+import type { Finding } from '../antibodies/antibody.js';
 import type { Clock } from '../core/clock.js';
 import { reason } from '../core/errors.js';
 import type { Log, Store } from '../core/ports.js';
@@ -10,7 +12,6 @@ import type { CurrentConfig } from './current-config.js';
 import type { Executor } from './executor.js';
 import type { BoundRule, Rulebook } from './rulebook.js';
 import type { Sensing } from './sensing.js';
-import type { Finding } from '../antibodies/antibody.js';
 
 /** Durations kept for the percentile that `skos status` shows. */
 const KEPT_DURATIONS = 1_000;
@@ -50,7 +51,9 @@ export class Tick {
   }
 
   get p99Ms(): number {
-    const known = Array.from(this.#durationsMs.subarray(0, Math.min(this.#count, KEPT_DURATIONS))).sort((a, b) => a - b);
+    const known = Array.from(this.#durationsMs.subarray(0, Math.min(this.#count, KEPT_DURATIONS))).sort(
+      (a, b) => a - b,
+    );
     return known[Math.floor(known.length * 0.99)] ?? 0;
   }
 
@@ -111,7 +114,7 @@ export class Tick {
       if (channel !== undefined) store.sample(channel, quality === 'ok' ? value : null, quality, atMs);
     });
     rulebook.checkStale(nowMs, this.#onFinding);
-    alerts.checkAdopted(nowMs);
+    alerts.tend(nowMs);
     executor.reconcile(nowMs);
   }
 }

@@ -1,0 +1,387 @@
+/** skos-actuator itself, the real program, over fake trees: leases, undo, orders, refusals, deaths. */
+import { chmodSync, mkdirSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
+import { type StartOptions, startActuator, writeAllowList } from '../fixtures/actuator.js';
+import { type FakeMachine, fakeMachine } from '../fixtures/fake-sysfs.js';
+import { until } from '../fixtures/until.js';
+
+const POLICY = 'devices/system/cpu/cpufreq/policy0';
+const MAX = `${POLICY}/scaling_max_freq`;
+const TEMP = 'class/thermal/thermal_zone0/temp';
+const CPU = `target cpufreq/policy0 cpufreq ${POLICY} floor_ppm=200000`;
+const ORDER = `order cpu sensor=${TEMP} raise=95000 clear=90000 samples=2 rate_mhz=100000 cap_ppm=500000 targets=cpufreq/policy0`;
+const HOUR_MS = 600_000;
+
+function node(t: Test): FakeMachine {
+  const machine = fakeMachine(t);
+  machine.addCpufreq({ policies: [[0, 1]], maxKHz: 3_000_000, minKHz: 800_000 });
+  machine.addZone({ type: 'x86_pkg_temp', milliCelsius: 50_000 });
+  return machine;
+}
+
+async function started(t: Test, machine: FakeMachine, items: readonly string[], options: Partial<StartOptions> = {}) {
+  const actuator = await startActuator(t, machine, { items, ...options });
+  return { actuator, client: await actuator.client() };
+}
+
+t.test('caps by a share of the former value and gives exactly that back', async (t) => {
+  const machine = node(t);
+  machine.set(MAX, 2_800_000);
+  const { client } = await started(t, machine, [CPU]);
+  const capped = await client.set({ lease: 'a', target: 'cpufreq/policy0', capPpm: 500_000, ttlMs: HOUR_MS });
+  t.match(capped, { ok: true, outcome: 'applied', former: '2800000', written: '1400000', readBack: '1400000' });
+  t.equal(machine.get(MAX), '1400000');
+  t.match(await client.release('a'), { ok: true, outcome: 'released', readBack: '2800000' });
+  t.equal(machine.get(MAX), '2800000');
+});
+
+t.test('lets the strictest of several leases win, and ends at the original in any order of release', async (t) => {
+  const orders = [
+    ['a', 'b', 'c'],
+    ['c', 'b', 'a'],
+    ['b', 'c', 'a'],
+  ];
+  const machine = node(t);
+  const { client } = await started(t, machine, [CPU]);
+  const caps: Record<string, number> = { a: 900_000, b: 500_000, c: 700_000 };
+  for (const order of orders) {
+    for (const [lease, capPpm] of Object.entries(caps)) {
+      await client.set({ lease, target: 'cpufreq/policy0', capPpm, ttlMs: HOUR_MS });
+    }
+    t.equal(machine.get(MAX), '1500000');
+    const left = new Map(Object.entries(caps));
+    for (const lease of order) {
+      await client.release(lease);
+      left.delete(lease);
+      const strictest = Math.min(1_000_000, ...left.values());
+      t.equal(machine.get(MAX), String((3_000_000 * strictest) / 1_000_000), `after ${order.join('')} until ${lease}`);
+    }
+  }
+});
+
+t.test('never goes below the device minimum, the floor of the list, or an unknown target', async (t) => {
+  const machine = node(t);
+  machine.set(`${POLICY}/cpuinfo_min_freq`, 2_000_000);
+  const { client } = await started(t, machine, [CPU]);
+  await client.set({ lease: 'a', target: 'cpufreq/policy0', capPpm: 300_000, ttlMs: HOUR_MS });
+  t.equal(machine.get(MAX), '2000000');
+  const low = client.set({ lease: 'b', target: 'cpufreq/policy0', capPpm: 199_999, ttlMs: HOUR_MS });
+  await t.rejects(low, { code: 'SKOS_ACTUATOR_DENIED' });
+  const high = client.set({ lease: 'b', target: 'cpufreq/policy0', capPpm: 1_000_001, ttlMs: HOUR_MS });
+  await t.rejects(high, { code: 'SKOS_ACTUATOR_DENIED' });
+  const unknown = client.set({ lease: 'b', target: 'cpufreq/policy9', capPpm: 500_000, ttlMs: HOUR_MS });
+  await t.rejects(unknown, { code: 'SKOS_ACTUATOR_DENIED' });
+  t.strictSame(
+    (await client.leases()).map(({ lease }) => lease),
+    ['a'],
+  );
+});
+
+t.test('limits and freezes cgroups of both versions and gives their own limits back', async (t) => {
+  const machine = node(t);
+  machine.setCgroup('two/cpu.max', '150000 100000');
+  machine.setCgroup('two/cgroup.freeze', 0);
+  machine.setCgroup('cpu/one/cpu.cfs_quota_us', -1);
+  machine.setCgroup('cpu/one/cpu.cfs_period_us', 50_000);
+  machine.setCgroup('freezer/one/freezer.state', 'THAWED');
+  const items = [
+    'target quota/two quota two floor_ppm=10000',
+    'target freeze/two freeze two floor_ppm=0',
+    'target quota/one quota cpu/one floor_ppm=10000',
+    'target freeze/one freeze freezer/one floor_ppm=0',
+  ];
+  const { client } = await started(t, machine, items);
+  for (const { target } of await client.targets()) {
+    const capPpm = target.startsWith('freeze') ? 0 : 200_000;
+    t.match(await client.set({ lease: target, target, capPpm, ttlMs: HOUR_MS }), { ok: true });
+  }
+  t.equal(machine.getCgroup('two/cpu.max'), '20000 100000');
+  t.equal(machine.getCgroup('two/cgroup.freeze'), '1');
+  t.equal(machine.getCgroup('cpu/one/cpu.cfs_quota_us'), '10000');
+  t.equal(machine.getCgroup('freezer/one/freezer.state'), 'FROZEN');
+  for (const { lease } of await client.leases()) await client.release(lease);
+  t.equal(machine.getCgroup('two/cpu.max'), '150000 100000');
+  t.equal(machine.getCgroup('two/cgroup.freeze'), '0');
+  t.equal(machine.getCgroup('cpu/one/cpu.cfs_quota_us'), '-1');
+  t.equal(machine.getCgroup('freezer/one/freezer.state'), 'THAWED');
+});
+
+t.test('never loosens a quota that is stricter already', async (t) => {
+  const machine = node(t);
+  machine.setCgroup('w/cpu.max', '5000 100000');
+  const { client } = await started(t, machine, ['target quota/w quota w floor_ppm=10000']);
+  await client.set({ lease: 'a', target: 'quota/w', capPpm: 400_000, ttlMs: HOUR_MS });
+  t.equal(machine.getCgroup('w/cpu.max'), '5000 100000');
+});
+
+t.test('caps RAPL and intel_pstate by the same means', async (t) => {
+  const machine = node(t);
+  machine.set('devices/system/cpu/intel_pstate/max_perf_pct', 90);
+  machine.set('devices/system/cpu/intel_pstate/min_perf_pct', 20);
+  machine.set('class/powercap/intel-rapl:0/constraint_0_power_limit_uw', 125_000_000);
+  const { client } = await started(t, machine, [
+    'target intel_pstate/max_perf pstate devices/system/cpu/intel_pstate floor_ppm=200000',
+    'target rapl/intel-rapl:0 rapl class/powercap/intel-rapl:0 floor_ppm=300000',
+  ]);
+  await client.set({ lease: 'a', target: 'intel_pstate/max_perf', capPpm: 500_000, ttlMs: HOUR_MS });
+  await client.set({ lease: 'b', target: 'rapl/intel-rapl:0', capPpm: 500_000, ttlMs: HOUR_MS });
+  t.equal(machine.get('devices/system/cpu/intel_pstate/max_perf_pct'), '45');
+  t.equal(machine.get('class/powercap/intel-rapl:0/constraint_0_power_limit_uw'), '62500000');
+});
+
+t.test('leaves a value alone that another program wrote, and says foreign_change', async (t) => {
+  const machine = node(t);
+  const { client } = await started(t, machine, [CPU]);
+  await client.set({ lease: 'a', target: 'cpufreq/policy0', capPpm: 500_000, ttlMs: HOUR_MS });
+  machine.set(MAX, 2_000_000);
+  t.match(await client.release('a'), { ok: false, outcome: 'foreign_change', readBack: '2000000' });
+  t.equal(machine.get(MAX), '2000000');
+});
+
+t.test('does not take the effective limit of the kernel for the operator’s', async (t) => {
+  const machine = node(t);
+  machine.addCoolingDevice({ type: 'Processor', current: 2, max: 10 });
+  machine.set(MAX, 1_200_000);
+  const { client } = await started(t, machine, [CPU]);
+  const capped = await client.set({ lease: 'a', target: 'cpufreq/policy0', capPpm: 500_000, ttlMs: HOUR_MS });
+  t.match(capped, { former: '3000000', written: '1500000' }, 'the documented default stands in');
+});
+
+t.test('keeps a lease as pending while the CPU is offline, and caps it when it comes back', async (t) => {
+  const machine = node(t);
+  machine.remove(POLICY);
+  const { client } = await started(t, machine, [CPU]);
+  const capped = await client.set({ lease: 'a', target: 'cpufreq/policy0', capPpm: 500_000, ttlMs: HOUR_MS });
+  t.match(capped, { ok: false, outcome: 'pending' });
+  machine.addCpufreq({ policies: [[0, 1]], maxKHz: 3_000_000, minKHz: 800_000 });
+  await until(() => machine.get(MAX) === '1500000');
+  machine.remove(POLICY);
+  t.match(await client.release('a'), { ok: false, outcome: 'undo_pending' });
+  machine.addCpufreq({ policies: [[0, 1]], maxKHz: 3_000_000, minKHz: 800_000 });
+  machine.set(MAX, 1_500_000);
+  await until(() => machine.get(MAX) === '3000000');
+});
+
+t.test('ends an orphaned lease at once where no order watches its target', async (t) => {
+  const machine = node(t);
+  const { client } = await started(t, machine, [CPU]);
+  await client.set({ lease: 'a', target: 'cpufreq/policy0', capPpm: 500_000, ttlMs: 1_000 });
+  t.equal(await client.renew(['a', 'unknown'], 1_000), 1);
+  await until(() => machine.get(MAX) === '3000000');
+  t.strictSame(await client.leases(), []);
+});
+
+t.test('keeps an orphaned lease until the sensor of its order is below the clear bound', async (t) => {
+  const machine = node(t);
+  machine.set(TEMP, 92_000);
+  const { client } = await started(t, machine, [CPU, ORDER]);
+  await client.set({ lease: 'a', target: 'cpufreq/policy0', capPpm: 700_000, ttlMs: 1_000 });
+  await until(() => false, 2_500).catch(() => undefined);
+  t.match(await client.leases(), [{ lease: 'a', orphaned: true }]);
+  t.equal(machine.get(MAX), '2100000', 'between clear and raise it stands');
+  machine.set(TEMP, 89_000);
+  await until(() => machine.get(MAX) === '3000000');
+});
+
+t.test('caps by standing order without any client, and releases at the clear bound', async (t) => {
+  const machine = node(t);
+  const { client } = await started(t, machine, [CPU, ORDER]);
+  client.stop();
+  machine.set(TEMP, 97_000);
+  await until(() => machine.get(MAX) === '1500000');
+  machine.set(TEMP, 92_000);
+  await until(() => false, 300).catch(() => undefined);
+  t.equal(machine.get(MAX), '1500000', 'hysteresis');
+  machine.set(TEMP, 89_000);
+  await until(() => machine.get(MAX) === '3000000');
+});
+
+t.test('takes a sensor that cannot be read for a hot one', async (t) => {
+  const machine = node(t);
+  const { actuator } = await started(t, machine, [CPU, ORDER]);
+  for (const broken of ['gone', 'garbage'] as const) {
+    if (broken === 'gone') machine.remove(TEMP);
+    else machine.set(TEMP, 'hot');
+    await until(() => machine.get(MAX) === '1500000');
+    machine.set(TEMP, 50_000);
+    await until(() => machine.get(MAX) === '3000000');
+  }
+  t.equal(actuator.process.exitCode, null);
+});
+
+t.test('restores everything when its unit stops it', async (t) => {
+  const machine = node(t);
+  const { actuator, client } = await started(t, machine, [CPU, ORDER]);
+  await client.set({ lease: 'a', target: 'cpufreq/policy0', capPpm: 500_000, ttlMs: HOUR_MS });
+  machine.set(TEMP, 97_000);
+  actuator.process.kill('SIGTERM');
+  t.equal(await actuator.exited, 0);
+  t.equal(machine.get(MAX), '3000000');
+});
+
+t.test('goes on with leases, undo values and events after it was killed', async (t) => {
+  const machine = node(t);
+  const first = await started(t, machine, [CPU, ORDER]);
+  await first.client.set({ lease: 'a', target: 'cpufreq/policy0', capPpm: 600_000, ttlMs: HOUR_MS });
+  const events = await first.client.events(0);
+  first.actuator.process.kill('SIGKILL');
+  await first.actuator.exited;
+  t.equal(machine.get(MAX), '1800000', 'the cap stands meanwhile');
+  unlinkSync(first.actuator.socket);
+  const second = await started(t, machine, [CPU, ORDER]);
+  t.match(await second.client.leases(), [{ lease: 'a', capPpm: 600_000, orphaned: false }]);
+  t.ok((await second.client.events(0)).length > events.length);
+  t.match(await second.client.release('a'), { outcome: 'released', former: '3000000', readBack: '3000000' });
+});
+
+t.test('undoes what an earlier actuator left in a target that is no longer listed', async (t) => {
+  const machine = node(t);
+  const first = await started(t, machine, [CPU]);
+  await first.client.set({ lease: 'a', target: 'cpufreq/policy0', capPpm: 600_000, ttlMs: HOUR_MS });
+  first.actuator.process.kill('SIGKILL');
+  await first.actuator.exited;
+  unlinkSync(first.actuator.socket);
+  await started(t, machine, []);
+  await until(() => machine.get(MAX) === '3000000');
+});
+
+t.test('holds an order’s cap over its own death as long as it is hot', async (t) => {
+  const machine = node(t);
+  const first = await started(t, machine, [CPU, ORDER]);
+  machine.set(TEMP, 97_000);
+  await until(() => machine.get(MAX) === '1500000');
+  first.actuator.process.kill('SIGKILL');
+  await first.actuator.exited;
+  unlinkSync(first.actuator.socket);
+  machine.set(TEMP, 92_000);
+  await started(t, machine, [CPU, ORDER]);
+  await until(() => false, 400).catch(() => undefined);
+  t.equal(machine.get(MAX), '1500000', 'not released between the bounds');
+  machine.set(TEMP, 80_000);
+  await until(() => machine.get(MAX) === '3000000');
+});
+
+t.test('reads its allow-list again on request, keeps the old one when the new one is bad', async (t) => {
+  const machine = node(t);
+  const { client } = await started(t, machine, [CPU]);
+  await client.set({ lease: 'a', target: 'cpufreq/policy0', capPpm: 600_000, ttlMs: HOUR_MS });
+  writeAllowList(machine, ['target nonsense']);
+  await t.rejects(client.reload(), { code: 'SKOS_ACTUATOR_ALLOW' });
+  t.match(await client.targets(), [{ target: 'cpufreq/policy0', state: 'held' }]);
+  writeAllowList(machine, [CPU, ORDER]);
+  await client.reload();
+  t.match(await client.orders(), [{ order: 'cpu', raised: false }]);
+  machine.set(TEMP, 97_000);
+  await until(() => machine.get(MAX) === '1500000');
+  writeAllowList(machine, [CPU, ORDER.replace('samples=2', 'samples=3')]);
+  await client.reload();
+  t.equal(machine.get(MAX), '1500000', 'a raised order stays raised over a reload');
+  machine.set(TEMP, 60_000);
+  await until(() => machine.get(MAX) === '1800000');
+  writeAllowList(machine, []);
+  await client.reload();
+  await until(() => machine.get(MAX) === '3000000');
+});
+
+t.test('as a child leaves when the agent is gone and the last lease is over, not before', async (t) => {
+  const machine = node(t);
+  const { actuator, client } = await started(t, machine, [CPU], { args: ['--child'] });
+  await client.set({ lease: 'a', target: 'cpufreq/policy0', capPpm: 500_000, ttlMs: 1_500 });
+  client.stop();
+  await until(() => false, 700).catch(() => undefined);
+  t.equal(actuator.process.exitCode, null);
+  t.equal(machine.get(MAX), '1500000');
+  t.equal(await actuator.exited, 0);
+  t.equal(machine.get(MAX), '3000000');
+});
+
+t.test('serves one client and one instance at a time', async (t) => {
+  const machine = node(t);
+  const { actuator } = await started(t, machine, [CPU]);
+  await t.rejects(actuator.client(), { code: /SKOS_ACTUATOR_(BUSY|ABSENT)/ });
+  const other = await startActuator(t, machine, { items: [CPU], refused: true });
+  t.equal(await other.exited, 4);
+});
+
+t.test('refuses an allow-list that others may write, a link, a cut file, and every malformed line', async (t) => {
+  const machine = node(t);
+  const refused = async (prepare: (file: string) => void) => {
+    const file = writeAllowList(machine, [CPU]);
+    const actuator = await startActuator(t, machine, { items: [CPU], refused: true, args: [] });
+    actuator.process.kill('SIGKILL');
+    await actuator.exited;
+    prepare(file);
+    const { spawnSync } = await import('node:child_process');
+    const state = join(machine.root, 'state');
+    mkdirSync(state, { recursive: true });
+    const args = ['--allow', file, '--socket', '/tmp/skos-refused.sock', '--state', state, '--sysfs', machine.sysfs];
+    const run = spawnSync(join(process.cwd(), 'build/native/skos-actuator'), args, { timeout: 5_000 });
+    chmodSync(file, 0o644);
+    return run.status;
+  };
+  t.equal(await refused((file) => chmodSync(file, 0o666)), 3, 'world-writable');
+  t.equal(await refused((file) => chmodSync(file, 0o664)), 3, 'group-writable');
+  const bad = [
+    'skos-allow 2\nend 0\n',
+    'skos-allow 1\nend 1\n',
+    'skos-allow 1\nend 0',
+    'skos-allow 1\n',
+    '',
+    'skos-allow 1\nend 0\nmore\n',
+    `skos-allow 1\n${CPU}\n${CPU}\nend 2\n`,
+    'skos-allow 1\ntarget a cpufreq ../../etc floor_ppm=1\nend 1\n',
+    'skos-allow 1\ntarget a cpufreq /etc floor_ppm=1\nend 1\n',
+    'skos-allow 1\ntarget a bogus x floor_ppm=1\nend 1\n',
+    'skos-allow 1\ntarget a cpufreq x  floor_ppm=1\nend 1\n',
+    'skos-allow 1\ntarget a cpufreq x floor_ppm=0\nend 1\n',
+    'skos-allow 1\ntarget A cpufreq x floor_ppm=1\nend 1\n',
+    `skos-allow 1\n${ORDER}\nend 1\n`,
+    `skos-allow 1\n${CPU}\n${ORDER.replace('clear=90000', 'clear=95000')}\nend 2\n`,
+    `skos-allow 1\n${CPU}\n${ORDER.replace('cap_ppm=500000', 'cap_ppm=100000')}\nend 2\n`,
+    'skos-allow 1\ncontroller -1\nend 1\n',
+  ];
+  for (const text of bad) t.equal(await refused((file) => writeFileSync(file, text)), 3, JSON.stringify(text));
+  const link = await refused((file) => {
+    unlinkSync(file);
+    symlinkSync('/dev/null', file);
+  });
+  t.equal(link, 3, 'a symbolic link');
+});
+
+t.test('answers garbage with a refusal and stays up', async (t) => {
+  const machine = node(t);
+  const { actuator, client } = await started(t, machine, [CPU]);
+  const { packetConnector } = await import('../fixtures/actuator.js');
+  client.stop();
+  const replies: string[] = [];
+  const socket = packetConnector()(actuator.socket, (packet) => packet !== null && replies.push(packet));
+  const long = 'x'.repeat(8_000);
+  const garbage = [
+    '',
+    ' ',
+    '1',
+    '-1 hello 1',
+    '1 hello 2',
+    '1  hello 1',
+    '1 set',
+    '1 set a b c d',
+    `1 set ${long} b 1 1`,
+    '1 set a cpufreq/policy0 500000 999',
+    '1 renew x',
+    '1 events -1',
+    '1 targets x',
+    '99999999999999999999 hello 1',
+    '1 release A',
+    long,
+  ];
+  for (const text of garbage) if (text !== '') socket.send(text);
+  socket.send('7 hello 1');
+  await until(() => replies.some((reply) => reply.startsWith('7 ok')));
+  t.ok(
+    replies.slice(0, -1).every((reply) => / err /.test(reply)),
+    replies.join(' | '),
+  );
+  socket.close();
+  t.equal(actuator.process.exitCode, null);
+});
