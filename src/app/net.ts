@@ -11,8 +11,10 @@ import { hostname } from 'node:os';
 import { agentSocketPath } from '../core/agent-client.js';
 import { systemClock } from '../core/clock.js';
 import { reason } from '../core/errors.js';
+import { type Addon, loadAddon } from '../sensors/addon.js';
 import { createLog } from './log.js';
 import { NetService } from './net-service.js';
+import { watchParent } from './parent.js';
 
 const EXIT_FAILED = 1;
 const EXIT_USAGE = 64;
@@ -28,7 +30,9 @@ function run(): void {
     process.exitCode = EXIT_USAGE;
     return;
   }
-  let log = createLog({ identifier: 'skos-net', node: process.env.NODE_NAME ?? hostname(), level: 'info' });
+  const addon = datagrams();
+  const journal = addon === undefined ? {} : { journalSend: addon.journalSend };
+  let log = createLog({ identifier: 'skos-net', node: process.env.NODE_NAME ?? hostname(), level: 'info', ...journal });
   let node: string | undefined;
   const service = new NetService({
     socketPath,
@@ -37,7 +41,7 @@ function run(): void {
     log,
     logFor: (name, level) => {
       // One log for one name: the bounds on its rate are the log's own state.
-      if (name !== node) log = createLog({ identifier: 'skos-net', node: name, level });
+      if (name !== node) log = createLog({ identifier: 'skos-net', node: name, level, ...journal });
       node = name;
       log.setLevel(level);
       return log;
@@ -66,6 +70,18 @@ function run(): void {
   process.on('uncaughtException', fail);
   process.on('unhandledRejection', fail);
   service.start();
+  // Under `skos run` it ends with the agent that started it, however that one ends.
+  watchParent(stop);
+  addon?.notify('READY=1');
+}
+
+/** Of the addon skos-net uses the datagrams to systemd alone; without it the log goes to standard error. */
+function datagrams(): Addon | undefined {
+  try {
+    return loadAddon();
+  } catch {
+    return undefined;
+  }
 }
 
 function socketOf(args: readonly string[]): string | undefined {
