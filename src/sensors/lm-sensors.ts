@@ -119,8 +119,12 @@ export class LmSensorsConf implements SensorsConf {
     if (content.trim() === '') return;
     const keyword = /^\s*([a-z]+)/.exec(content)?.[1] ?? '';
     const parser = new LineParser(content.slice(content.indexOf(keyword) + keyword.length));
-    if (keyword === 'chip') return this.#addSection(parser);
-    if (keyword === 'bus') return this.#addBus(parser);
+    if (keyword === 'chip') this.#addSection(parser);
+    else if (keyword === 'bus') this.#addBus(parser);
+    else this.#addStatement(keyword, parser);
+  }
+
+  #addStatement(keyword: string, parser: LineParser): void {
     const statement = parseStatement(keyword, parser);
     if (this.#section === undefined) throw new ConfSyntaxError(`${keyword} before the first chip line`);
     if (statement !== undefined) this.#section.statements.push(statement);
