@@ -147,7 +147,7 @@ async function dataDir(load: () => Promise<LoadedConfig>, io: Io): Promise<strin
 function errorText(error: unknown, io: Pick<Io, 'color'>): string {
   const { bad } = paint(io.color);
   if (!(error instanceof SkosError)) return `${bad('skos')}: ${reason(error)}`;
-  const [first, ...more] = error.message.split('\n');
-  const message = more.length === 0 ? first : ['', ...error.message.split('\n').map((line) => `  ${line}`)].join('\n');
-  return `${bad('skos')}: ${error.code}: ${message}\nnext: ${error.next}`;
+  const lines = error.message.split('\n');
+  const message = lines.length === 1 ? ` ${lines[0]}` : lines.map((line) => `\n  ${line}`).join('');
+  return `${bad('skos')}: ${error.code}:${message}\nnext: ${error.next}`;
 }

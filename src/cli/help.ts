@@ -1,6 +1,6 @@
 /** Help texts, made from the commands themselves. All lines fit 80 columns. */
 import type { Command, Io } from './command.js';
-import { EXIT_MEANINGS } from './exit-codes.js';
+import { EXIT, EXIT_MEANINGS } from './exit-codes.js';
 import { paint } from './format.js';
 import { tableLines, wrapped } from './table.js';
 
@@ -66,9 +66,18 @@ export function commandHelp(command: Command, io: Pick<Io, 'color'>): string {
       ...wrapped(what, { width: HELP_WIDTH, indent: '      ' }),
     ]),
     '',
-    ...exitCodes(io),
+    bold('Exit codes:'),
+    ...wrapped(exitCodeWords(), { width: HELP_WIDTH, indent: '  ' }),
   ];
   return lines.join('\n');
+}
+
+/** "0 ok, 1 failed, …": the whole table stands in the overview. */
+function exitCodeWords(): string {
+  const words = (name: string) => name.replaceAll(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
+  return Object.entries(EXIT)
+    .map(([name, code]) => `${code} ${words(name)}`)
+    .join(', ');
 }
 
 function optionRows({ options, optionHelp }: Command): string[][] {
