@@ -38,3 +38,15 @@ export function fullMessage({ message, fields }: LogEntry): string {
 export function codeOf(fields: LogFields): string | undefined {
   return fields.code ?? (fields.error instanceof SkosError ? fields.error.code : undefined);
 }
+
+/**
+ * Where a programming error comes from: the trace of its innermost cause. undefined for operating errors, which have a code
+ * (ours or the system's) and whose origin says nothing to an operator.
+ */
+export function stackOf(error: unknown): string | undefined {
+  let innermost = error;
+  for (let i = 0; i < MAX_CAUSES && innermost instanceof Error && innermost.cause instanceof Error; i++) {
+    innermost = innermost.cause;
+  }
+  return innermost instanceof Error && !('code' in innermost) ? innermost.stack : undefined;
+}

@@ -7,7 +7,7 @@
  */
 import type { LogLevel } from '../core/vocabulary.js';
 import { messageId } from './journal-events.js';
-import { codeOf, errorText, fullMessage, type LogEntry, type LogSink } from './log-entry.js';
+import { codeOf, errorText, fullMessage, type LogEntry, type LogSink, stackOf } from './log-entry.js';
 
 /** Sends one datagram, never blocks; 0 or an errno. */
 export type JournalSend = (socketPath: string, fields: Record<string, string>) => number;
@@ -93,6 +93,8 @@ export function journalFields(entry: LogEntry, { identifier, node }: Identity): 
   if (event !== undefined) fields.SKOS_EVENT = bounded(event);
   if (code !== undefined) fields.SKOS_CODE = code;
   if (error !== undefined) fields.SKOS_ERROR = bounded(errorText(error));
+  const stack = stackOf(error);
+  if (stack !== undefined) fields.SKOS_STACK = bounded(stack);
   addOthers(fields, others);
   return fields;
 }

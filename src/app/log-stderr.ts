@@ -8,7 +8,7 @@ import { closeSync, constants, fstatSync, openSync, writeSync } from 'node:fs';
 import { isatty } from 'node:tty';
 import { pino } from 'pino';
 import type { LogLevel } from '../core/vocabulary.js';
-import { codeOf, errorText, fullMessage, type LogEntry, type LogSink } from './log-entry.js';
+import { codeOf, errorText, fullMessage, type LogEntry, type LogSink, stackOf } from './log-entry.js';
 import { valueText } from './log-journal.js';
 
 /** About a thousand lines: what a reader that was stopped for a moment may still want. */
@@ -121,11 +121,13 @@ export function jsonSink({
   return (entry) => {
     const { error, ...fields } = entry.fields;
     const code = codeOf(entry.fields);
+    const stack = stackOf(error);
     const plain = {
       time: new Date(entry.atMs).toISOString(),
       ...fields,
       ...(code === undefined ? {} : { code }),
       ...(error === undefined ? {} : { error: errorText(error) }),
+      ...(stack === undefined ? {} : { stack }),
     };
     logger[entry.level](plain, entry.message);
   };
@@ -146,8 +148,9 @@ export function prettySink({ writer, colour }: { writer: LineWriter; colour: boo
   return (entry) => writer.write(`${prettyLine(entry, colour)}\n`);
 }
 
+/** A programming error is followed by its trace, indented. */
 export function prettyLine(entry: LogEntry, colour = false): string {
-  const { error: _error, code: _code, ...fields } = entry.fields;
+  const { error, code: _code, ...fields } = entry.fields;
   const name = entry.level.toUpperCase().padEnd(5);
   const level = colour ? `${COLOUR[entry.level]}${name}${NO_COLOUR}` : name;
   const code = codeOf(entry.fields);
@@ -155,7 +158,12 @@ export function prettyLine(entry: LogEntry, colour = false): string {
   const pairs = Object.entries(all)
     .filter(([, value]) => value !== undefined && value !== null)
     .map(([key, value]) => ` ${key}=${quoted(valueText(value))}`);
-  return `${localTime(entry.atMs)} ${level} ${visible(fullMessage(entry))}${pairs.join('')}`;
+  return `${localTime(entry.atMs)} ${level} ${visible(fullMessage(entry))}${pairs.join('')}${trace(error)}`;
+}
+
+function trace(error: unknown): string {
+  const frames = stackOf(error)?.split('\n').slice(1) ?? [];
+  return frames.map((frame) => `\n    ${visible(frame.trim())}`).join('');
 }
 
 function localTime(atMs: number): string {

@@ -98,6 +98,19 @@ t.test('journal', async (t) => {
     });
   });
 
+  t.test('a programming error brings its trace, an operating error does not', async (t) => {
+    const to = journal();
+    const { log } = journalLog(t, to);
+    log.error('failed', { error: new TypeError('x is undefined') });
+    log.error('failed', { error: new SkosError('SKOS_STORE_OPEN', 'no', { cause: new TypeError('y is undefined') }) });
+    log.error('failed', { error: Object.assign(new Error('gone'), { code: 'ENOENT' }) });
+    t.match(to.entries[0]?.SKOS_STACK, /x is undefined\n {4}at .*log\.test/);
+    t.match(to.entries[1]?.SKOS_STACK, /y is undefined\n {4}at /, 'behind an operating error too');
+    t.equal(to.entries[2]?.SKOS_STACK, undefined);
+    const entry = { level: 'fatal', message: 'failed', fields: { error: new TypeError('z') }, atMs: atNoon } as const;
+    t.match(prettyLine(entry), /^12:01:02 FATAL failed: z\n {4}at /);
+  });
+
   t.test('levels become syslog priorities; detail below the level is not sent', async (t) => {
     const to = journal();
     const { log } = journalLog(t, to, { level: 'trace' });
