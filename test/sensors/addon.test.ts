@@ -1,0 +1,448 @@
+import { spawn, spawnSync } from 'node:child_process';
+import { chmodSync, closeSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { connect, createServer } from 'node:net';
+import { constants, tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import t, { type Test } from 'tap';
+import type { Channel, Probe } from '../../src/core/channel.js';
+import { systemClock } from '../../src/core/clock.js';
+import type { Tripwire } from '../../src/core/ports.js';
+import { type Crossing, loadAddon, type PeerCredentials, type SamplerSettings } from '../../src/sensors/addon.js';
+import { datagramPeer, seqPacketPeer } from '../fixtures/unix-peers.js';
+import { until } from '../fixtures/until.js';
+
+const CHILD = fileURLToPath(new URL('../fixtures/addon-child.js', import.meta.url));
+const { errno } = constants;
+const addon = loadAddon();
+
+/** A short path, because a Unix address holds 107 bytes. */
+function shortDirectory(t: Test): string {
+  const directory = mkdtempSync(join(tmpdir(), 'skos-'));
+  t.teardown(() => rmSync(directory, { recursive: true }));
+  return directory;
+}
+
+/** As the kernel changes a value: whole, or not at all. */
+function write(path: string, content: string): string {
+  writeFileSync(`${path}.new`, content);
+  renameSync(`${path}.new`, path);
+  return path;
+}
+
+function channel(probe: Probe, more: Partial<Channel> = {}): Channel {
+  return {
+    id: 'test/device/value',
+    source: 'test',
+    device: 'device',
+    name: 'value',
+    label: 'value',
+    quantity: 'temperatureMilliCelsius',
+    class: 'cpu',
+    limits: {},
+    probe,
+    rateHz: 200,
+    domain: 'test',
+    path: probe.path,
+    ...more,
+  };
+}
+
+function sampler(
+  t: Test,
+  channels: readonly Channel[],
+  { tripwires = [], ...settings }: Partial<SamplerSettings> & { tripwires?: readonly Tripwire[] } = {},
+) {
+  const made = addon.createSampler(channels, tripwires, {
+    readDeadlineMs: 1000,
+    onCrossing: () => undefined,
+    ...settings,
+  });
+  t.teardown(() => made.stop());
+  return made;
+}
+
+function codeOf(action: () => unknown): unknown {
+  try {
+    action();
+    return undefined;
+  } catch (thrown) {
+    return (thrown as { code?: unknown }).code;
+  }
+}
+
+t.test('reads every kind of probe, in order, with quality and monotonic time', async (t) => {
+  const directory = t.testdir({ temp: '-44000\n', garbage: 'n/a\n', fields: 'key: 7 kB\nsome avg10=0.25\n' });
+  const at = (name: string) => join(directory, name);
+  const made = sampler(t, [
+    channel({ kind: 'integer', path: at('temp') }),
+    channel({ kind: 'integer', path: at('garbage') }),
+    channel({ kind: 'integer', path: at('absent') }),
+    channel({ kind: 'field', path: at('fields'), key: 'key:', column: 1, multiplier: 1024 }),
+    channel({ kind: 'field', path: at('fields'), key: 'some', column: 1, multiplier: 10_000, offset: 1 }),
+    channel({ kind: 'statvfs', path: directory, field: 'total_bytes' }),
+    channel({ kind: 'cpu_busy', path: '/proc/stat', key: 'cpu' }, { rateHz: 10 }),
+  ]);
+  const before = systemClock.monotonicMs();
+  made.refresh();
+  t.same(made.latest(0), { value: null, quality: 'no_data', atMs: 0 }, 'nothing is invented before the first read');
+  made.start();
+  await until(() => {
+    made.refresh();
+    return made.latest(6).quality === 'ok';
+  });
+  const readings = made.channels.map((_, i) => made.latest(i));
+  t.same(
+    readings.map(({ quality }) => quality),
+    ['ok', 'fault', 'no_data', 'ok', 'ok', 'ok', 'ok'],
+  );
+  t.same(
+    readings.slice(0, 5).map(({ value }) => value),
+    [-44_000, null, null, 7168, 2501],
+  );
+  t.ok((readings[6]?.value ?? -1) >= 0 && (readings[6]?.value ?? 2e6) <= 1e6);
+  const atMs = readings[0]?.atMs ?? 0;
+  t.ok(atMs >= before && atMs <= systemClock.monotonicMs(), 'the clock is that of core/clock');
+  t.equal(
+    codeOf(() => made.latest(7)),
+    'SKOS_SAMPLER_SPEC',
+  );
+});
+
+t.test('drains every sample once, in order of time, and counts what was lost', async (t) => {
+  const path = write(join(t.testdir({}), 'value'), '5\n');
+  const channels = [channel({ kind: 'integer', path }), channel({ kind: 'integer', path }, { rateHz: 50 })];
+  const made = sampler(t, channels);
+  made.start();
+  const newest = [0, 0];
+  const counts = [0, 0];
+  let wrong = 0;
+  const look = () =>
+    made.drain((index, value, quality, atMs) => {
+      if (!(atMs > (newest[index] ?? Infinity)) || value !== 5 || quality !== 'ok') wrong++;
+      newest[index] = atMs;
+      counts[index] = (counts[index] ?? 0) + 1;
+    });
+  await until(() => {
+    look();
+    return (counts[1] ?? 0) >= 10;
+  });
+  t.equal(wrong, 0);
+  t.ok((counts[0] ?? 0) > (counts[1] ?? 0) * 2, 'each channel has a rate of its own');
+  t.equal(made.overruns, 0);
+  const small = sampler(t, [channel({ kind: 'integer', path }, { rateHz: 1000 })], { ringRecords: 8 });
+  small.start();
+  await until(() => small.overruns > 0);
+  small.stop();
+  let left = 0;
+  small.drain(() => left++);
+  t.equal(left, 8);
+});
+
+t.test('tells of a crossing after its data, raised and cleared', async (t) => {
+  const path = write(join(t.testdir({}), 'value'), '50000\n');
+  const seen: (Crossing & { latest: unknown })[] = [];
+  const made = sampler(t, [channel({ kind: 'integer', path })], {
+    tripwires: [{ channel: 0, raise: 80_000, clear: 70_000, samples: 2 }],
+    onCrossing: (crossings, lost) => {
+      made.refresh();
+      t.equal(lost, 0);
+      for (const crossing of crossings) seen.push({ ...crossing, latest: made.latest(0).value });
+    },
+  });
+  made.start();
+  write(path, '90000\n');
+  await until(() => seen.length === 1);
+  rmSync(path);
+  await until(() => {
+    made.refresh();
+    return made.latest(0).quality === 'no_data';
+  });
+  t.equal(seen.length, 1, 'a sensor that is gone is not a recovery');
+  write(path, '-1000\n');
+  await until(() => seen.length === 2);
+  t.match(seen, [
+    { tripwire: 0, channel: 0, raised: true, reading: { value: 90_000, quality: 'ok' }, latest: 90_000 },
+    { tripwire: 0, channel: 0, raised: false, reading: { value: -1000, quality: 'ok' }, latest: -1000 },
+  ]);
+});
+
+t.test('refuses what it cannot take, with a code', async (t) => {
+  const good = channel({ kind: 'integer', path: '/proc/stat' });
+  const wrong: unknown[][] = [
+    [[{}], []],
+    ['channels', []],
+    [[channel({ kind: 'integer', path: 'relative' })], []],
+    [[channel({ kind: 'integer', path: '/with\0nul' })], []],
+    [[channel({ kind: 'telepathy', path: '/x' } as unknown as Probe)], []],
+    [[channel({ kind: 'field', path: '/x', key: 'a', column: -1 })], []],
+    [[channel({ kind: 'statvfs', path: '/', field: 'mood' } as unknown as Probe)], []],
+    [[channel({ kind: 'integer', path: '/x', multiplier: Number.NaN })], []],
+    [[{ ...good, rateHz: 0 }], []],
+    [[{ ...good, rateHz: 1001 }], []],
+    [[good], [{ channel: 1, raise: 1, clear: 0, samples: 1 }]],
+    [[good], [{ channel: 0, raise: 1, clear: 2, samples: 1 }]],
+    [[good], [{ channel: 0, raise: 1, clear: 0, samples: 0 }]],
+  ];
+  for (const [channels, tripwires] of wrong) {
+    const create = () => sampler(t, channels as Channel[], { tripwires: tripwires as Tripwire[] });
+    t.equal(codeOf(create), 'SKOS_SAMPLER_SPEC');
+  }
+  t.equal(
+    codeOf(() => sampler(t, [good], { readDeadlineMs: 0 })),
+    'SKOS_SAMPLER_SPEC',
+  );
+});
+
+t.test('runs once: starting again is refused, stopping is idempotent, readings after it are stale', async (t) => {
+  const path = write(join(t.testdir({}), 'value'), '5\n');
+  const made = sampler(t, [channel({ kind: 'integer', path })], { readDeadlineMs: 10 });
+  made.start();
+  t.equal(
+    codeOf(() => made.start()),
+    'SKOS_SAMPLER_STATE',
+  );
+  await until(() => {
+    made.refresh();
+    return made.latest(0).quality === 'ok';
+  });
+  made.stop();
+  made.stop();
+  t.equal(
+    codeOf(() => made.start()),
+    'SKOS_SAMPLER_STATE',
+  );
+  await until(() => {
+    made.refresh();
+    return made.latest(0).quality === 'stale';
+  });
+  t.equal(made.latest(0).value, null);
+});
+
+t.test('survives 1000 starts and stops, and closing while it samples', async (t) => {
+  const path = write(join(t.testdir({}), 'value'), '5\n');
+  const channels = Array.from({ length: 16 }, () => channel({ kind: 'integer', path }, { rateHz: 1000 }));
+  const begin = systemClock.monotonicMs();
+  let crossings = 0;
+  for (let i = 0; i < 1000; i++) {
+    const made = addon.createSampler(channels, [{ channel: 0, raise: 1, clear: 0, samples: 1 }], {
+      readDeadlineMs: 100,
+      onCrossing: () => crossings++,
+    });
+    made.start();
+    if (i % 50 === 0) await new Promise((resolve) => setTimeout(resolve, 3));
+    made.refresh();
+    made.stop();
+  }
+  t.ok(crossings <= 1000);
+  t.ok(systemClock.monotonicMs() - begin < 30_000);
+});
+
+function leavesCleanly(t: Test, { behaviour, path, output }: Record<'behaviour' | 'path' | 'output', string>): void {
+  const args = ['--expose-gc', CHILD, behaviour, path];
+  const { status, signal, stdout, stderr } = spawnSync(process.execPath, args, { timeout: 20_000, encoding: 'utf8' });
+  t.same({ status, signal, stdout, stderr }, { status: 0, signal: null, stdout: output, stderr: '' }, behaviour);
+}
+
+t.test('leaves the process cleanly at every step', async (t) => {
+  const path = write(join(t.testdir({}), 'value'), '5\n');
+  const expected: Record<string, string> = {
+    'exit after load': '',
+    'exit before start': '',
+    'exit after start': '',
+    'exit while sampling': '',
+    'exit in a crossing': '',
+    'exit in drain': '',
+    'exit after stop': '',
+    'end by itself while sampling': '',
+    'stop in a crossing': '"stopped"\n',
+    'throw in a crossing': '"thrown in a crossing"\n',
+    'collect while sampling': '',
+    'load in a worker': '{"code":"SKOS_ADDON_WORKER","main":"none"}\n',
+  };
+  for (const [behaviour, output] of Object.entries(expected)) leavesCleanly(t, { behaviour, path, output });
+});
+
+t.test('leaves the process cleanly with a seqpacket connection', async (t) => {
+  const path = join(shortDirectory(t), 'socket');
+  await seqPacketPeer(t, path);
+  for (const behaviour of [
+    'exit while packets come',
+    'exit with a connection',
+    'end by itself with a connection',
+    'close and end by itself',
+  ]) {
+    leavesCleanly(t, { behaviour, path, output: '' });
+  }
+});
+
+t.test('an addon that is missing or no addon is a coded error', async (t) => {
+  const directory = t.testdir({ 'broken.node': 'not an addon' });
+  const before = process.env.SKOS_ADDON;
+  t.teardown(() => {
+    if (before === undefined) delete process.env.SKOS_ADDON;
+    else process.env.SKOS_ADDON = before;
+  });
+  for (const name of ['absent.node', 'broken.node']) {
+    process.env.SKOS_ADDON = join(directory, name);
+    t.equal(codeOf(loadAddon), 'SKOS_ADDON_LOAD', name);
+  }
+});
+
+t.test('writes journal entries by the native protocol, binary-safe and of any size', async (t) => {
+  const path = join(shortDirectory(t), 'journal');
+  const { events } = await datagramPeer(t, path);
+  t.equal(addon.journalSend(path, { MESSAGE: 'größer', PRIORITY: 6, SKOS_NODE: 'nova' }), 0);
+  t.equal(addon.journalSend(path, { MESSAGE: 'two\nlines', RAW: new Uint8Array([0, 10, 255]), EMPTY: '' }), 0);
+  const huge = 'x'.repeat(1_000_000);
+  t.equal(addon.journalSend(path, { MESSAGE: huge }), 0);
+  await until(() => events.length === 3);
+  const data = events.map((event) => Buffer.from(String(event.data), 'base64'));
+  t.equal(data[0]?.toString(), 'MESSAGE=größer\nPRIORITY=6\nSKOS_NODE=nova\n');
+  const length = (n: number) => String.fromCharCode(n, 0, 0, 0, 0, 0, 0, 0);
+  t.equal(
+    data[1]?.toString('latin1'),
+    `MESSAGE\n${length(9)}two\nlines\nRAW\n${length(3)}\0\n\xff\nEMPTY=\n`,
+    'a value with a newline goes behind its length',
+  );
+  t.equal(data[2]?.toString(), `MESSAGE=${huge}\n`);
+  t.same(
+    events.map(({ seals }) => seals),
+    [null, null, 0xf],
+    'what is too large for a datagram comes as a memfd that nobody can change',
+  );
+});
+
+t.test('refuses journal entries that journald would drop, and says why nothing was sent', async (t) => {
+  const path = join(shortDirectory(t), 'absent');
+  t.equal(addon.journalSend(path, { MESSAGE: 'x' }), errno.ENOENT);
+  for (const name of ['', '_TRUSTED', 'lower', '1ST', 'A B', 'A=B', 'A\nB', 'N'.repeat(65)]) {
+    t.equal(addon.journalSend(path, { [name]: 'x' }), errno.EINVAL, JSON.stringify(name));
+  }
+  t.equal(addon.journalSend(path, {}), errno.EINVAL);
+  t.equal(addon.journalSend(path, { MESSAGE: {} as unknown as string }), errno.EINVAL);
+  t.equal(addon.journalSend(`/${'x'.repeat(200)}`, { MESSAGE: 'x' }), errno.ENAMETOOLONG);
+});
+
+t.test('notifies systemd by path and by abstract name', async (t) => {
+  t.teardown(() => delete process.env.NOTIFY_SOCKET);
+  delete process.env.NOTIFY_SOCKET;
+  t.equal(addon.notify('READY=1'), errno.ENOENT);
+  for (const path of [join(shortDirectory(t), 'notify'), `@skos-test-${process.pid}`]) {
+    const { events } = await datagramPeer(t, path);
+    process.env.NOTIFY_SOCKET = path;
+    t.equal(addon.notify('READY=1\nSTATUS=protecting'), 0);
+    await until(() => events.length === 1);
+    t.equal(Buffer.from(String(events[0]?.data), 'base64').toString(), 'READY=1\nSTATUS=protecting');
+  }
+});
+
+/** What the server learns of the first client that connects. */
+function credentialsOfClient(path: string, launch: () => void): Promise<PeerCredentials> {
+  return new Promise((resolve) => {
+    const server = createServer((socket) => {
+      const handle = (socket as unknown as { _handle: { fd: number } })._handle;
+      resolve(addon.peerCredentials(handle.fd));
+      socket.destroy();
+      server.close();
+    });
+    server.listen(path, launch);
+  });
+}
+
+t.test('tells who is at the other end of a Unix socket', async (t) => {
+  const path = join(shortDirectory(t), 'socket');
+  const { pid, uid, gid } = await credentialsOfClient(path, () => connect(path).on('error', () => undefined));
+  t.same({ pid, uid, gid }, { pid: process.pid, uid: process.getuid?.(), gid: process.getgid?.() });
+  t.equal(
+    codeOf(() => addon.peerCredentials(-1)),
+    'EBADF',
+  );
+});
+
+const notRoot = process.getuid?.() === 0 ? false : 'only root may change its groups';
+t.test('tells the supplementary groups and the user of the other end', { skip: notRoot }, async (t) => {
+  const path = join(shortDirectory(t), 'socket');
+  chmodSync(dirname(path), 0o777);
+  const program = `
+import os, socket, sys, time
+os.setgroups([27, 4, 100]); os.setgid(65534); os.setuid(65534)
+client = socket.socket(socket.AF_UNIX); client.connect(sys.argv[1]); client.recv(1)`;
+  const credentials = await credentialsOfClient(path, () => {
+    chmodSync(path, 0o777);
+    const client = spawn('python3', ['-c', program, path], { stdio: ['ignore', 'ignore', 'inherit'] });
+    t.teardown(() => client.kill('SIGKILL'));
+  });
+  t.match(credentials, { uid: 65534, gid: 65534 });
+  t.same([...credentials.groups].sort(), [100, 27, 4].sort());
+});
+
+t.test('locks a file for one holder at a time', async (t) => {
+  const path = join(t.testdir({}), 'lock');
+  const first = addon.lockFile(path);
+  t.ok(first > 2);
+  t.equal(addon.lockFile(path), -errno.EWOULDBLOCK);
+  closeSync(first);
+  const second = addon.lockFile(path);
+  t.ok(second > 2);
+  closeSync(second);
+  t.equal(addon.lockFile('/no/such/directory/lock'), -errno.ENOENT);
+});
+
+t.test('exchanges packets in order with a seqpacket server, and learns of its end', async (t) => {
+  const path = join(shortDirectory(t), 'socket');
+  const { events } = await seqPacketPeer(t, path);
+  const inbound: (string | null)[] = [];
+  const socket = addon.createSeqPacket((packet) => inbound.push(packet));
+  t.teardown(() => socket.close());
+  t.equal(socket.send('too early'), errno.ENOTCONN);
+  t.equal(socket.connect(`${path}.absent`), errno.ENOENT);
+  t.equal(socket.connect(path), 0);
+  t.equal(socket.connect(path), errno.EISCONN);
+  t.equal(socket.send(''), errno.EINVAL);
+  t.equal(socket.send('x'.repeat(8193)), errno.EMSGSIZE);
+  const largest = 'x'.repeat(8192);
+  t.equal(socket.send(largest), 0);
+  t.equal(socket.send('größer'), 0);
+  await until(() => inbound.length === 2);
+  t.same(inbound.splice(0), [largest, 'größer']);
+  // Twice the queue's bound: nothing is lost, the server waits.
+  t.equal(socket.send('flood 2048'), 0);
+  const blockedUntil = systemClock.monotonicMs() + 200;
+  while (systemClock.monotonicMs() < blockedUntil);
+  await until(() => inbound.length === 2048);
+  t.same(
+    inbound.splice(0),
+    Array.from({ length: 2048 }, (_, i) => String(i)),
+  );
+  t.equal(socket.send('bye'), 0);
+  await until(() => inbound.length === 1);
+  t.same(inbound.splice(0), [null]);
+  t.equal(socket.send('too late'), errno.ENOTCONN);
+  t.equal(socket.connect(path), 0, 'it connects again');
+  t.equal(socket.send('big 9000'), 0);
+  await until(() => inbound.length === 1);
+  t.same(inbound.splice(0), [null], 'a packet that is too large is the end');
+  t.equal(socket.connect(path), 0);
+  socket.close();
+  socket.close();
+  await until(() => events.length === 3);
+  t.same(inbound, [], 'who closes is not told of the end');
+});
+
+t.test('a seqpacket socket closes from within its own callback', async (t) => {
+  const path = join(shortDirectory(t), 'socket');
+  await seqPacketPeer(t, path);
+  const inbound: (string | null)[] = [];
+  const socket = addon.createSeqPacket((packet) => {
+    inbound.push(packet);
+    socket.close();
+  });
+  t.equal(socket.connect(path), 0);
+  socket.unref();
+  socket.ref();
+  t.equal(socket.send('flood 10'), 0);
+  await until(() => inbound.length > 0);
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  t.same(inbound, ['0']);
+});
