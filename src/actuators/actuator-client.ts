@@ -171,12 +171,16 @@ export class ActuatorClient implements Actuator {
   }
 
   #receive(packet: string | null): void {
-    if (packet === null) return this.#lose('the actuator closed the connection');
+    if (packet === null) {
+      this.#lose('the actuator closed the connection');
+      return;
+    }
     const [seqText = '', kind = '', ...words] = packet.split(' ');
     const outstanding = this.#outstanding.get(Number(seqText));
     if (outstanding === undefined) {
       // `0 err busy` and `0 err denied` are said before any request and end the connection.
-      if (seqText === '0' && kind === 'err') this.#lose(`the actuator refuses: ${words.join(' ')}`, { code: codeOf(words) });
+      if (seqText === '0' && kind === 'err')
+        this.#lose(`the actuator refuses: ${words.join(' ')}`, { code: codeOf(words) });
       return;
     }
     if (kind === 'row') {

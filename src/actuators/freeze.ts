@@ -4,7 +4,8 @@ import type { Built, EffectContext, EffectKind } from './effect.js';
 export const freeze: EffectKind = {
   build({ action, targets }: EffectContext): Built {
     const target = `freeze/${action.target}`;
-    if (!targets.some((each) => each.target === target)) return { unavailable: `the allow-list does not name ${target}` };
+    if (!targets.some((each) => each.target === target))
+      return { unavailable: `the allow-list does not name ${target}` };
     return { effects: [{ target, capPpm: 0 }] };
   },
 };

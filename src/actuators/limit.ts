@@ -6,7 +6,8 @@ const PPM_PER_PERCENT = 10_000;
 export const limit: EffectKind = {
   build({ action, targets }: EffectContext): Built {
     const target = `quota/${action.target}`;
-    if (!targets.some((each) => each.target === target)) return { unavailable: `the allow-list does not name ${target}` };
+    if (!targets.some((each) => each.target === target))
+      return { unavailable: `the allow-list does not name ${target}` };
     return { effects: [{ target, capPpm: (action.amount ?? 0) * PPM_PER_PERCENT }] };
   },
 };

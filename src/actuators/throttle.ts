@@ -10,7 +10,8 @@ export const throttle: EffectKind = {
   build({ action, channel, targets }: EffectContext): Built {
     if (channel.class === 'gpu') return { unavailable: 'no GPU target is known to the actuator' };
     const found = targetsOf(targets, 'cpufreq', 'intel_pstate', 'rapl');
-    if (found.length === 0) return { unavailable: 'the allow-list names no CPU frequency or power limit of this machine' };
+    if (found.length === 0)
+      return { unavailable: 'the allow-list names no CPU frequency or power limit of this machine' };
     const capPpm = (100 - (action.amount ?? 0)) * PPM_PER_PERCENT;
     return { effects: found.map(({ target }) => ({ target, capPpm })) };
   },

@@ -205,7 +205,7 @@ async function compose(given: {
   });
   outlet.lead(server);
 
-  const net = new ChildProcess(netSpec({ runDirectory }), { log });
+  const net = given.withChildren ? [new ChildProcess(netSpec({ runDirectory }), { log })] : [];
   return {
     parts: [
       { name: 'store', start: () => undefined, stop: () => store.stop() },
@@ -222,7 +222,7 @@ async function compose(given: {
       tick,
       { name: 'socket', start: () => server.start(), stop: () => server.stop() },
       publisher,
-      ...(given.withChildren ? [net] : []),
+      ...net,
     ],
     reload,
     channelCount: () => sensing.channels.length,
@@ -317,6 +317,8 @@ main().catch((error: unknown) => {
     level: 'info',
     journalSocket: null,
   });
-  log.fatal(reason(error), code === undefined ? { error } : { code, next: (error as SkosError).next });
+  // What carries no code of ours is a mistake of ours: its stack is what there is to report.
+  const stack = error instanceof Error ? error.stack : undefined;
+  log.fatal(reason(error), error instanceof SkosError ? { code: error.code, next: error.next } : { error, stack });
   process.exit(code?.startsWith('SKOS_CONFIG') ? EXIT_CONFIG : EXIT_FAILED);
 });

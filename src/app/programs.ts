@@ -22,7 +22,19 @@ export interface ActuatorPaths {
 }
 
 export function actuatorSpec({ allow, socket, state, sysfs, cgroup }: ActuatorPaths): ChildSpec {
-  const args = ['--allow', allow, '--socket', socket, '--state', state, '--sysfs', sysfs, '--cgroup', cgroup, '--child'];
+  const args = [
+    '--allow',
+    allow,
+    '--socket',
+    socket,
+    '--state',
+    state,
+    '--sysfs',
+    sysfs,
+    '--cgroup',
+    cgroup,
+    '--child',
+  ];
   return {
     name: 'skos-actuator',
     command: find('build/native/skos-actuator', 'skos-actuator'),

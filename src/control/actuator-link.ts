@@ -42,6 +42,7 @@ export class ActuatorLink {
   #client: ActuatorClient | undefined;
   #why: string;
   #bootId = '';
+  #connectedAtMs = 0;
   #drainedSeq = 0;
   #retry: NodeJS.Timeout | undefined;
   #drainTimer: NodeJS.Timeout | undefined;
@@ -136,6 +137,7 @@ export class ActuatorLink {
       return;
     }
     this.#delayMs = RECONNECT_FIRST_MS;
+    this.#connectedAtMs = clock.wallMs();
     this.#why = '';
     record.add({
       kind: 'actuator.connected',
@@ -212,11 +214,12 @@ export class ActuatorLink {
       kind: 'actuator.event',
       who: 'actuator',
       what: { seq, at: new Date(Math.round(atMs)).toISOString(), event: kind, subject, detail },
-      level: ORDER_EVENTS.has(kind) ? 'warn' : 'info',
+      // While we are connected most events echo what the executor has said already.
+      level: NEWS.has(kind) ? 'warn' : atMs < this.#connectedAtMs ? 'info' : 'debug',
       message: `actuator: ${kind} ${subject} ${detail}`,
       fields: { event: 'actuator.event', subject },
     });
   }
 }
 
-const ORDER_EVENTS: ReadonlySet<string> = new Set(['order_raised', 'failed', 'hung', 'foreign_change']);
+const NEWS: ReadonlySet<string> = new Set(['order_raised', 'order_clear', 'failed', 'hung', 'foreign_change']);

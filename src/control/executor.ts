@@ -538,7 +538,8 @@ function levelOf(state: ActionState, severity: Severity): LogLevel {
 
 function sentence({ action, state, reason: why, effects, channel }: ActionRecord, ended: boolean): string {
   const moved = effects
-    .map(({ target, former, readBack }) => `${target} ${former ?? '?'} → ${readBack ?? '?'}`)
+    .filter(({ readBack }) => readBack !== undefined)
+    .map(({ target, former, readBack }) => `${target} ${former ?? '?'} → ${readBack}`)
     .slice(0, 4)
     .join(', ');
   const more = effects.length > 4 ? ` and ${effects.length - 4} more` : '';

@@ -28,7 +28,7 @@ export class Machine {
     // Read once: lm-sensors itself reads its configuration when a program starts.
     this.#sensorsConf ??= loadSensorsConf();
     return discoverAll(SOURCES, {
-      trees: this,
+      trees: { sysfs: this.sysfs, proc: this.proc, cgroup: this.cgroup },
       rateHz: config.sampling.rate_hz,
       targets: cgroupTargets(config),
       sensorsConf: await this.#sensorsConf,
