@@ -10,7 +10,7 @@ export const actions: Command = {
   name: 'actions',
   summary: 'what was done or proposed, and what came of it',
   usage: ['actions [--limit N] [--json]'],
-  details: ['Of each target: cap, former → written → read-back value as the kernel writes it,', 'and the outcome.'],
+  details: 'Of each target: cap, former → written → read-back value as the kernel writes it, and the outcome.',
   options: { limit: { type: 'string' }, json: { type: 'boolean' } },
   optionHelp: { limit: 'N: at most so many (default 20)', json: 'a JSON array' },
   examples: [

@@ -32,12 +32,10 @@ export const arm: Command = {
   name: 'arm',
   summary: 'let the node act: shows what it would do, asks, then does it',
   usage: ['arm [--confirm NODE]'],
-  details: [
-    'Writes conf.d/90-armed.yaml (mode: auto) beside the configuration, compiles the',
-    'allow-list with its standing orders, and has agent and actuator read both. When',
-    'that fails, everything is put back. Only reversible actions become automatic;',
-    'others stay proposals unless auto_allow names them.',
-  ],
+  details:
+    'Writes conf.d/90-armed.yaml (mode: auto) beside the configuration, compiles the allow-list with its ' +
+    'standing orders, and has agent and actuator read both. When that fails, everything is put back. Only ' +
+    'reversible actions become automatic; others stay proposals unless auto_allow names them.',
   options: { ...options, confirm: { type: 'string' } },
   optionHelp: { ...optionHelp, confirm: "NODE: the node's name, instead of the question (for scripts)" },
   examples: [
@@ -70,11 +68,9 @@ export const disarm: Command = {
   name: 'disarm',
   summary: 'back to watching; ends what rules and standing orders hold',
   usage: ['disarm'],
-  details: [
-    'Removes conf.d/90-armed.yaml, compiles the allow-list without standing orders and',
-    'has agent and actuator read both: what the rules hold is released. Works without',
-    'a running agent too.',
-  ],
+  details:
+    'Removes conf.d/90-armed.yaml, compiles the allow-list without standing orders and has agent and actuator read ' +
+    'both: what the rules hold is released. Works without a running agent too.',
   options,
   optionHelp,
   examples: [['sudo skos disarm', 'The node watches and alerts, and acts on nothing.']],

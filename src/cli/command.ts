@@ -46,8 +46,8 @@ export interface Command {
   readonly summary: string;
   /** Each way to call it, without "skos". */
   readonly usage: readonly string[];
-  /** What its help says between usage and options; lines of at most 80 columns. */
-  readonly details?: readonly string[];
+  /** What its help says between usage and options: one paragraph. */
+  readonly details?: string;
   readonly options: NonNullable<ParseArgsConfig['options']>;
   /** Option → what it does. Every option has an entry. */
   readonly optionHelp: Readonly<Record<string, string>>;

@@ -19,12 +19,11 @@ export const config: Command = {
     'config explain [KEY] [--json]',
     'config compile [--output FILE] [--controller USER] [--dry-run]',
   ],
-  details: [
-    'The file, then conf.d/*.yaml beside it, then the environment. `compile` makes',
-    "skos-actuator's allow-list of it, for this machine; the actuator accepts no other",
-    'word about what it may move. It takes effect when the actuator reads it again',
-    '(`systemctl reload skos-actuator`, or SIGHUP to the agent).',
-  ],
+  details:
+    "The file, then conf.d/*.yaml beside it, then the environment. `compile` makes skos-actuator's " +
+    'allow-list of it, for this machine; the actuator accepts no other word about what it may move. It ' +
+    'takes effect when the actuator reads it again (`systemctl reload skos-actuator`, or SIGHUP to the ' +
+    'agent).',
   options: {
     json: { type: 'boolean' },
     output: { type: 'string', short: 'o' },

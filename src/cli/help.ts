@@ -56,7 +56,7 @@ export function commandHelp(command: Command, io: Pick<Io, 'color'>): string {
     bold('Usage:'),
     ...command.usage.map((each) => `  skos ${each}`),
     '',
-    ...(command.details === undefined ? [] : [...command.details, '']),
+    ...(command.details === undefined ? [] : [...wrapped(command.details, { width: HELP_WIDTH }), '']),
     bold('Options:'),
     ...definitions(optionRows(command)),
     '',

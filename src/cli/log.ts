@@ -12,7 +12,7 @@ export const log: Command = {
   name: 'log',
   summary: 'change the log level of the running agent for a while',
   usage: ['log level LEVEL [--for DURATION]'],
-  details: [`LEVEL is one of ${LOG_LEVELS.join(', ')}.`],
+  details: `LEVEL is one of ${LOG_LEVELS.join(', ')}.`,
   options: { for: { type: 'string' } },
   optionHelp: { for: 'DURATION: then back to log.level (default: until the agent restarts)' },
   examples: [['skos log level debug --for 10m', 'Look closely for ten minutes.']],

@@ -8,11 +8,10 @@ export const release: Command = {
   name: 'release',
   summary: 'take back what is held, and bar its rule for a while',
   usage: ['release [RULE] [--for DURATION]'],
-  details: [
-    'Without RULE everything is released. A barred rule goes on to watch and to alert',
-    'but does not act. Standing orders of the actuator stay: they are what is left',
-    'when everything else is wrong; `skos disarm` ends them.',
-  ],
+  details:
+    'Without RULE everything is released. A barred rule goes on to watch and to alert but does not act. ' +
+    'Standing orders of the actuator stay: they are what is left when everything else is wrong; `skos ' +
+    'disarm` ends them.',
   options: { for: { type: 'string' } },
   optionHelp: { for: 'DURATION: how long the rule may not act (default 10m; 0: not barred)' },
   examples: [

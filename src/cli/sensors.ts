@@ -20,7 +20,7 @@ export const sensors: Command = {
   name: 'sensors',
   summary: 'every channel with its value, or why there is none',
   usage: ['sensors [GLOB] [--watch] [--json]', 'sensors [GLOB] --once [--json]'],
-  details: ['GLOB is over channel ids (source/device/name): * within a segment, ** across.'],
+  details: 'GLOB is over channel ids (source/device/name): * within a segment, ** across.',
   options: { once: { type: 'boolean' }, watch: { type: 'boolean', short: 'w' }, json: { type: 'boolean' } },
   optionHelp: {
     once: 'without an agent: discover, read once, leave',

@@ -38,8 +38,13 @@ export type Infer<S> = S extends Shape<infer T> ? T : never;
 const MAX_SHOWN_LENGTH = 60;
 
 function shown(input: unknown): string {
-  const text = input === undefined ? 'nothing' : (JSON.stringify(input) ?? String(input));
+  const text = input === undefined ? 'nothing' : (JSON.stringify(input, bigIntAsText) ?? String(input));
   return text.length > MAX_SHOWN_LENGTH ? `${text.slice(0, MAX_SHOWN_LENGTH)}…` : text;
+}
+
+/** JSON knows no bigint and would throw. */
+function bigIntAsText(_key: string, value: unknown): unknown {
+  return typeof value === 'bigint' ? String(value) : value;
 }
 
 function leaf<T>(expected: string, accepts: (input: unknown) => input is T): Shape<T> {
