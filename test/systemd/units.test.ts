@@ -72,11 +72,7 @@ for (const service of SERVICES) {
       { encoding: 'utf8' },
     );
     t.match(result.stdout, new RegExp(`Overall exposure level for ${service}`), result.stderr);
-    t.equal(
-      result.status,
-      0,
-      result.stdout.split('\n').find((line) => line.includes('Overall')) ?? '',
-    );
+    t.equal(result.status, 0, result.stdout.split('\n').find((line) => line.includes('Overall')) ?? '');
   });
 
   t.test(`${service} can be reloaded from inside its sandbox, and restarts for ever`, async (t) => {
