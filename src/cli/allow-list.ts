@@ -1,11 +1,12 @@
 /** Where the allow-list lies, for whom it is made, and how it is compiled for this machine: shared by three commands. */
 import { stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { actuatorFacts } from '../actuators/facts.js';
 import { compileAllowList } from '../config/compile.js';
 import type { Config } from '../config/schema.js';
 import { SkosError } from '../core/errors.js';
-import type { Io } from './command.js';
+import { readIfThere } from './atomic-file.js';
+import type { Context, Io } from './command.js';
 import { discoverMachine } from './machine.js';
 import { userId } from './users.js';
 
@@ -14,9 +15,15 @@ const RUN_FILE = 'actuator.allow';
 /** The user that systemd's units run the agent as. */
 export const AGENT_USER = 'skos';
 
-export function allowListFile(env: Io['env'], given: string | undefined): string {
+/**
+ * As named; else in $SKOS_RUN_DIR; else beside the socket of an agent that has an actuator of its own as a child; else where
+ * the installed actuator reads it.
+ */
+export async function allowListFile({ io, socketPath }: Context, given: string | undefined): Promise<string> {
   if (given !== undefined) return given;
-  return env.SKOS_RUN_DIR ? join(env.SKOS_RUN_DIR, RUN_FILE) : INSTALLED_FILE;
+  if (io.env.SKOS_RUN_DIR) return join(io.env.SKOS_RUN_DIR, RUN_FILE);
+  const beside = join(dirname(await socketPath()), RUN_FILE);
+  return (await readIfThere(beside)) === undefined ? INSTALLED_FILE : beside;
 }
 
 export interface CompileForMachine {

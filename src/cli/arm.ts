@@ -24,7 +24,7 @@ const ARMED_TEXT =
 
 const options = { allow: { type: 'string' }, controller: { type: 'string' } } as const;
 const optionHelp = {
-  allow: 'FILE: the allow-list (default: $SKOS_RUN_DIR/actuator.allow, else /etc/skos/actuator.allow)',
+  allow: "FILE: the allow-list (default: in $SKOS_RUN_DIR, else beside the agent's socket, else in /etc/skos)",
   controller: "USER: who may control the actuator (default: the owner of the agent's socket)",
 };
 
@@ -52,7 +52,7 @@ export const arm: Command = {
     await confirm(preview.node, invocation, context.io);
     const files = {
       armed: armedFile(loaded),
-      allow: allowListFile(context.io.env, textOption(invocation.values, 'allow')),
+      allow: await allowListFile(context, textOption(invocation.values, 'allow')),
     };
     await transact(files, async () => {
       await writeAtomically(files.armed, ARMED_TEXT);
@@ -80,7 +80,7 @@ export const disarm: Command = {
     const loaded = await context.config();
     const files = {
       armed: armedFile(loaded),
-      allow: allowListFile(context.io.env, textOption(invocation.values, 'allow')),
+      allow: await allowListFile(context, textOption(invocation.values, 'allow')),
     };
     const client = await runningAgent(context);
     await transact(files, async () => {
@@ -123,7 +123,10 @@ async function confirm(node: string, { values }: Invocation, io: Io): Promise<vo
 
 function previewText({ node, actions, targets }: Verbs['preview']['result'], io: Io): string {
   const { bold } = paint(io.color);
-  const names = targets.map(({ target, current }) => [{ text: target }, { text: `now ${current}` }]);
+  const names = targets.map(({ target, current }) => [
+    { text: target },
+    { text: /\d/.test(current) ? `now ${current}` : '' },
+  ]);
   return [
     bold(`What ${node} would do if it were armed now:`),
     ...(actions.length === 0 ? ['  nothing: no rule fires'] : actions.flatMap((action) => previewLines(action, io))),

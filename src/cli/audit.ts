@@ -3,7 +3,7 @@ import { SkosError } from '../core/errors.js';
 import type { AuditEntry } from '../core/ports.js';
 import { type Command, type Context, type Invocation, type Io, textOption } from './command.js';
 import { EXIT } from './exit-codes.js';
-import { clean, clockText, paint } from './format.js';
+import { clean, paint, shortClockText } from './format.js';
 import { countOption } from './number-option.js';
 import { subcommand } from './subcommand.js';
 import { tableLines } from './table.js';
@@ -72,14 +72,21 @@ function fromOption(text: string | undefined): number | undefined {
   throw new SkosError('SKOS_CLI_USAGE', `--from "${text}" is not the number of an entry`);
 }
 
-function entryLines(entries: readonly AuditEntry[], { columns, color }: Io): string[] {
+function entryLines(entries: readonly AuditEntry[], { columns, color, wallMs }: Io): string[] {
   const { dim } = paint(color);
   const rows = entries.map((entry) => [
     { text: String(entry.seq) },
-    { text: clockText(entry.atMs) },
+    { text: shortClockText(entry.atMs, wallMs()) },
     { text: clean(entry.kind) },
     { text: clean(entry.who) },
-    { text: clean(JSON.stringify(entry.what)), paint: dim },
+    { text: clean(whatText(entry.what)), paint: dim },
   ]);
   return tableLines({ columns: [{ align: 'right' }, {}, {}, { shrinkTo: 8 }, { shrinkTo: 16 }], rows, width: columns });
+}
+
+/** "rule thermal-cpu, state active": for a glance; --json has all of it. */
+function whatText(what: AuditEntry['what']): string {
+  return Object.entries(what)
+    .map(([key, value]) => `${key} ${typeof value === 'string' ? value : JSON.stringify(value)}`)
+    .join(', ');
 }

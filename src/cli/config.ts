@@ -32,8 +32,7 @@ export const config: Command = {
   },
   optionHelp: {
     json: 'explain: a JSON array',
-    output:
-      'FILE: compile: where to (default: $SKOS_RUN_DIR/actuator.allow, else /etc/skos/actuator.allow; - for standard output)',
+    output: 'FILE: compile: where to (default: as `skos arm` finds it; - for standard output)',
     controller: "USER: compile: who may control the actuator (default: the owner of the agent's socket, else skos)",
     'dry-run': 'compile: show what would change, write nothing',
   },
@@ -87,7 +86,8 @@ function explainedText(key: ExplainedKey, { color, columns }: Pick<Io, 'color' |
 
 // ---- compile -------------------------------------------------------------------------------------------------------
 
-async function compile({ values }: Invocation, { io, config: load, socketPath }: Context): Promise<number> {
+async function compile({ values }: Invocation, context: Context): Promise<number> {
+  const { io, config: load, socketPath } = context;
   const loaded = await load();
   const controller = textOption(values, 'controller');
   const text = await compileForMachine({ config: loaded.config, io, socketPath: await socketPath(), controller });
@@ -96,7 +96,7 @@ async function compile({ values }: Invocation, { io, config: load, socketPath }:
     io.out(text.trimEnd());
     return EXIT.ok;
   }
-  const file = allowListFile(io.env, output);
+  const file = await allowListFile(context, output);
   const former = await readIfThere(file);
   printDiff({ former, text, file }, io);
   if (values['dry-run'] === true || former === text) return EXIT.ok;

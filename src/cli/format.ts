@@ -90,12 +90,18 @@ export function plural(count: number, noun: string): string {
   return `${count} ${noun}${count === 1 ? '' : 's'}`;
 }
 
-/** Local time of today, or with its date. */
+/** UTC, as every payload and the journal's fields have it. */
 export function clockText(atMs: number): string {
   return new Date(atMs)
     .toISOString()
     .replace('T', ' ')
     .replace(/\.\d+Z$/, 'Z');
+}
+
+/** Without the date where it is today's. */
+export function shortClockText(atMs: number, nowMs: number): string {
+  const [date, time = ''] = clockText(atMs).split(' ');
+  return date === clockText(nowMs).split(' ')[0] ? time : `${date} ${time}`;
 }
 
 export interface Paint {

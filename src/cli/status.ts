@@ -54,7 +54,9 @@ export function statusText(answer: Status, io: Pick<Io, 'color' | 'columns' | 'w
 
 function sectionLines(term: string, texts: readonly string[], columns: number): string[] {
   const indent = ' '.repeat(TERM_WIDTH + 1);
-  const lines = texts.flatMap((text) => wrapped(text, { width: Math.max(MIN_WIDTH, columns), indent }));
+  const lines = texts.flatMap((text) =>
+    wrapped(text, { width: Math.max(MIN_WIDTH, columns), indent, hanging: `${indent}  ` }),
+  );
   return lines.map((line, i) => (i === 0 ? term.padEnd(TERM_WIDTH + 1) + line.slice(TERM_WIDTH + 1) : line));
 }
 

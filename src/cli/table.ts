@@ -65,16 +65,24 @@ export function visibleLength(text: string): number {
   return [...text.replaceAll(PAINT, '')].length;
 }
 
+export interface WrapOptions {
+  readonly width: number;
+  readonly indent?: string;
+  /** Indent of the second and later lines. */
+  readonly hanging?: string;
+}
+
 /** Breaks text at blanks; a word longer than a line stands alone and whole, because it is an id to be copied. */
-export function wrapped(text: string, { width, indent = '' }: { width: number; indent?: string }): string[] {
+export function wrapped(text: string, { width, indent = '', hanging = indent }: WrapOptions): string[] {
   const lines: string[] = [];
+  const margin = () => (lines.length === 0 ? indent : hanging);
   let line = '';
   for (const word of text.split(/\s+/)) {
-    if (line !== '' && visibleLength(`${indent}${line} ${word}`) > width) {
-      lines.push(indent + line);
+    if (line !== '' && visibleLength(`${margin()}${line} ${word}`) > width) {
+      lines.push(margin() + line);
       line = word;
     } else line = line === '' ? word : `${line} ${word}`;
   }
-  if (line !== '') lines.push(indent + line);
+  if (line !== '') lines.push(margin() + line);
   return lines;
 }
