@@ -1,5 +1,7 @@
 #include "actuator/actuator.h"
 
+#include <dirent.h>
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -68,11 +70,6 @@ bool Actuator::IsController(uint32_t uid) const {
          std::find(controllers_.begin(), controllers_.end(), static_cast<int64_t>(uid)) != controllers_.end();
 }
 
-void Actuator::OwnSocket(const char* path) const {
-  if (controllers_.empty() || chown(path, static_cast<uid_t>(controllers_.front()), static_cast<gid_t>(-1)) == 0) return;
-  state_->Event("failed", "socket", "chown errno=%d", errno);
-}
-
 // ---- Allow-list ----------------------------------------------------------------------------------------------------
 
 std::string Actuator::Load() {
@@ -82,10 +79,11 @@ std::string Actuator::Load() {
   wrong = AdoptTargets(list);
   if (!wrong.empty()) return wrong;
   controllers_ = list.controllers;
-  StartOrders(list);
+  list_ = std::move(list);
+  StartOrders(list_);
   loaded_ = true;
   ApplyAll();
-  state_->Event("loaded", "allow-list", "targets=%zu orders=%zu", list.targets.size(), list.orders.size());
+  state_->Event("loaded", "allow-list", "targets=%zu orders=%zu", list_.targets.size(), list_.orders.size());
   return "";
 }
 
@@ -156,8 +154,9 @@ void Actuator::StartOrders(const AllowList& list) {
     }
     order->raised.store(order->carried);
     ChannelSpec channel;
-    channel.probe.path = settings_.sysfs_root + "/" + spec.sensor;
-    if (!spec.fault.empty()) channel.probe.fault_path = settings_.sysfs_root + "/" + spec.fault;
+    channel.probe.path = settings_.sysfs_root + "/" + Resolve(spec.sensor);
+    if (!spec.fault.empty()) channel.probe.fault_path = settings_.sysfs_root + "/" + Resolve(spec.fault);
+    order->path = channel.probe.path;
     channel.probe.multiplier = spec.multiplier;
     channel.probe.offset = spec.offset;
     channel.period_ns = 1'000'000'000'000 / spec.rate_mhz;
@@ -209,14 +208,43 @@ void Actuator::OnCrossing(const std::vector<std::shared_ptr<OrderState>>& orders
                 QualityWord(crossing.reading.quality), crossing.reading.value);
 }
 
+// A component "*" stands for the only entry of its directory: the hwmonN below a device, whose number changes with every boot
+// and every load of its driver. Where there is none or more than one, the path stays as it is and reads as absent.
+std::string Actuator::Resolve(const std::string& path) const {
+  const size_t star = path.find("/*/");
+  if (star == std::string::npos) return path;
+  const int fd = openat(roots_.sysfs_fd, path.substr(0, star).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  DIR* directory = fd < 0 ? nullptr : fdopendir(fd);
+  if (directory == nullptr) {
+    if (fd >= 0) close(fd);
+    return path;
+  }
+  std::string only;
+  int entries = 0;
+  while (const dirent* entry = readdir(directory)) {
+    if (entry->d_name[0] == '.') continue;
+    ++entries;
+    only = entry->d_name;
+  }
+  closedir(directory);
+  return entries == 1 ? path.substr(0, star + 1) + only + path.substr(star + 2) : path;
+}
+
+// A sensor that is absent may have come back under another number.
+bool Actuator::HasMoved(const OrderState& order) const {
+  return settings_.sysfs_root + "/" + Resolve(order.spec.sensor) != order.path;
+}
+
 // Keeps below_clear, and ends what was taken over once the sensor says that it is cool.
 void Actuator::FollowOrders() {
   if (sampler_ == nullptr) return;
   std::vector<Reading> readings(sampler_->channel_count());
   sampler_->Latest(readings.data());
   bool changed = false;
+  bool moved = false;
   for (size_t i = 0; i < orders_.size(); ++i) {
     OrderState& order = *orders_[i];
+    moved = moved || (readings[i].quality == Quality::kNoData && HasMoved(order));
     const bool below = readings[i].quality == Quality::kOk && readings[i].value < order.spec.clear;
     order.below_clear.store(below);
     if (order.carried && below) {
@@ -225,7 +253,8 @@ void Actuator::FollowOrders() {
       changed = true;
     }
   }
-  if (changed) ApplyAll();
+  if (moved) StartOrders(list_);
+  if (changed || moved) ApplyAll();
 }
 
 Worker* Actuator::WorkerOf(Kind kind) {

@@ -43,8 +43,6 @@ class Actuator {
   // Takes over an allow-list: at the start, and on reload. "" or what is wrong; then everything stays as it was.
   std::string Load();
   bool IsController(uint32_t uid) const;
-  // Gives the socket file to the first controller, who may then connect.
-  void OwnSocket(const char* path) const;
 
   // One request. Replies now, or later from Settle() for those that wait for a device.
   void Request(std::string_view packet, Reply reply, void* context);
@@ -85,6 +83,8 @@ class Actuator {
   Worker* WorkerOf(Kind kind);
   std::string AdoptTargets(const AllowList& list);
   void StartOrders(const AllowList& list);
+  std::string Resolve(const std::string& path) const;
+  bool HasMoved(const OrderState& order) const;
   void FollowOrders();
   void EndOrphans(int64_t now_ns);
   // Sampler threads.
@@ -95,6 +95,7 @@ class Actuator {
   StateFile* const state_;
   const int done_fd_;
   const int realtime_priority_;
+  AllowList list_;
   std::vector<int64_t> controllers_;
   std::vector<std::shared_ptr<Target>> targets_;
   std::vector<std::shared_ptr<OrderState>> orders_;  // In the sampler's order of channels.

@@ -85,7 +85,8 @@ int Listen(const std::string& path) {
   address.sun_family = AF_UNIX;
   std::snprintf(address.sun_path, sizeof address.sun_path, "%s", path.c_str());
   unlink(path.c_str());  // Ours alone: the lock on the sysfs root is held.
-  const mode_t mask = umask(0177);
+  // Everybody may knock; SO_PEERCRED and the allow-list's controllers decide who comes in.
+  const mode_t mask = umask(0111);
   const bool bound = bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
   umask(mask);
   if (bound && listen(fd, 4) == 0) return fd;
@@ -277,7 +278,6 @@ int Main(int argc, char** argv) {
     Warn(settings.socket_path.c_str(), errno);
     return kExitSystem;
   }
-  actuator->OwnSocket(settings.socket_path.c_str());
   state.Event("started", "actuator", "priority=%d", realtime_priority);
   Notify("READY=1");
   const int status = Loop(settings, actuator, &state, listen_fd, done_fd, signal_fd);

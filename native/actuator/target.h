@@ -30,6 +30,7 @@ constexpr int64_t kHungNs = 2'000'000'000;     // A write that takes longer coun
 // A standing order's verdict. Shared by the sampler thread (writes) and the workers (read).
 struct OrderState {
   OrderSpec spec;
+  std::string path;  // Of the sensor, as resolved when the order was started. Main thread.
   std::atomic<bool> raised{false};
   // The latest reading is ok and below `clear`: what an orphaned lease waits for. Kept by the main thread.
   std::atomic<bool> below_clear{false};

@@ -234,7 +234,22 @@ function relativePath(path: string, root: string): string | undefined {
   const prefix = root.endsWith('/') ? root : `${root}/`;
   if (!path.startsWith(prefix)) return undefined;
   const relative = path.slice(prefix.length);
-  return PATH.test(relative) && !relative.split('/').includes('..') ? relative : undefined;
+  const isBelow = !relative.startsWith('/') && !relative.split('/').includes('..');
+  return PATH.test(relative) && isBelow ? relative : undefined;
+}
+
+/**
+ * The number in hwmonN changes with every boot and every load of a driver, and a sensor that cannot be read counts as hot. So
+ * the number of a device's only chip is written as `*`, which the actuator looks up; two chips on one device keep theirs.
+ */
+function withoutNumber(path: string, channels: readonly Channel[]): string {
+  const [, parent, chip] = /^(devices\/.*\/hwmon)\/(hwmon\d+)\//.exec(path) ?? [];
+  if (parent === undefined || chip === undefined) return path;
+  const chips = channels.flatMap(({ probe }) => {
+    const [, itsParent, itsChip] = /^(.*\/hwmon)\/(hwmon\d+)\//.exec(probe.path) ?? [];
+    return itsParent?.endsWith(`/${parent}`) && itsChip !== undefined ? [itsChip] : [];
+  });
+  return new Set(chips).size > 1 ? path : path.replace(`${parent}/${chip}/`, `${parent}/*/`);
 }
 
 /** `<rule>:<channel id>`, shortened with a digest where it would not fit. Room is kept for split()'s suffix. */
@@ -273,11 +288,15 @@ function byCap({ targets, capPpm }: Order): ReadonlyMap<number, readonly Target[
 
 function orderLine(
   { name, channel, bounds, samples, capPpm, targets }: Order,
-  { config, sysfsRoot }: CompileInput,
+  { config, sysfsRoot, channels }: CompileInput,
 ): string {
   const { probe } = channel;
-  const path = 'path' in probe ? relativePath(probe.path, sysfsRoot) : undefined;
-  const fault = probe.faultPath === undefined ? undefined : relativePath(probe.faultPath, sysfsRoot);
+  const place = (absolute: string) => {
+    const relative = relativePath(absolute, sysfsRoot);
+    return relative === undefined ? undefined : withoutNumber(relative, channels);
+  };
+  const path = place(probe.path);
+  const fault = probe.faultPath === undefined ? undefined : place(probe.faultPath);
   const words = [
     `order ${name} sensor=${path} raise=${bounds.raise} clear=${bounds.clear} samples=${samples}`,
     `rate_mhz=${Math.round(config.sampling.rate_hz * 1000)} cap_ppm=${capPpm}`,

@@ -210,6 +210,21 @@ t.test('takes a sensor that cannot be read for a hot one', async (t) => {
   t.equal(actuator.process.exitCode, null);
 });
 
+t.test('finds the sensor of an order again under another hwmon number', async (t) => {
+  const machine = node(t);
+  const hwmon = 'devices/platform/coretemp.0/hwmon';
+  const order = ORDER.replace(TEMP, `${hwmon}/*/temp1_input`);
+  machine.set(`${hwmon}/hwmon3/temp1_input`, 50_000);
+  const { client } = await started(t, machine, [CPU, order]);
+  machine.remove(`${hwmon}/hwmon3`);
+  await until(() => machine.get(MAX) === '1500000');
+  machine.set(`${hwmon}/hwmon7/temp1_input`, 51_000);
+  await until(() => machine.get(MAX) === '3000000');
+  t.match(await client.orders(), [{ raised: false, quality: 'ok', value: 51_000 }]);
+  machine.set(`${hwmon}/hwmon7/temp1_input`, 97_000);
+  await until(() => machine.get(MAX) === '1500000');
+});
+
 t.test('restores everything when its unit stops it', async (t) => {
   const machine = node(t);
   const { actuator, client } = await started(t, machine, [CPU, ORDER]);

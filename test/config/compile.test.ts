@@ -300,3 +300,15 @@ t.test('no configuration that passes the check makes an invalid line', async (t)
   );
   t.ok(accepted > 100, `${accepted} of the configurations were valid`);
 });
+
+t.test('names the only chip of a device without its number, two chips of one device with theirs', async (t) => {
+  const at = (chip: string): Channel => ({
+    ...cpuChannel({ probe: { kind: 'integer', path: `/sys/devices/platform/coretemp.0/hwmon/${chip}/temp1_input` } }),
+    id: `hwmon/${chip}/temp1`,
+  });
+  const sensorOf = (channels: Channel[]) =>
+    compiled({ config: configOf({ mode: 'auto' }), channels }).orders[0]?.fields;
+  t.match(sensorOf([at('hwmon3')]), { sensor: 'devices/platform/coretemp.0/hwmon/*/temp1_input' });
+  const two = sensorOf([at('hwmon3'), at('hwmon4')]);
+  t.match(two, { sensor: 'devices/platform/coretemp.0/hwmon/hwmon3/temp1_input' });
+});
