@@ -42,7 +42,7 @@ export interface TlsContents {
 export interface MqttClientOptions {
   readonly url: BrokerUrl;
   readonly clientId: string;
-  readonly will: Message;
+  readonly will?: Message;
   readonly tls: TlsContents;
   /** The broker's certificate must bear this common name; absent: its host name, as usual in TLS. */
   readonly commonName?: string;
@@ -93,7 +93,7 @@ export class MqttClient {
     await new Promise<void>((resolve, reject) => {
       const client = new Library(() => this.#open(), {
         clientId,
-        will,
+        ...(will === undefined ? {} : { will }),
         ...(username === undefined ? {} : { username }),
         ...(password === undefined ? {} : { password }),
         protocolVersion: 4,

@@ -41,6 +41,8 @@ export class TokenBucket {
 }
 
 const CONTINUES = 0x80;
+/** Answers to what we send, so that they come as fast as we send; the bytes per second bound those that do not. */
+const PUBACK = 4;
 /** MQTT 3.1.1 section 2.2.3: the remaining length has at most four bytes. */
 const MAX_LENGTH_BYTES = 4;
 
@@ -81,7 +83,9 @@ export class PacketGuard {
     if (this.#lengthBytes === -1) {
       this.#lengthBytes = 0;
       this.#length = 0;
-      return this.#packets.take(1) ? undefined : `more than ${this.#limits.packetsPerSecond} packets per second`;
+      return byte >> 4 === PUBACK || this.#packets.take(1)
+        ? undefined
+        : `more than ${this.#limits.packetsPerSecond} packets per second`;
     }
     this.#length += (byte & ~CONTINUES) * 128 ** this.#lengthBytes++;
     if (this.#length > this.#limits.maxPacketBytes) return `a packet larger than ${this.#limits.maxPacketBytes} bytes`;

@@ -69,10 +69,11 @@ export class RemoteBus implements Bus {
     return this.listening && node === this.#options.origin.node;
   }
 
+  /** Does not wait for the broker: it may be far, or not there at all. */
   async start(): Promise<void> {
     if (!this.#stopped) return;
     this.#stopped = false;
-    await this.#attempt();
+    void this.#attempt();
   }
 
   async stop(): Promise<void> {
