@@ -54,9 +54,10 @@ export const arm: Command = {
       armed: armedFile(loaded),
       allow: await allowListFile(context, textOption(invocation.values, 'allow')),
     };
-    await transact(files, async () => {
+    const reload = () => client.request('reload', {});
+    await transact({ files, reload, io: context.io }, async () => {
       await writeAtomically(files.armed, ARMED_TEXT);
-      await applyFiles({ files, client, invocation, context, expected: 'auto' });
+      await compileFiles({ files, invocation, context, expected: 'auto' });
     });
     context.io.out(`${paint(context.io.color).good('Armed')}: ${preview.node} acts by itself from now on.`);
     context.io.out('Take back what is held: skos release     Stop acting: sudo skos disarm');
@@ -83,10 +84,11 @@ export const disarm: Command = {
       allow: await allowListFile(context, textOption(invocation.values, 'allow')),
     };
     const client = await runningAgent(context);
-    await transact(files, async () => {
+    await transact({ files, io: context.io }, async () => {
       await restore(files.armed, undefined);
-      await applyFiles({ files, client, invocation, context, expected: 'not auto' });
+      await compileFiles({ files, invocation, context, expected: 'not auto' });
     });
+    await tellDisarmed(client);
     context.io.out(client === undefined ? 'Disarmed. No agent runs; it will start disarmed.' : 'Disarmed.');
     return EXIT.ok;
   },
@@ -147,31 +149,54 @@ interface Files {
   readonly allow: string;
 }
 
-/** Runs the work; when it fails, both files are as they were. */
-async function transact(files: Files, work: () => Promise<void>): Promise<void> {
-  const armed = await readIfThere(files.armed);
-  const allow = await readIfThere(files.allow);
+interface Transaction {
+  readonly files: Files;
+  readonly io: Io;
+  /** Asked when the files are written; when it fails, it is asked once more about the former files. */
+  readonly reload?: () => Promise<unknown>;
+}
+
+/** Writes files, which Ctrl-C does not cut in two; when that or the reload fails, both are as they were. */
+async function transact({ files, io, reload }: Transaction, write: () => Promise<void>): Promise<void> {
+  const uninterrupted = io.uninterrupted ?? ((whole: () => Promise<void>) => whole());
+  await uninterrupted(async () => {
+    const armed = await readIfThere(files.armed);
+    const allow = await readIfThere(files.allow);
+    let reloading = false;
+    try {
+      await write();
+      reloading = true;
+      await reload?.();
+    } catch (error) {
+      await restore(files.armed, armed);
+      await restore(files.allow, allow);
+      // A reload that failed late, or whose answer was lost, may have armed the agent. The first error is the one to show.
+      if (reloading) await reload?.().catch(() => undefined);
+      if (!(error instanceof SkosError)) throw error;
+      throw new SkosError(error.code, `${error.message}\nThe files were put back as they were.`, { cause: error });
+    }
+  });
+}
+
+/** The files stay disarmed whatever the agent says: it may be what is broken, and must not start armed again. */
+async function tellDisarmed(client: AgentClient | undefined): Promise<void> {
   try {
-    await work();
+    await client?.request('reload', {});
   } catch (error) {
-    await restore(files.armed, armed);
-    await restore(files.allow, allow);
     if (!(error instanceof SkosError)) throw error;
-    throw new SkosError(error.code, `${error.message}\nThe files were put back as they were; nothing was changed.`, {
-      cause: error,
-    });
+    const text = `${error.message}\nThe files are disarmed, but the running agent did not take them: restart it.`;
+    throw new SkosError(error.code, text, { cause: error });
   }
 }
 
 interface Application {
   readonly files: Files;
-  readonly client: AgentClient | undefined;
   readonly invocation: Invocation;
   readonly context: Context;
   readonly expected: 'auto' | 'not auto';
 }
 
-async function applyFiles({ files, client, invocation, context, expected }: Application): Promise<void> {
+async function compileFiles({ files, invocation, context, expected }: Application): Promise<void> {
   const loaded = await context.config();
   requireMode(loaded, expected);
   const text = await compileForMachine({
@@ -181,7 +206,6 @@ async function applyFiles({ files, client, invocation, context, expected }: Appl
     controller: textOption(invocation.values, 'controller'),
   });
   await writeAtomically(files.allow, text);
-  await client?.request('reload', {});
 }
 
 /** A later drop-in or the file itself may say otherwise; then our file would do nothing, and must not look as if it did. */

@@ -21,6 +21,8 @@ export interface Io {
   /** Aborted by SIGINT and by a reader that went away. */
   readonly signal: AbortSignal;
   readonly wallMs: () => number;
+  /** Runs to its end what must not be left half done; SIGINT waits. Absent: there are no signals. */
+  readonly uninterrupted?: (work: () => Promise<void>) => Promise<void>;
 }
 
 export type Values = Readonly<Record<string, string | boolean | (string | boolean)[] | undefined>>;

@@ -51,9 +51,14 @@ function members(part: string, content: unknown): readonly unknown[] {
 function factText(fact: unknown): string {
   if (typeof fact !== 'object' || fact === null) return clean(String(fact));
   const texts = Object.entries(fact)
-    .filter(([key, value]) => SHOWN.has(key) && value !== '' && value !== null && value !== false)
+    .filter(([key, value]) => SHOWN.has(key) && isKnown(value))
     .map(([key, value]) => memberText(key, value));
   return texts.length === 0 ? 'nothing is known' : clean(texts.join(', '));
+}
+
+/** The library writes "", 0 and −1 for what it does not know. */
+function isKnown(value: unknown): boolean {
+  return value !== '' && value !== null && value !== false && !(typeof value === 'number' && value <= 0);
 }
 
 function memberText(key: string, value: unknown): string {

@@ -12,20 +12,41 @@ const INTERRUPTED = 130;
 /** What --watch needs to leave in order; a command that waits for an answer is ended. */
 const INTERRUPT_GRACE_MS = 200;
 
+/** SIGINT: tells who listens, and ends the program unless something must be finished first. */
+class Interrupt {
+  readonly #abort = new AbortController();
+  #isHeld = false;
+
+  get signal(): AbortSignal {
+    return this.#abort.signal;
+  }
+
+  raise(): void {
+    this.#abort.abort();
+    if (!this.#isHeld) setTimeout(() => process.exit(INTERRUPTED), INTERRUPT_GRACE_MS).unref();
+  }
+
+  async after(work: () => Promise<void>): Promise<void> {
+    this.#isHeld = true;
+    try {
+      await work();
+    } finally {
+      this.#isHeld = false;
+    }
+  }
+}
+
 async function main(): Promise<void> {
-  const abort = new AbortController();
-  process.once('SIGINT', () => {
-    abort.abort();
-    setTimeout(() => process.exit(INTERRUPTED), INTERRUPT_GRACE_MS).unref();
-  });
+  const interrupt = new Interrupt();
+  process.on('SIGINT', () => interrupt.raise());
   for (const stream of [process.stdout, process.stderr]) {
     // `skos sensors | head`: the reader has left, and there is nothing more to say.
     stream.on('error', () => process.exit(EXIT.ok));
   }
-  process.exitCode = await runCli(process.argv.slice(2), processIo(abort.signal));
+  process.exitCode = await runCli(process.argv.slice(2), processIo(interrupt));
 }
 
-function processIo(signal: AbortSignal): Io {
+function processIo(interrupt: Interrupt): Io {
   const terminal = process.stdout.isTTY === true;
   return {
     out: (text) => process.stdout.write(`${text}\n`),
@@ -36,7 +57,8 @@ function processIo(signal: AbortSignal): Io {
     color: terminal && !process.env.NO_COLOR,
     screen: terminal,
     euid: process.geteuid?.() ?? -1,
-    signal,
+    signal: interrupt.signal,
+    uninterrupted: (work) => interrupt.after(work),
     wallMs: () => Date.now(),
   };
 }

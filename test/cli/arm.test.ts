@@ -99,6 +99,30 @@ t.test('puts the files back as they were when the agent refuses, and says so', a
   t.equal(read(each, 'run/actuator.allow'), 'former\n');
 });
 
+t.test('has the agent read the former files again when it refused, so that it runs what is written', async (t) => {
+  const { each, seen } = await machine(t, {
+    reload: () => {
+      seen.armed.push(read(each, 'etc/conf.d/90-armed.yaml') ?? '');
+      throw new SkosError('SKOS_ACTUATOR_ABSENT', 'half way');
+    },
+  });
+  await each.skos(['arm', '--confirm', 'nova']);
+  t.match(seen.armed, [/mode: auto/, /^$/]);
+});
+
+t.test('stays disarmed in its files when the agent does not take it, and says so', async (t) => {
+  const { each } = await machine(t, {
+    reload: () => {
+      throw new SkosError('SKOS_ACTUATOR_ALLOW', 'no');
+    },
+  });
+  each.write('etc/conf.d/90-armed.yaml', 'mode: auto\n');
+  const { code, err } = await each.skos(['disarm']);
+  t.equal(code, 1);
+  t.match(err, /The files are disarmed, but the running agent did not take them/);
+  t.equal(read(each, 'etc/conf.d/90-armed.yaml'), undefined);
+});
+
 t.test('needs an agent', async (t) => {
   const each = await node(t);
   t.equal((await each.skos(['arm', '--confirm', 'nova'])).code, 3);
