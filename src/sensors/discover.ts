@@ -11,6 +11,7 @@ import { reason } from '../core/errors.js';
 import type { Discovery, SensorsConf, Source, SourceContext, Tree } from '../core/ports.js';
 import { withDeadline } from './deadline.js';
 import type { ConfIssue } from './lm-sensors.js';
+import { compareNaturally } from './tree.js';
 
 /** 64 is a well-equipped node; each channel costs memory in three programs and a topic. */
 export const MAX_CHANNELS = 4096;
@@ -76,15 +77,21 @@ async function run(source: Source, options: DiscoverOptions): Promise<Result> {
   const context: SourceContext = { ...trees, rateHz, targets, sensorsConf, report: { skipped: skip } };
   const startedMs = clock.monotonicMs();
   let channels: readonly Channel[] = [];
+  let failure: readonly Skipped[] = [];
   try {
     channels = await withDeadline(source.discover(context), options.sourceDeadlineMs ?? SOURCE_DEADLINE_MS);
   } catch (error) {
-    skipped.unshift({ source: source.name, what: `source ${source.name}`, why: reason(error) });
+    failure = [{ source: source.name, what: `source ${source.name}`, why: reason(error) }];
   }
   isOver = true;
+  skipped.sort((a, b) => compareNaturally(a.what, b.what)); // Reads end in any order.
   if (omitted > 0) skipped.push({ source: source.name, what: `${omitted} more`, why: 'not listed' });
   const durationMs = clock.monotonicMs() - startedMs;
-  return { channels, skipped, timing: { source: source.name, durationMs, channels: channels.length } };
+  return {
+    channels,
+    skipped: [...failure, ...skipped],
+    timing: { source: source.name, durationMs, channels: channels.length },
+  };
 }
 
 /** Sources make ids that differ; two equal devices at one place, or equal serials, are told apart by their order. */
