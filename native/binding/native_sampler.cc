@@ -165,10 +165,17 @@ void NativeSampler::Deliver(Napi::Env env) {
 void NativeSampler::Start(const Napi::CallbackInfo& info) {
   const int error = sampler_->Start();
   if (error == EALREADY) return ThrowCoded(info.Env(), "SKOS_SAMPLER_STATE", "this sampler was started before");
-  if (error != 0) ThrowCoded(info.Env(), "SKOS_SAMPLER_START", Words("the sampler's threads or timer", error));
+  if (error != 0) return ThrowCoded(info.Env(), "SKOS_SAMPLER_START", Words("the sampler's threads or timer", error));
+  // Running, it is held until stop(): protection must not end because somebody dropped a handle.
+  Ref();
+  held_ = true;
 }
 
-void NativeSampler::Stop(const Napi::CallbackInfo&) { StopNow(); }
+void NativeSampler::Stop(const Napi::CallbackInfo&) {
+  StopNow();
+  if (held_) Unref();
+  held_ = false;
+}
 
 void NativeSampler::StopNow() {
   // Absent when the constructor threw.

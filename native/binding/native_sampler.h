@@ -46,6 +46,7 @@ class NativeSampler : public Napi::ObjectWrap<NativeSampler> {
   std::unique_ptr<Sampler> sampler_;
   std::vector<Reading> latest_;
   std::vector<Record> drained_;
+  bool held_ = false;  // Against the collector.
 };
 
 }  // namespace skos::binding

@@ -158,8 +158,8 @@ Napi::Function SeqPacket::Define(Napi::Env env) {
                          InstanceMethod<&SeqPacket::Connect>("connect"),
                          InstanceMethod<&SeqPacket::Send>("send"),
                          InstanceMethod<&SeqPacket::Close>("close"),
-                         InstanceMethod<&SeqPacket::Ref>("ref"),
-                         InstanceMethod<&SeqPacket::Unref>("unref"),
+                         InstanceMethod<&SeqPacket::RefLoop>("ref"),
+                         InstanceMethod<&SeqPacket::UnrefLoop>("unref"),
                      });
 }
 
@@ -171,7 +171,7 @@ SeqPacket::SeqPacket(const Napi::CallbackInfo& info) : Napi::ObjectWrap<SeqPacke
   on_message_ = Napi::Persistent(info[0].As<Napi::Function>());
 }
 
-SeqPacket::~SeqPacket() { CloseNow(); }
+SeqPacket::~SeqPacket() { Disconnect(); }
 
 Napi::Value SeqPacket::Connect(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
@@ -197,6 +197,7 @@ int SeqPacket::Open(const std::string& path, Napi::Env env) {
   }
   if (keeps_alive_) wake_->Ref(env);
   link_ = std::move(link);
+  Ref();  // Against the collector, until it is closed.
   return 0;
 }
 
@@ -219,7 +220,7 @@ void SeqPacket::Deliver(Napi::Env env) {
     Napi::HandleScope scope(env);
     const Link::Next next = link->Take(&packet);
     if (next == Link::Next::kNothing) return;
-    if (next == Link::Next::kEnd) CloseNow();
+    if (next == Link::Next::kEnd) CloseNow();  // Queued finalizers do not run within this callback.
     on_message_.Call({next == Link::Next::kEnd ? env.Null() : Napi::String::New(env, packet).As<Napi::Value>()});
     if (env.IsExceptionPending()) {
       if (wake_ != nullptr) wake_->Call();  // The rest comes with the next wake.
@@ -231,18 +232,24 @@ void SeqPacket::Deliver(Napi::Env env) {
 void SeqPacket::Close(const Napi::CallbackInfo&) { CloseNow(); }
 
 void SeqPacket::CloseNow() {
+  const bool held = link_ != nullptr;
+  Disconnect();
+  if (held) Unref();
+}
+
+void SeqPacket::Disconnect() {
   if (link_ != nullptr) link_->Close();
   link_ = nullptr;
   if (wake_ != nullptr) wake_->Close();
   wake_ = nullptr;
 }
 
-void SeqPacket::Ref(const Napi::CallbackInfo& info) {
+void SeqPacket::RefLoop(const Napi::CallbackInfo& info) {
   keeps_alive_ = true;
   if (wake_ != nullptr) wake_->Ref(info.Env());
 }
 
-void SeqPacket::Unref(const Napi::CallbackInfo& info) {
+void SeqPacket::UnrefLoop(const Napi::CallbackInfo& info) {
   keeps_alive_ = false;
   if (wake_ != nullptr) wake_->Unref(info.Env());
 }

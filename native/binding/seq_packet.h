@@ -4,7 +4,7 @@
 //   connect(path) → 0 or errno   send(text) → 0 or errno (EAGAIN: the peer does not read)   close()   ref() unref()
 //
 // A thread of its own receives into a bounded queue; when the queue is full it stops reading, so that the pressure is
-// the sender's. Packets are at most 8192 bytes.
+// the sender's. Packets are at most 8192 bytes. An open connection is not collected when its handle is dropped.
 #ifndef SKOS_BINDING_SEQ_PACKET_H_
 #define SKOS_BINDING_SEQ_PACKET_H_
 
@@ -29,11 +29,12 @@ class SeqPacket : public Napi::ObjectWrap<SeqPacket> {
   Napi::Value Connect(const Napi::CallbackInfo& info);
   Napi::Value Send(const Napi::CallbackInfo& info);
   void Close(const Napi::CallbackInfo& info);
-  void Ref(const Napi::CallbackInfo& info);
-  void Unref(const Napi::CallbackInfo& info);
+  void RefLoop(const Napi::CallbackInfo& info);
+  void UnrefLoop(const Napi::CallbackInfo& info);
 
   int Open(const std::string& path, Napi::Env env);
   void Deliver(Napi::Env env);
+  void Disconnect();
   void CloseNow();
 
   Napi::FunctionReference on_message_;

@@ -258,6 +258,7 @@ t.test('leaves the process cleanly at every step', async (t) => {
     'stop in a crossing': '"stopped"\n',
     'throw in a crossing': '"thrown in a crossing"\n',
     'collect while sampling': '',
+    'collect a dropped sampler': '"still there"\n',
     'load in a worker': '{"code":"SKOS_ADDON_WORKER","main":"none"}\n',
   };
   for (const [behaviour, output] of Object.entries(expected)) leavesCleanly(t, { behaviour, path, output });
