@@ -16,6 +16,8 @@ const RECONNECT_MAX_MS = 5_000;
 /** A started actuator listens after some 20 ms; the first tick does not wait for it longer than this. */
 const OWN_START_MS = 1_000;
 const OWN_POLL_MS = 10;
+/** Whoever else started the one that is lost (systemd, an earlier agent's child restarting) gets this long to bring it back. */
+const OWN_AFTER_DELAY_MS = 1_000;
 /** Events while connected are mostly echoes of our own requests; standing orders are told within this. */
 const DRAIN_EVERY_MS = 2_000;
 /** Actions of an earlier agent that may still stand: far more than any node has at once. */
@@ -48,6 +50,7 @@ export class ActuatorLink {
   #drainTimer: NodeJS.Timeout | undefined;
   #delayMs = RECONNECT_FIRST_MS;
   #stopped = true;
+  #ownStarted = false;
   #connecting: Promise<void> | undefined;
 
   constructor(options: ActuatorLinkOptions) {
@@ -77,6 +80,7 @@ export class ActuatorLink {
   async #startOwn(startOwn: () => Promise<void>): Promise<void> {
     try {
       await startOwn();
+      this.#ownStarted = true;
     } catch (error) {
       this.#why = reason(error);
       this.#options.log.error(`the actuator cannot be started: ${this.#why}`, { event: 'actuator.lost', error });
@@ -176,8 +180,16 @@ export class ActuatorLink {
       });
     }
     this.#why = why;
-    this.#retry = setTimeout(() => void this.#connect(), this.#delayMs);
+    this.#retry = setTimeout(() => void this.#tryAgain(), this.#delayMs);
     this.#delayMs = Math.min(this.#delayMs * 2, RECONNECT_MAX_MS);
+  }
+
+  /** One of our own keeps running once started; one that was there before us has nobody else who starts it again. */
+  async #tryAgain(): Promise<void> {
+    await this.#connect();
+    const { startOwn } = this.#options;
+    const isLeftToUs = startOwn !== undefined && !this.#ownStarted && this.#delayMs > OWN_AFTER_DELAY_MS;
+    if (isLeftToUs && this.actuator === undefined && !this.#stopped) await this.#startOwn(startOwn);
   }
 
   /** While our own actuator starts, its absence is no news. */
