@@ -76,7 +76,7 @@ const char* ParseController(std::string_view line, AllowList* list) {
 }
 
 const char* ParseTarget(std::string_view line, AllowList* list) {
-  if (list->targets.size() >= kMaxTargets) return "more than 256 targets";
+  if (list->targets.size() >= kMaxTargets) return "more than 512 targets";
   TargetSpec target;
   const std::string_view id = TakeWord(&line);
   if (!IsId(id, kMaxIdBytes)) return "target needs an id of [a-z0-9:_.@~/-], at most 64";

@@ -12,7 +12,7 @@ namespace skos::actuator {
 
 // Bounds of the format. They bound the actuator's memory: see README.md.
 constexpr size_t kMaxAllowBytes = 256 * 1024;
-constexpr size_t kMaxTargets = 256;
+constexpr size_t kMaxTargets = 512;
 constexpr size_t kMaxOrders = 64;
 constexpr size_t kMaxOrderTargets = 64;
 constexpr size_t kMaxIdBytes = 64;

@@ -14,7 +14,7 @@
 
 namespace skos::actuator {
 
-constexpr size_t kMaxLeases = 1024;  // Three caps on each of 256 CPUs, and some.
+constexpr size_t kMaxLeases = 1536;  // Three caps on each target.
 constexpr size_t kMaxLeaseBytes = 120;
 constexpr size_t kEventEntries = 1024;  // DESIGN.md. A power of two: a slot is seq % entries.
 

@@ -488,7 +488,16 @@ export class Executor {
       what: { action: actionId, rule, channel, severity, state, reason: why, effects },
       level: levelOf(state, running.severity),
       message: sentence(running.record, ended),
-      fields: { event: `action.${state}`, action: actionId, alert, rule, channel, outcome: state, verb: action },
+      fields: {
+        ...(state === 'failed' ? { code: 'SKOS_ACTUATOR_FAILED' as const } : {}),
+        event: `action.${state}`,
+        action: actionId,
+        alert,
+        rule,
+        channel,
+        outcome: state,
+        verb: action,
+      },
     });
   }
 

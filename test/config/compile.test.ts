@@ -202,7 +202,7 @@ t.test('splits an order whose cap is below the floor of a target', async (t) => 
 });
 
 t.test('keeps within the limits of the format on the largest machines, packages first', async (t) => {
-  const cpufreqPolicies = Array.from({ length: 400 }, (_, i) => `devices/system/cpu/cpufreq/policy${i}`);
+  const cpufreqPolicies = Array.from({ length: 700 }, (_, i) => `devices/system/cpu/cpufreq/policy${i}`);
   const cores = Array.from({ length: 128 }, (_, i) =>
     cpuChannel({ id: `hwmon/coretemp/temp${i + 2}`, name: `temp${i + 2}`, label: `Core ${i}` }),
   );
@@ -211,10 +211,10 @@ t.test('keeps within the limits of the format on the largest machines, packages 
     channels: [...cores, cpuChannel()],
     facts: { ...FACTS, cpufreqPolicies },
   });
-  t.equal(targets.size, 256);
+  t.equal(targets.size, 512);
   t.equal(orders.length, 64);
   t.match(orders[0]?.name, /^thermal:hwmon\/coretemp-isa-0000\/temp1$/);
-  t.ok(comments.some((line) => line.includes('policy399')));
+  t.ok(comments.some((line) => line.includes('policy699')));
 });
 
 t.test('shortens a long channel id so that it stays unique', async (t) => {
