@@ -45,7 +45,7 @@ export interface Tree {
   exists(path: string): Promise<boolean>;
   /** Real path relative to the root, symbolic links resolved; undefined when dangling or outside the root. */
   resolve(path: string): Promise<string | undefined>;
-  /** Files whose read has not returned in time and hangs still: their drivers are not asked again meanwhile. */
+  /** Files whose read has not returned in time and hangs still: spare their drivers until they are gone from here. */
   readonly stuck: readonly string[];
 }
 

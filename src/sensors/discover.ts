@@ -130,7 +130,7 @@ function stuckReads(trees: DiscoverOptions['trees']): Skipped[] {
     tree.stuck.map((path) => ({
       source: 'discovery',
       what: tree.absolute(path),
-      why: 'hung: its read does not return, and its driver is not asked again meanwhile',
+      why: 'hung: its read does not return',
     })),
   );
 }

@@ -120,9 +120,28 @@ export const hwmon: Source = {
       const repeated = directories.length > 0 ? 'each chip there is passed over as stated' : await whyNone(context);
       report.skipped('hwmon chips', `none in ${where}: ${repeated}`);
     }
-    return (await Promise.all(chips.map((chip) => chipChannels(context, chip)))).flat();
+    const ofDomains = await Promise.all(byDomain(chips).map((each) => domainChannels(context, each)));
+    const channels = new Map(ofDomains.flat());
+    return chips.flatMap((chip) => channels.get(chip) ?? []);
   },
 };
+
+function byDomain(chips: readonly Chip[]): Chip[][] {
+  const domains = new Map<string, Chip[]>();
+  for (const chip of chips) domains.set(chip.domain, [...(domains.get(chip.domain) ?? []), chip]);
+  return [...domains.values()];
+}
+
+/** One chip of a driver after the other: where one hangs, the others are not asked for their limits. */
+async function domainChannels(context: SourceContext, chips: readonly Chip[]): Promise<[Chip, Channel[]][]> {
+  const channels: [Chip, Channel[]][] = [];
+  for (const chip of chips) {
+    const isHung = () => context.sysfs.stuck.some((path) => chips.some(({ base }) => path.startsWith(`${base}/`)));
+    channels.push([chip, await chipChannels(context, chip, isHung)]);
+    if (isHung()) context.report.skipped(`limits of ${chip.directory}`, `${chip.name}: its driver hangs`);
+  }
+  return channels;
+}
 
 async function readChip(
   { sysfs, report }: SourceContext,
@@ -220,7 +239,7 @@ function distinct(chips: readonly Chip[]): Chip[] {
   });
 }
 
-async function chipChannels(context: SourceContext, chip: Chip): Promise<Channel[]> {
+async function chipChannels(context: SourceContext, chip: Chip, isHung: () => boolean): Promise<Channel[]> {
   const { sysfs, sensorsConf, report } = context;
   const labels = new Map<string, string>();
   for (const [feature, items] of chip.features) {
@@ -245,6 +264,7 @@ async function chipChannels(context: SourceContext, chip: Chip): Promise<Channel
         items,
         conf,
         label: conf.label ?? ownLabel,
+        isHung,
         thermalDefault: feature.startsWith('temp') && isDefault(ownLabel),
       })),
     );
@@ -272,6 +292,7 @@ interface Feature {
   readonly items: ReadonlySet<string>;
   readonly conf: FeatureConf;
   readonly label: string;
+  readonly isHung: () => boolean;
   readonly thermalDefault: boolean;
 }
 
@@ -333,11 +354,15 @@ function alarmChannels({ sysfs }: SourceContext, { chip, feature, items, label }
   });
 }
 
-async function statedLimits({ sysfs }: SourceContext, { chip, feature, items }: Feature, kind: Kind): Promise<Limits> {
+async function statedLimits(
+  { sysfs }: SourceContext,
+  { chip, feature, items, isHung }: Feature,
+  kind: Kind,
+): Promise<Limits> {
   const stated: [string, number][] = [];
   for (const [limit, candidates] of Object.entries(kind.limits)) {
     const item = candidates.find((each) => items.has(each));
-    if (item === undefined) continue;
+    if (item === undefined || isHung()) continue;
     const value = await sysfs.integer(`${chip.base}/${feature}_${item}`);
     if (value !== undefined && isPlausible(kind, value)) stated.push([limit, value]);
   }

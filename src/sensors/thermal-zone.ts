@@ -122,6 +122,7 @@ async function tripPoints(sysfs: Tree, zone: string): Promise<Limits> {
   const lowest = new Map<string, number>();
   const types = await sysfs.list(zone, /^trip_point_\d+_type$/);
   for (const file of types.slice(0, MAX_TRIP_POINTS)) {
+    if (sysfs.stuck.some((path) => path.startsWith(`${zone}/`))) break;
     const type = await sysfs.text(`${zone}/${file}`);
     const temperature = await sysfs.integer(`${zone}/${file.replace(/type$/, 'temp')}`);
     if (type === undefined || temperature === undefined || temperature <= 0) continue;

@@ -3,12 +3,13 @@
  *
  * Three dangers are kept out here, so that no source has to think of them: a FIFO or device node planted as an attribute
  * (opened without blocking, refused unless a regular file), a link that leads out of the root (not followed), and a
- * driver whose read does not return. Such a read holds a thread of libuv's pool until the kernel lets go; the database
- * needs that pool too, so its directory is not asked again meanwhile, and only few reads may hang at a time.
+ * driver whose read does not return. Such a read holds a thread of libuv's pool until the kernel lets go, and the
+ * database needs that pool too: few reads are under way at a time, and a file that hangs is not read again meanwhile. Sources
+ * ask `stuck`, and spare the other attributes of that driver; names and labels, which touch no hardware, stay readable.
  */
 import { close, constants, fstat, open, read } from 'node:fs';
 import { lstat, readdir, realpath } from 'node:fs/promises';
-import { dirname, join, normalize, sep } from 'node:path';
+import { join, normalize, sep } from 'node:path';
 import { promisify } from 'node:util';
 import type { Tree } from '../core/ports.js';
 
@@ -18,8 +19,10 @@ const MAX_TEXT_BYTES = 64 * 1024;
 const MAX_ENTRIES = 65_536;
 /** A slow I²C chip answers in 0.2 s. */
 const READ_DEADLINE_MS = 1_000;
-/** Half of libuv's four threads: the others stay free for the database. */
-const MAX_STUCK = 2;
+/** The deadline is counted in so many turns of the event loop: a loop that was blocked has not waited for the driver. */
+const DEADLINE_TURNS = 4;
+/** Under way at a time, those that hang included. Half of libuv's four threads: the others stay free for the database. */
+const MAX_READS = 2;
 
 const openFile = promisify(open);
 const statFile = promisify(fstat);
@@ -35,28 +38,29 @@ export interface Roots {
 
 /** Roots of this machine, or those that the environment names (tests, captured machines). */
 export function rootsFromEnvironment(env: Readonly<Record<string, string | undefined>>): Roots {
-  const sysfs = env['SKOS_SYSFS_ROOT'] || '/sys';
+  const sysfs = env.SKOS_SYSFS_ROOT || '/sys';
   return {
     sysfs,
-    proc: env['SKOS_PROC_ROOT'] || '/proc',
-    dev: env['SKOS_DEV_ROOT'] || '/dev',
-    cgroup: env['SKOS_CGROUP_ROOT'] || join(sysfs, 'fs/cgroup'),
+    proc: env.SKOS_PROC_ROOT || '/proc',
+    dev: env.SKOS_DEV_ROOT || '/dev',
+    cgroup: env.SKOS_CGROUP_ROOT || join(sysfs, 'fs/cgroup'),
   };
 }
 
 export class FileTree implements Tree {
   readonly root: string;
   readonly #readDeadlineMs: number;
-  readonly #stuck = new Map<string, string>();
+  readonly #reads: Reads;
   #realRoot: Promise<string | undefined> | undefined;
 
   constructor(root: string, { readDeadlineMs = READ_DEADLINE_MS }: { readDeadlineMs?: number } = {}) {
     this.root = root;
     this.#readDeadlineMs = readDeadlineMs;
+    this.#reads = Reads.of(root);
   }
 
   get stuck(): readonly string[] {
-    return [...this.#stuck.values()];
+    return this.#reads.stuck;
   }
 
   absolute(path: string): string {
@@ -76,9 +80,7 @@ export class FileTree implements Tree {
   async text(path: string, { maxBytes = MAX_TEXT_BYTES }: { maxBytes?: number } = {}): Promise<string | undefined> {
     const real = await this.#real(path);
     if (real === undefined) return undefined;
-    const directory = dirname(real);
-    if (this.#stuck.has(directory) || this.#stuck.size >= MAX_STUCK) return undefined;
-    return this.#withDeadline(readRegularFile(real, maxBytes).catch(absent), { path, directory });
+    return this.#reads.run(readRegularFile(maxBytes), { path, real, deadlineMs: this.#readDeadlineMs });
   }
 
   async integer(path: string): Promise<number | undefined> {
@@ -115,22 +117,79 @@ export class FileTree implements Tree {
     });
     return this.#realRoot;
   }
+}
 
-  async #withDeadline(
+type Read = (real: string) => Promise<string | undefined>;
+
+/**
+ * The reads under way below one root. They are counted for the process, not for a tree: the pool is the process's, and
+ * each discovery may make trees of its own. Once all that are allowed hang, a read fails instead of saying "absent",
+ * since a chip that seems to have lost its name would get another id.
+ */
+class Reads {
+  static readonly #byRoot = new Map<string, Reads>();
+  readonly #stuck = new Set<{ readonly real: string; readonly path: string }>();
+  readonly #waiting: (() => void)[] = [];
+  #free = MAX_READS;
+
+  static of(root: string): Reads {
+    const reads = Reads.#byRoot.get(root) ?? new Reads();
+    Reads.#byRoot.set(root, reads);
+    return reads;
+  }
+
+  get stuck(): readonly string[] {
+    return [...this.#stuck].map(({ path }) => path);
+  }
+
+  async run(
+    read: Read,
+    { path, real, deadlineMs }: { path: string; real: string; deadlineMs: number },
+  ): Promise<string | undefined> {
+    const asked = { real, path };
+    while (this.#free === 0 && this.#stuck.size < MAX_READS) {
+      await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    }
+    if ([...this.#stuck].some((each) => each.real === real)) {
+      this.#wakeNext();
+      return undefined;
+    }
+    if (this.#free === 0) throw new Error(`no file can be read: reads of ${this.stuck.join(' and ')} do not return`);
+    this.#free--;
+    const reading = read(real)
+      .catch(absent)
+      .finally(() => {
+        this.#free++;
+        this.#stuck.delete(asked);
+        this.#wakeNext();
+      });
+    return this.#untilDeadline(reading, deadlineMs, () => this.#stuck.add(asked));
+  }
+
+  async #untilDeadline(
     reading: Promise<string | undefined>,
-    { path, directory }: { path: string; directory: string },
+    deadlineMs: number,
+    onDeadline: () => void,
   ): Promise<string | undefined> {
     let timer: NodeJS.Timeout | undefined;
     const deadline = new Promise<undefined>((resolve) => {
-      timer = setTimeout(() => {
-        this.#stuck.set(directory, path);
-        reading.finally(() => this.#stuck.delete(directory));
+      let turns = 0;
+      timer = setInterval(() => {
+        if (++turns < DEADLINE_TURNS) return;
+        clearInterval(timer);
+        onDeadline();
+        // Whoever waits looks again: perhaps nothing is left to wait for.
+        for (const wake of this.#waiting.splice(0)) wake();
         resolve(undefined);
-      }, this.#readDeadlineMs);
+      }, deadlineMs / DEADLINE_TURNS);
     });
     const text = await Promise.race([reading, deadline]);
-    clearTimeout(timer);
+    clearInterval(timer);
     return text;
+  }
+
+  #wakeNext(): void {
+    this.#waiting.shift()?.();
   }
 }
 
@@ -161,16 +220,18 @@ function absent(): undefined {
   return undefined;
 }
 
-async function readRegularFile(path: string, maxBytes: number): Promise<string | undefined> {
-  // Before open(), because opening a device node has effects of its own; after it again, because a path may change.
-  if (!(await lstat(path)).isFile()) return undefined;
-  const fd = await openFile(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
-  try {
-    if (!(await statFile(fd)).isFile()) return undefined;
-    return (await readUpTo(fd, maxBytes)).trim();
-  } finally {
-    await closeFile(fd);
-  }
+function readRegularFile(maxBytes: number): Read {
+  return async (path) => {
+    // Before open(), because opening a device node has effects of its own; after it again, because a path may change.
+    if (!(await lstat(path)).isFile()) return undefined;
+    const fd = await openFile(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
+    try {
+      if (!(await statFile(fd)).isFile()) return undefined;
+      return (await readUpTo(fd, maxBytes)).trim();
+    } finally {
+      await closeFile(fd);
+    }
+  };
 }
 
 /** Files of /proc state a size of 0 and come in pieces: read until nothing comes. */

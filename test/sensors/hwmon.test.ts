@@ -4,10 +4,12 @@ import { chmodSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
+import { discoverAll } from '../../src/sensors/discover.js';
 import { hwmon } from '../../src/sensors/hwmon.js';
-import { LmSensorsConf } from '../../src/sensors/lm-sensors.js';
+import { LmSensorsConf, noSensorsConf } from '../../src/sensors/lm-sensors.js';
 import { thermalZones } from '../../src/sensors/thermal-zone.js';
-import { channelOf, discover, ids } from '../fixtures/discovery.js';
+import { FileTree } from '../../src/sensors/tree.js';
+import { channelOf, discover, ids, treesOf } from '../fixtures/discovery.js';
 import { type FakeMachine, fakeMachine } from '../fixtures/fake-sysfs.js';
 
 const CORETEMP = {
@@ -523,6 +525,46 @@ t.test('gives each GPU and each disk a hazard domain of its own', async (t) => {
   }
   const { channels } = await discover(machine, [hwmon]);
   t.equal(new Set(channels.map(({ domain }) => domain)).size, 4);
+});
+
+/** A tree in which reading limits of one driver's chips never returns: what FileTree says after its deadline. */
+class HangingTree extends FileTree {
+  readonly #hung: string[] = [];
+
+  override get stuck(): readonly string[] {
+    return this.#hung;
+  }
+
+  override async integer(path: string): Promise<number | undefined> {
+    if (!path.includes('i2c') || !path.endsWith('_crit')) return super.integer(path);
+    this.#hung.push(path);
+    return undefined;
+  }
+}
+
+t.test('asks no other chip of a driver that hangs, keeps its channels, and reads the other drivers', async (t) => {
+  const machine = fakeMachine(t);
+  for (const address of ['0018', '0019', '001a']) {
+    machine.addHwmon({
+      name: 'jc42',
+      device: `devices/pci0000:00/0000:00:14.0/i2c-3/3-${address}`,
+      driver: 'jc42',
+      files: { temp1_input: 1, temp1_crit: 80_000, temp2_input: 1, temp2_crit: 80_000 },
+    });
+  }
+  machine.addHwmon({ ...CORETEMP, files: { temp1_input: 1, temp1_crit: 100_000 } });
+  const sysfs = new HangingTree(machine.sysfs);
+  const found = await discoverAll([hwmon], {
+    trees: { ...treesOf(machine), sysfs },
+    rateHz: 10,
+    targets: {},
+    sensorsConf: noSensorsConf,
+  });
+  t.equal(sysfs.stuck.length, 1, 'one read, and not one for each chip');
+  t.equal(found.channels.length, 7);
+  t.same(channelOf(found, 'hwmon/coretemp-0/temp1').limits, { critical: 100_000 });
+  t.equal(found.skipped.filter(({ why }) => why === 'jc42: its driver hangs').length, 3);
+  t.ok(found.skipped.some(({ source, why }) => source === 'discovery' && why.startsWith('hung')));
 });
 
 const CAPTURES = findCaptures();

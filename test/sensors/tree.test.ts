@@ -120,19 +120,70 @@ t.test('reads files of /proc, which state no size', async (t) => {
   t.match(await tree.text('self/mountinfo'), / - /);
 });
 
-t.test(
-  'gives up a read that takes too long, leaves its driver alone meanwhile, and asks again afterwards',
-  async (t) => {
-    const root = t.testdir({ slow: { quick: '2' }, other: { quick: '3' } });
-    const bytes = 64 * 1024 * 1024;
-    writeFileSync(join(root, 'slow/huge'), Buffer.alloc(bytes, 'x'));
-    const tree = new FileTree(root, { readDeadlineMs: 1 });
-    // A thousand pieces take longer than 1 ms on any machine.
-    t.equal(await tree.text('slow/huge', { maxBytes: bytes }), undefined);
-    t.same(tree.stuck, ['slow/huge']);
-    t.equal(await tree.text('slow/quick'), undefined, 'its driver is not asked');
-    while (tree.stuck.length > 0) await new Promise((resolve) => setTimeout(resolve, 10));
-    const patient = new FileTree(root);
-    t.equal(await patient.text('slow/quick'), '2');
-  },
-);
+t.test('gives up a read that takes too long, spares that file meanwhile, and asks again afterwards', async (t) => {
+  const root = t.testdir({ slow: { quick: '2' }, other: { quick: '3' } });
+  const bytes = 64 * 1024 * 1024;
+  writeFileSync(join(root, 'slow/huge'), Buffer.alloc(bytes, 'x'));
+  const tree = new FileTree(root, { readDeadlineMs: 1 });
+  // A thousand pieces take longer than 1 ms on any machine.
+  t.equal(await tree.text('slow/huge', { maxBytes: bytes }), undefined);
+  t.same(tree.stuck, ['slow/huge']);
+  t.equal(await tree.text('slow/huge'), undefined, 'at once, and without a second read');
+  t.same(tree.stuck, ['slow/huge']);
+  t.equal(await new FileTree(root).text('slow/quick'), '2', 'names stay readable');
+  while (tree.stuck.length > 0) await new Promise((resolve) => setTimeout(resolve, 10));
+  const patient = new FileTree(root);
+  t.equal(await patient.text('slow/quick'), '2');
+});
+
+t.test('fails, instead of saying "absent", while as many reads hang as may, and recovers', async (t) => {
+  const root = t.testdir({ a: {}, b: {}, c: { file: '1' } });
+  const bytes = 64 * 1024 * 1024;
+  for (const name of ['a', 'b']) writeFileSync(join(root, name, 'huge'), Buffer.alloc(bytes, 'x'));
+  const tree = new FileTree(root, { readDeadlineMs: 1 });
+  const hanging = ['a', 'b'].map((name) => tree.text(`${name}/huge`, { maxBytes: bytes }));
+  const waiting = tree.text('c/file');
+  t.same(await Promise.all(hanging), [undefined, undefined]);
+  await t.rejects(waiting, 'a read that waited for its turn');
+  await t.rejects(tree.text('c/file'));
+  const another = new FileTree(root);
+  t.same([...another.stuck].sort(), ['a/huge', 'b/huge'], 'the pool is the process, not the tree');
+  await t.rejects(another.text('c/file'));
+  while (tree.stuck.length > 0) await new Promise((resolve) => setTimeout(resolve, 10));
+  t.equal(await another.text('c/file'), '1');
+});
+
+t.test('fails as well when the reads that hang are of one directory', async (t) => {
+  const root = t.testdir({ a: {}, c: { file: '1' } });
+  const bytes = 64 * 1024 * 1024;
+  for (const name of ['huge1', 'huge2']) writeFileSync(join(root, 'a', name), Buffer.alloc(bytes, 'x'));
+  const tree = new FileTree(root, { readDeadlineMs: 1 });
+  await Promise.all(['huge1', 'huge2'].map((name) => tree.text(`a/${name}`, { maxBytes: bytes })));
+  t.equal(tree.stuck.length, 2);
+  t.equal(await tree.text('a/huge1'), undefined);
+  await t.rejects(tree.text('c/file'));
+  while (tree.stuck.length > 0) await new Promise((resolve) => setTimeout(resolve, 10));
+  t.equal(await new FileTree(root).text('c/file'), '1');
+});
+
+t.test('does not blame a driver for an event loop that was blocked', async (t) => {
+  const root = t.testdir({ file: '1' });
+  const tree = new FileTree(root, { readDeadlineMs: 100 });
+  const reading = tree.text('file');
+  // Let the read begin, then hold the loop for longer than the deadline.
+  await new Promise((resolve) => setImmediate(resolve));
+  const until = Date.now() + 200;
+  while (Date.now() < until);
+  t.equal(await reading, '1');
+  t.same(tree.stuck, []);
+});
+
+t.test('answers any number of reads at once', async (t) => {
+  const files = Object.fromEntries(Array.from({ length: 300 }, (_, i) => [`f${i}`, String(i)]));
+  const tree = new FileTree(t.testdir(files));
+  const values = await Promise.all(Object.keys(files).map((name) => tree.integer(name)));
+  t.same(
+    values,
+    Array.from({ length: 300 }, (_, i) => i),
+  );
+});
