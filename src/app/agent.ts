@@ -13,7 +13,6 @@ import { parseArgs } from 'node:util';
 import { operatorRules } from '../antibodies/operator-rules.js';
 import { storageWatcher } from '../antibodies/storage-watcher.js';
 import { thermalSentinel } from '../antibodies/thermal-sentinel.js';
-import { writeAtomically } from '../cli/atomic-file.js';
 import { loadConfig } from '../config/load.js';
 import type { Config } from '../config/schema.js';
 import { ActuatorLink } from '../control/actuator-link.js';
@@ -31,6 +30,7 @@ import { Sensing } from '../control/sensing.js';
 import { SocketServer } from '../control/socket-server.js';
 import { Tick } from '../control/tick.js';
 import { agentSocketPath } from '../core/agent-client.js';
+import { writeAtomically } from '../core/atomic-file.js';
 import { systemClock as clock } from '../core/clock.js';
 import { reason, SkosError } from '../core/errors.js';
 import { Lifecycle, type Part } from '../core/lifecycle.js';
@@ -75,7 +75,7 @@ async function main(): Promise<void> {
   const lifecycle = new Lifecycle({ parts: agent.parts, log });
   const leave = () => {
     log.info('stopping', { event: 'agent.stop' });
-    void lifecycle.stop().then(() => process.exit(0));
+    void lifecycle.stop().then(() => exit(agent.isStuck()));
   };
   process.on('SIGTERM', leave);
   process.on('SIGINT', leave);
@@ -89,10 +89,21 @@ async function main(): Promise<void> {
   });
 }
 
+/**
+ * exit() joins libuv's threads, and one that discovery left in a hung driver would keep the process for ever. Everything is
+ * stopped and on disk by now, so such a process ends itself the hard way.
+ */
+function exit(isStuck: boolean): void {
+  if (isStuck) process.kill(process.pid, 'SIGKILL');
+  process.exit(0);
+}
+
 interface Composed {
   readonly parts: readonly Part[];
   readonly reload: () => Promise<string[]>;
   readonly channelCount: () => number;
+  /** A read of discovery hangs in a driver. */
+  readonly isStuck: () => boolean;
 }
 
 async function compose(given: {
@@ -226,6 +237,7 @@ async function compose(given: {
     ],
     reload,
     channelCount: () => sensing.channels.length,
+    isStuck: () => machine.isStuck,
   };
 }
 

@@ -1,13 +1,11 @@
 /** Where the allow-list lies, for whom it is made, and how it is compiled for this machine: shared by three commands. */
 import { stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { actuatorFacts } from '../actuators/facts.js';
-import { compileAllowList } from '../config/compile.js';
 import type { Config } from '../config/schema.js';
+import { Machine } from '../control/machine.js';
+import { readIfThere } from '../core/atomic-file.js';
 import { SkosError } from '../core/errors.js';
-import { readIfThere } from './atomic-file.js';
 import type { Context, Io } from './command.js';
-import { discoverMachine } from './machine.js';
 import { userId } from './users.js';
 
 const INSTALLED_FILE = '/etc/skos/actuator.allow';
@@ -36,12 +34,10 @@ export interface CompileForMachine {
 
 /** The text of the allow-list for this machine. */
 export async function compileForMachine({ config, io, socketPath, controller }: CompileForMachine): Promise<string> {
-  const { trees, discovery } = await discoverMachine({ config, env: io.env });
-  return compileAllowList({
+  const machine = new Machine(io.env);
+  return machine.allowList({
     config,
-    channels: discovery.channels,
-    sysfsRoot: trees.sysfs.root,
-    facts: await actuatorFacts(trees),
+    channels: (await machine.discover(config)).channels,
     controllerUid: await controllerUid({ controller, socketPath, euid: io.euid }),
   });
 }

@@ -8,11 +8,11 @@
 import { dirname, join } from 'node:path';
 import { DROP_IN_DIRECTORY, type LoadedConfig } from '../config/load.js';
 import type { AgentClient } from '../core/agent-client.js';
+import { readIfThere, restore, writeAtomically } from '../core/atomic-file.js';
 import { SkosError } from '../core/errors.js';
 import type { ActionRecord } from '../core/ports.js';
 import type { Verbs } from '../core/protocol.js';
 import { allowListFile, compileForMachine } from './allow-list.js';
-import { readIfThere, restore, writeAtomically } from './atomic-file.js';
 import { type Command, type Context, type Invocation, type Io, textOption } from './command.js';
 import { EXIT } from './exit-codes.js';
 import { clean, paint, plural } from './format.js';

@@ -1,9 +1,9 @@
 /** `skos config`: check, explain, compile. None of them changes the running agent. */
 import { type ExplainedKey, explainConfig } from '../config/explain.js';
 import type { LoadedConfig } from '../config/load.js';
+import { readIfThere, writeAtomically } from '../core/atomic-file.js';
 import { SkosError } from '../core/errors.js';
 import { allowListFile, compileForMachine } from './allow-list.js';
-import { readIfThere, writeAtomically } from './atomic-file.js';
 import { type Command, type Context, type Invocation, type Io, textOption } from './command.js';
 import { EXIT } from './exit-codes.js';
 import { paint, plural } from './format.js';

@@ -1,17 +1,13 @@
 /**
- * This machine seen without an agent: discovered, and read once by the same native sampler that the agent uses. For
- * `skos sensors --once` and for the allow-list.
+ * This machine seen without an agent, for `skos sensors --once`: discovered, and read once by the same native sampler that
+ * the agent uses.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { cgroupPath } from '../config/check.js';
 import type { Config } from '../config/schema.js';
+import { Machine } from '../control/machine.js';
 import { type Channel, type ChannelJson, channelJson } from '../core/channel.js';
-import type { Discovery, Sampler } from '../core/ports.js';
+import type { Sampler } from '../core/ports.js';
 import { loadAddon } from '../sensors/addon.js';
-import { discoverAll } from '../sensors/discover.js';
-import { loadSensorsConf } from '../sensors/lm-sensors.js';
-import { SOURCES } from '../sensors/sources.js';
-import { FileTree, rootsFromEnvironment } from '../sensors/tree.js';
 import type { Io } from './command.js';
 
 /**
@@ -23,38 +19,9 @@ const POLL_MS = 10;
 /** Beyond the read deadline: the first round of a domain's thread, and the second reading of rates. */
 const MARGIN_MS = 500;
 
-export interface MachineTrees {
-  readonly sysfs: FileTree;
-  readonly proc: FileTree;
-  readonly cgroup: FileTree;
-}
-
 interface Where {
   readonly config: Config;
   readonly env: Io['env'];
-}
-
-export async function discoverMachine({ config, env }: Where): Promise<{ trees: MachineTrees; discovery: Discovery }> {
-  const roots = rootsFromEnvironment(env);
-  const trees = {
-    sysfs: new FileTree(roots.sysfs),
-    proc: new FileTree(roots.proc),
-    cgroup: new FileTree(roots.cgroup),
-  };
-  const discovery = await discoverAll(SOURCES, {
-    trees,
-    rateHz: config.sampling.rate_hz,
-    targets: cgroupTargets(config),
-    sensorsConf: await loadSensorsConf(),
-  });
-  return { trees, discovery };
-}
-
-/** Target name → path below the cgroup root. */
-function cgroupTargets({ targets }: Config): Record<string, string> {
-  const paths: Record<string, string> = {};
-  for (const [name, { cgroup }] of Object.entries(targets)) if (cgroup !== undefined) paths[name] = cgroupPath(cgroup);
-  return paths;
 }
 
 export interface OneReading {
@@ -64,7 +31,7 @@ export interface OneReading {
 }
 
 export async function readOnce({ config, env, wallMs }: Where & Pick<Io, 'wallMs'>): Promise<OneReading> {
-  const { discovery } = await discoverMachine({ config, env });
+  const discovery = await new Machine(env).discover(config);
   const channels = discovery.channels.map(forOneLook);
   const readDeadlineMs = config.sampling.deadline_ms;
   const sampler = loadAddon().createSampler(channels, [], { readDeadlineMs, onCrossing: () => undefined });

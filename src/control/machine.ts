@@ -24,6 +24,11 @@ export class Machine {
     this.cgroup = new FileTree(this.roots.cgroup);
   }
 
+  /** A read of discovery has not returned from its driver. */
+  get isStuck(): boolean {
+    return [this.sysfs, this.proc, this.cgroup].some(({ stuck }) => stuck.length > 0);
+  }
+
   async discover(config: Config): Promise<Discovery> {
     // Read once: lm-sensors itself reads its configuration when a program starts.
     this.#sensorsConf ??= loadSensorsConf();
