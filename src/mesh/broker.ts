@@ -11,6 +11,7 @@
  * waits for a slow reader, each and all together. aedes would make every publisher wait for the slowest subscriber;
  * here the slowest is disconnected instead.
  */
+import type { EventEmitter } from 'node:events';
 import type { Socket } from 'node:net';
 import {
   Aedes,
@@ -28,6 +29,7 @@ import type { Bus } from './bus.js';
 import { Listener, type TlsFiles } from './listener.js';
 import { guardSocket, type InboundLimits, PacketGuard, TokenBucket } from './packet-guard.js';
 import { MAX_PAYLOAD_BYTES } from './payloads.js';
+import { shown } from './shown.js';
 import { couldMatchSensors, isOwnFilter, MAX_TOPIC_LEVELS, type Message, topic } from './topics.js';
 
 // mqtt-packet builds 65,536 Buffers (17 MB) at its first write unless told before. aedes and mqtt.js share this instance.
@@ -216,7 +218,7 @@ export class EmbeddedBroker implements Bus {
       return;
     }
     if (commonName !== null && !this.#options.peers.has(commonName)) {
-      this.#say(`a certificate for "${commonName}" is no configured peer's`);
+      this.#say(`a certificate for "${shown(commonName)}" is no configured peer's`);
       socket.destroy();
       return;
     }
@@ -275,6 +277,10 @@ export class EmbeddedBroker implements Bus {
       },
       authorizeForward: (client, packet) => (this.#keepsUp(client) ? packet : null),
     });
+    // Its types do not know this event, without a listener of which a failed persistence would end the process.
+    (aedes as EventEmitter).on('error', (error) =>
+      this.#options.log.error(`the broker failed: ${reason(error)}`, { error }),
+    );
     aedes.on('clientReady', (client) => this.#connected.add(client));
     aedes.on('clientDisconnect', (client) => this.#connected.delete(client));
     aedes.on('subscribe', (_subscriptions, client) => this.#updateDemands(client));
@@ -300,11 +306,11 @@ export class EmbeddedBroker implements Bus {
     if (clientId.length > MAX_CLIENT_ID_LENGTH) refuse(IDENTIFIER_REJECTED, 'its client id is too long');
     const claimed = this.#claimedPeer(session, clientId);
     if (claimed === null && (session.commonName !== null || clientId.startsWith('skos-'))) {
-      refuse(NOT_AUTHORIZED, `it may not be "${clientId}"`);
+      refuse(NOT_AUTHORIZED, `it may not be "${shown(clientId)}"`);
     }
     session.peer = claimed;
     if (will !== undefined && (claimed === null || will.topic !== this.#peerTopic(claimed))) {
-      refuse(NOT_AUTHORIZED, `it may not leave a will on "${will.topic}"`);
+      refuse(NOT_AUTHORIZED, `it may not leave a will on "${shown(will.topic)}"`);
     }
     (packet as { clean: boolean }).clean = true;
   }
@@ -334,7 +340,7 @@ export class EmbeddedBroker implements Bus {
       this.#options.onLastWill(peer);
       return new Error('last will noted');
     }
-    this.#say(`a client that may only subscribe tried to publish on "${packet.topic.slice(0, 128)}"`);
+    this.#say(`a client that may only subscribe tried to publish on "${shown(packet.topic)}"`);
     return new Error('only subscribing is allowed');
   }
 
@@ -366,7 +372,7 @@ export class EmbeddedBroker implements Bus {
     session.backlogBytes = waiting;
     const tooMuch = this.#totalBacklogBytes > MAX_TOTAL_BACKLOG_BYTES && waiting > PACE_BYTES;
     if (waiting <= MAX_BACKLOG_BYTES && !tooMuch) return true;
-    this.#say(`subscriber "${client.id}" does not read: ${waiting} bytes wait for it`);
+    this.#say(`subscriber "${shown(client.id)}" does not read: ${waiting} bytes wait for it`);
     session.socket.destroy();
     return false;
   }

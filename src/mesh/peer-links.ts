@@ -17,7 +17,17 @@ import { MqttClient, type TlsContents } from './mqtt-client.js';
 import { isPeerPayload, type Origin, type PeerPayload, peerPayload, readPayload } from './payloads.js';
 import { type Moment, PeerState } from './peer-state.js';
 import { RetainedTopics } from './retained-topics.js';
-import { type Message, message, ownFilters, sensorFilter, TOPICS, topic, topicNameOf } from './topics.js';
+import { shown } from './shown.js';
+import {
+  type Message,
+  message,
+  ownFilters,
+  sensorFilter,
+  TOPICS,
+  type TopicName,
+  topic,
+  topicNameOf,
+} from './topics.js';
 
 const RECONNECT_FIRST_MS = 500;
 const RECONNECT_LIMIT_MS = 10_000;
@@ -139,8 +149,9 @@ class PeerLink {
   // ---- The connection ----------------------------------------------------------------------------------------------
 
   async #attempt(): Promise<void> {
+    let client: MqttClient | undefined;
     try {
-      const client = await this.#makeClient();
+      client = await this.#makeClient();
       if (this.#stopped) return;
       this.#client = client;
       await client.connect();
@@ -150,8 +161,7 @@ class PeerLink {
       this.#options.log.info(`linked to ${this.#peer}`, { event: 'mesh.linked', peer: this.#peer });
       this.#said = '';
     } catch (error) {
-      // A client that failed has told onEnd too; what failed before there was one is told here.
-      this.#lost(error instanceof SkosError ? error : new SkosError('SKOS_MESH_LINK', reason(error)));
+      this.#lost(client, error instanceof SkosError ? error : new SkosError('SKOS_MESH_LINK', reason(error)));
     }
   }
 
@@ -164,22 +174,22 @@ class PeerLink {
       throw new SkosError('SKOS_MESH_TLS', `${config.url}: plain MQTT is for loopback only; use mqtts://`);
     }
     const lastWords = { ...origin, state: 'offline', why: 'last will', atMs: null, status: null, peers: [] } as const;
-    const client = new MqttClient({
+    const client: MqttClient = new MqttClient({
       url,
       clientId: `skos-${origin.node}`,
       will: message('peer', topic(prefix, 'peer', origin.node), JSON.stringify(peerPayload(lastWords))),
       tls: url.tls ? await tlsContents(config, mesh.tls) : {},
       commonName: this.#peer,
       onMessage: (at, payload, retained) => this.#receive(at, payload, retained),
-      onEnd: (why) => {
-        if (this.#client === client) this.#lost(why);
-      },
+      onEnd: (why) => this.#lost(client, why),
       clock,
     });
     return client;
   }
 
-  #lost(why: SkosError): void {
+  /** A failure is told twice, by the attempt and by its client: the first word counts. */
+  #lost(client: MqttClient | undefined, why: SkosError): void {
+    if (client !== this.#client) return;
     void this.#client?.end({ goodbye: false });
     this.#client = undefined;
     this.#takesSensors = false;
@@ -206,20 +216,25 @@ class PeerLink {
       if (mirrored.retain && name !== 'peer') this.#mirror.publish(name, mirrored);
       return;
     }
-    try {
-      const content = readPayload(name, this.#peer, payload);
-      if (isPeerPayload(name, content)) {
-        this.#status(content, mirrored, retained);
-        return;
-      }
-    } catch (error) {
-      const why = `dropped what ${this.#peer} sent on ${at}: ${reason(error)}`;
-      this.#options.log.warn(why, { event: 'mesh.payload', code: 'SKOS_NET_PAYLOAD', peer: this.#peer });
+    const content = this.#read(name, at, payload);
+    if (content === undefined) return;
+    if (isPeerPayload(name, content)) {
+      this.#status(content, mirrored, retained);
       return;
     }
     if (!retained) this.#state.heard(this.#now());
     if (name === 'sensor' && !this.#takesSensors) return; // Still on its way when it was no longer asked for.
     this.#publish(name, mirrored);
+  }
+
+  #read(name: TopicName, at: string, payload: Buffer): { readonly node: string } | undefined {
+    try {
+      return readPayload(name, this.#peer, payload);
+    } catch (error) {
+      const why = `dropped what ${this.#peer} sent on ${at}: ${shown(reason(error))}`;
+      this.#options.log.warn(why, { event: 'mesh.payload', code: 'SKOS_NET_PAYLOAD', peer: this.#peer });
+      return undefined;
+    }
   }
 
   #status(content: PeerPayload, mirrored: Message, retained: boolean): void {
@@ -261,7 +276,7 @@ class PeerLink {
     return message('peer', topic(prefix, 'peer', this.#peer), JSON.stringify(payload));
   }
 
-  #publish(name: keyof typeof TOPICS, mirrored: Message): void {
+  #publish(name: TopicName, mirrored: Message): void {
     if (this.#mirror.publish(name, mirrored)) return;
     const why = `${this.#peer} retains too many topics; ${mirrored.topic} is not mirrored`;
     this.#options.log.warn(why, { event: 'mesh.payload', code: 'SKOS_NET_PAYLOAD', peer: this.#peer });

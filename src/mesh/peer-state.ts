@@ -6,6 +6,10 @@
  * lost link is not a lost node. Retained words are old words: they prove an ending, never life.
  */
 import type { PeerView, PeerState as State } from '../core/protocol.js';
+import { shown } from './shown.js';
+
+/** Part of each report to the agent, which takes no longer one. */
+const MAX_WHY_LENGTH = 256;
 
 export interface PeerStateOptions {
   readonly node: string;
@@ -84,7 +88,7 @@ export class PeerState {
   #become(state: State, why: string, { wallMs }: Moment): boolean {
     if (this.#state === state) return false;
     this.#state = state;
-    this.#why = why;
+    this.#why = shown(why, MAX_WHY_LENGTH);
     this.#sinceAtMs = wallMs;
     return true;
   }

@@ -46,6 +46,7 @@ export class Publisher {
   #replaying = false;
   /** Set while the node is published as online. */
   #heardMs: number | undefined;
+  #saidOffline = false;
 
   constructor(options: PublisherOptions) {
     this.#options = options;
@@ -87,6 +88,8 @@ export class Publisher {
   offline(why: string): void {
     this.#heardMs = undefined;
     this.#replaying = false;
+    if (this.#saidOffline) return; // Said once: it is retained.
+    this.#saidOffline = true;
     this.#words('offline', why, null);
     this.#retained.forget('sensor');
   }
@@ -115,6 +118,7 @@ export class Publisher {
       return;
     }
     this.#heardMs = this.#options.clock.monotonicMs();
+    this.#saidOffline = false;
     this.#words('online', 'the agent says so', status);
   }
 

@@ -6,7 +6,7 @@
  */
 
 import type { Clock } from '../core/clock.js';
-import { reason, type SkosError } from '../core/errors.js';
+import { reason } from '../core/errors.js';
 import type { Log } from '../core/ports.js';
 import { brokerUrl } from './address.js';
 import { BackOff } from './back-off.js';
@@ -104,8 +104,9 @@ export class RemoteBus implements Bus {
   }
 
   async #attempt(): Promise<void> {
+    let client: MqttClient | undefined;
     try {
-      const client = await this.#makeClient();
+      client = await this.#makeClient();
       if (this.#stopped) return;
       this.#client = client;
       await client.connect();
@@ -115,7 +116,7 @@ export class RemoteBus implements Bus {
       for (const sent of this.#kept.values()) this.#send(client, sent);
       this.#options.onChange();
     } catch (error) {
-      this.#lost(reason(error));
+      this.#lost(client, reason(error));
     }
   }
 
@@ -131,15 +132,15 @@ export class RemoteBus implements Bus {
       tls: parsed.tls && tls !== null ? await readTlsFiles(tls) : {},
       ...(username === '' ? {} : { username: decodeURIComponent(username), password: decodeURIComponent(password) }),
       onMessage: () => undefined,
-      onEnd: (why: SkosError) => {
-        if (this.#client === client) this.#lost(why.message);
-      },
+      onEnd: (why) => this.#lost(client, why.message),
       clock,
     });
     return client;
   }
 
-  #lost(why: string): void {
+  /** A failure is told twice, by the attempt and by its client: the first word counts. */
+  #lost(client: MqttClient | undefined, why: string): void {
+    if (client !== this.#client) return;
     void this.#client?.end({ goodbye: false });
     this.#client = undefined;
     if (this.#stopped) return;
