@@ -1,0 +1,235 @@
+// The actuator without its process: parsers fed with garbage, and leases, orders and reloads at once while its workers write.
+// Under TSan this is the proof that wishes, verdicts and results cross the threads as target.h says.
+#include <fcntl.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "actuator/actuator.h"
+#include "actuator/allow_list.h"
+#include "test/check.h"
+#include "test/temp_dir.h"
+
+namespace skos::test {
+namespace {
+
+using actuator::Actuator;
+using actuator::AllowList;
+
+const char* const kItems[] = {
+    "controller 998",
+    "target cpufreq/policy0 cpufreq cpufreq/policy0 floor_ppm=200000",
+    "target quota/w quota w floor_ppm=10000",
+    "target freeze/w freeze w floor_ppm=0",
+    "order hot sensor=temp raise=95000 clear=90000 samples=1 rate_mhz=1000000 cap_ppm=500000 targets=cpufreq/policy0",
+    "# a comment",
+};
+
+std::string ListOf(const std::vector<std::string>& items) {
+  std::string text = "skos-allow 1\n";
+  for (const std::string& item : items) text += item + "\n";
+  return text + "end " + std::to_string(items.size()) + "\n";
+}
+
+std::string WholeList() { return ListOf({std::begin(kItems), std::end(kItems)}); }
+
+std::string Mutated(std::string text, std::mt19937_64& random) {
+  for (uint64_t edits = 1 + random() % 4; edits > 0 && !text.empty(); --edits) {
+    const size_t at = random() % text.size();
+    switch (random() % 4) {
+      case 0:
+        text[at] = static_cast<char>(random());
+        break;
+      case 1:
+        text.erase(at, 1 + random() % 8);
+        break;
+      case 2:
+        text.insert(at, 1, "0 9=-/.\n\0,"[random() % 10]);
+        break;
+      default:
+        text.resize(at);
+    }
+  }
+  return text;
+}
+
+void AcceptsTheWholeFormat() {
+  AllowList list;
+  CHECK_EQ(actuator::ParseAllowList(WholeList(), &list), std::string());
+  CHECK_EQ(list.targets.size(), size_t{3});
+  CHECK_EQ(list.orders.size(), size_t{1});
+  CHECK_EQ(list.orders[0].targets[0], size_t{0});
+}
+
+void NeverAcceptsAListThatIsUnsafe() {
+  std::mt19937_64 random(20260101);
+  int accepted = 0;
+  for (int round = 0; round < 100'000; ++round) {
+    AllowList list;
+    if (!actuator::ParseAllowList(Mutated(WholeList(), random), &list).empty()) continue;
+    ++accepted;
+    CHECK(list.targets.size() <= actuator::kMaxTargets);
+    for (const auto& target : list.targets) {
+      CHECK(target.path.front() != '/');
+      CHECK(("/" + target.path + "/").find("/../") == std::string::npos);
+      CHECK(target.floor_ppm >= (target.kind == actuator::Kind::kFreeze ? 0 : 1));
+    }
+    for (const auto& order : list.orders) {
+      CHECK(order.clear < order.raise);
+      CHECK(("/" + order.sensor + "/").find("/../") == std::string::npos);
+      for (const size_t index : order.targets) {
+        CHECK(index < list.targets.size());
+        CHECK(order.cap_ppm >= list.targets[index].floor_ppm);
+      }
+    }
+  }
+  CHECK(accepted > 0);  // Or nothing but refusals was tested.
+}
+
+// A node on tmpfs and an actuator over it, in this process.
+struct Node {
+  TempDir dir;
+  actuator::StateFile* state = new actuator::StateFile;  // Never freed, as in the program: its workers outlive this.
+  actuator::Settings settings;
+  actuator::Roots roots;
+  int done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  Actuator* actuator = nullptr;
+  std::vector<std::string> replies;
+
+  Node() {
+    std::filesystem::create_directories(dir.File("cpufreq/policy0"));
+    std::filesystem::create_directories(dir.File("w"));
+    Put("cpufreq/policy0/scaling_max_freq", "3000000\n");
+    Put("cpufreq/policy0/cpuinfo_max_freq", "3000000\n");
+    Put("cpufreq/policy0/cpuinfo_min_freq", "800000\n");
+    Put("w/cpu.max", "max 100000\n");
+    Put("w/cgroup.freeze", "0\n");
+    Put("temp", "50000\n");
+    Allow(WholeList());
+    settings.allow_path = dir.File("allow");
+    settings.state_directory = dir.File(".");
+    settings.sysfs_root = dir.File(".");
+    settings.cgroup_root = dir.File(".");
+    roots.sysfs_fd = roots.cgroup_fd = open(dir.File(".").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    CHECK_EQ(state->Open(settings.state_directory.c_str()), std::string());
+    actuator = new Actuator(settings, roots, state, done_fd, 0);
+    CHECK_EQ(actuator->Load(), std::string());
+  }
+
+  void Allow(const std::string& text) const {
+    dir.Write("allow", text);
+    chmod(dir.File("allow").c_str(), 0644);
+  }
+
+  // In place, as the kernel changes an attribute.
+  void Put(const std::string& name, const std::string& text) const {
+    const int fd = open(dir.File(name).c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+    CHECK(fd >= 0);
+    CHECK(write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size()));
+    close(fd);
+  }
+
+  std::string Get(const std::string& name) const {
+    std::ifstream file(dir.File(name));
+    std::string text;
+    std::getline(file, text);
+    return text;
+  }
+
+  static bool Keep(void* self, const char* packet, size_t size) {
+    static_cast<Node*>(self)->replies.emplace_back(packet, size);
+    return true;
+  }
+
+  void Ask(const std::string& packet) { actuator->Request(packet, &Node::Keep, this); }
+
+  void Settle() {
+    uint64_t count = 0;
+    (void)!read(done_fd, &count, sizeof count);
+    actuator->Settle(&Node::Keep, this);
+  }
+
+  template <typename Condition>
+  void Until(Condition condition) {
+    for (int i = 0; i < 10'000 && !condition(); ++i) {
+      Settle();
+      usleep(1'000);
+    }
+    CHECK(condition());
+  }
+};
+
+void AnswersEveryPacketWithoutHarm() {
+  Node node;
+  std::mt19937_64 random(7);
+  const char* const seeds[] = {"1 hello 1",   "2 set a cpufreq/policy0 500000 1000", "3 release a", "4 renew 1000 a b", "5 targets",
+                               "6 events 0",  "7 set b quota/w 200000 1000",         "8 orders",    "9 leases",         "10 reload",
+                               "11 set c freeze/w 0 1000"};
+  for (int round = 0; round < 20'000; ++round) {
+    const std::string seed = seeds[random() % (sizeof seeds / sizeof *seeds)];
+    const size_t before = node.replies.size();
+    node.Ask(random() % 3 == 0 ? seed : Mutated(seed, random));
+    if (round % 64 == 0) node.Settle();
+    if (node.replies.size() == before) continue;  // It waits for a device; Settle answers.
+    CHECK(node.replies.back().find(' ') != std::string::npos);
+    if (node.replies.size() > 10'000) node.replies.clear();
+  }
+  node.Ask("99 release-all");
+  node.Until([&] { return node.actuator->AtRest(); });
+  CHECK_EQ(node.Get("cpufreq/policy0/scaling_max_freq"), std::string("3000000"));
+  CHECK_EQ(node.Get("w/cpu.max"), std::string("max 100000"));
+}
+
+void EndsAtTheFormerValuesWhateverHappensAtOnce() {
+  Node node;
+  std::mt19937_64 random(11);
+  for (int round = 0; round < 1'500; ++round) {
+    const std::string lease = "l" + std::to_string(random() % 5);
+    switch (random() % 6) {
+      case 0:
+        node.Ask("1 set " + lease + " cpufreq/policy0 " + std::to_string(200'000 + random() % 800'000) + " 1000");
+        break;
+      case 1:
+        node.Ask("2 release " + lease);
+        break;
+      case 2:
+        node.Put("temp", random() % 2 == 0 ? "97000\n" : "50000\n");
+        break;
+      case 3:
+        node.Ask("3 renew 1000 " + lease);
+        break;
+      case 4:
+        if (random() % 20 == 0) node.Ask("4 reload");
+        break;
+      default:
+        node.Settle();
+    }
+    if (round % 4 == 0) usleep(500);
+  }
+  node.Put("temp", "50000\n");
+  node.Ask("9 release-all");
+  node.Until([&] { return node.actuator->AtRest(); });
+  CHECK_EQ(node.Get("cpufreq/policy0/scaling_max_freq"), std::string("3000000"));
+}
+
+int Main() {
+  RUN(AcceptsTheWholeFormat);
+  RUN(NeverAcceptsAListThatIsUnsafe);
+  RUN(AnswersEveryPacketWithoutHarm);
+  RUN(EndsAtTheFormerValuesWhateverHappensAtOnce);
+  // Not exit(): the workers are never joined, and destructors must not run under them.
+  std::fflush(nullptr);
+  _exit(0);
+}
+
+}  // namespace
+}  // namespace skos::test
+
+int main() { return skos::test::Main(); }
