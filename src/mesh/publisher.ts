@@ -88,10 +88,10 @@ export class Publisher {
   offline(why: string): void {
     this.#heardMs = undefined;
     this.#replaying = false;
+    this.#retained.forget('sensor');
     if (this.#saidOffline) return; // Said once: it is retained.
     this.#saidOffline = true;
     this.#words('offline', why, null);
-    this.#retained.forget('sensor');
   }
 
   /** Time passes: an agent that is there but says nothing is as good as gone. */
