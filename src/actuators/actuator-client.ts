@@ -5,6 +5,7 @@
  * A client is used for one connection. When the connection is lost every outstanding call is rejected with
  * SKOS_ACTUATOR_ABSENT and `onLost` is called once.
  */
+import { constants } from 'node:os';
 import { QUALITIES, type Quality } from '../core/channel.js';
 import type { Clock } from '../core/clock.js';
 import { type ErrorCode, SkosError } from '../core/errors.js';
@@ -22,6 +23,8 @@ import type {
 
 /** The actuator answers `hung` after 2 s by itself; beyond this it is gone or stopped. */
 const DEADLINE_MS = 4_000;
+/** The socket takes some 270 packets; a large node caps more targets than that at once, and the rest follows in this time. */
+const SEND_AGAIN_MS = 1;
 /** Lease ids in one renewal, so that the packet stays below the actuator's 8,192 bytes. */
 const RENEWED_AT_ONCE = 60;
 
@@ -57,6 +60,9 @@ export interface ActuatorClientOptions {
 export class ActuatorClient implements Actuator {
   readonly #options: ActuatorClientOptions;
   readonly #outstanding = new Map<number, Outstanding>();
+  /** In order; bounded by what is outstanding, whose deadlines end the connection. */
+  readonly #unsent: string[] = [];
+  #sendAgain: NodeJS.Timeout | undefined;
   #socket: PacketSocket | undefined;
   #nextSeq = 1;
   #lostWhy: string | undefined;
@@ -165,9 +171,24 @@ export class ActuatorClient implements Actuator {
       // A stopped or hung actuator must not be waited for: the connection is given up and made anew.
       const deadline = setTimeout(() => this.#lose(`the actuator did not answer "${text.slice(0, 80)}"`), DEADLINE_MS);
       this.#outstanding.set(seq, { rows: [], deadline, resolve, reject });
-      const error = socket.send(`${seq} ${text}`);
-      if (error !== 0) this.#lose(`the actuator cannot be written to (errno ${error})`);
+      this.#unsent.push(`${seq} ${text}`);
+      if (this.#unsent.length === 1) this.#send(socket);
     });
+  }
+
+  #send(socket: PacketSocket): void {
+    for (let packet = this.#unsent[0]; packet !== undefined; packet = this.#unsent[0]) {
+      const error = socket.send(packet);
+      if (error === constants.errno.EAGAIN) {
+        this.#sendAgain = setTimeout(() => this.#send(socket), SEND_AGAIN_MS);
+        return;
+      }
+      if (error !== 0) {
+        this.#lose(`the actuator cannot be written to (errno ${error})`);
+        return;
+      }
+      this.#unsent.shift();
+    }
   }
 
   #receive(packet: string | null): void {
@@ -198,6 +219,8 @@ export class ActuatorClient implements Actuator {
     this.#socket.close();
     this.#socket = undefined;
     this.#lostWhy = why;
+    clearTimeout(this.#sendAgain);
+    this.#unsent.length = 0;
     for (const { deadline, reject } of this.#outstanding.values()) {
       clearTimeout(deadline);
       reject(new SkosError(code, why));
