@@ -16,6 +16,12 @@ export interface BoundRule {
   ladder: LadderState;
 }
 
+/** What rebuild() replaces. */
+export interface Kept {
+  readonly bound: BoundRule[];
+  readonly byChannel: BoundRule[][];
+}
+
 export type OnFinding = (bound: BoundRule, finding: Finding) => void;
 
 export class Rulebook {
@@ -35,21 +41,34 @@ export class Rulebook {
     return this.#antibodies;
   }
 
-  /** `channels` in the sampler's order. */
-  rebuild({ config, channels, report }: { config: Config; channels: readonly Channel[]; report: RuleReport }): void {
-    const former = new Map(this.#bound.map((bound) => [bound.alertId, bound]));
+  /** `channels` in the sampler's order. Returns what was in force, for restore(). */
+  rebuild({ config, channels, report }: { config: Config; channels: readonly Channel[]; report: RuleReport }): Kept {
+    const kept: Kept = { bound: this.#bound, byChannel: this.#byChannel };
+    const former = new Map(this.#bound.map((bound) => [keyOf(bound.rule), bound]));
     const byId = new Map(channels.map((channel) => [channel.id, channel]));
-    this.#bound = [];
+    const next: BoundRule[] = [];
     for (const antibody of this.#antibodies) {
       for (const rule of antibody.rulesFor({ config, channels, report })) {
         const channel = byId.get(rule.channelId);
         if (channel === undefined) continue;
-        const alertId = alertIdOf(rule);
-        const ladder = carriedLadder(former.get(alertId), rule);
-        this.#bound.push({ rule, channel, antibody, alertId, ladder });
+        const ladder = carriedLadder(former.get(keyOf(rule)), rule);
+        next.push({ rule, channel, antibody, alertId: alertIdOf(rule), ladder });
       }
     }
-    this.#byChannel = channels.map((channel) => this.#bound.filter((bound) => bound.channel === channel));
+    this.#bound = next;
+    this.#byChannel = channels.map((channel) => next.filter((bound) => bound.channel === channel));
+    return kept;
+  }
+
+  /** Takes a rebuild back whose channels could not be sampled. */
+  restore({ bound, byChannel }: Kept): void {
+    this.#bound = bound;
+    this.#byChannel = byChannel;
+  }
+
+  /** The rule behind an alert; it changes with every rebuild, so that nobody keeps it. */
+  byAlert(alertId: string): BoundRule | undefined {
+    return this.#bound.find((each) => each.alertId === alertId);
   }
 
   /** One sample of the channel at this index of the last rebuild. */
@@ -82,6 +101,10 @@ export class Rulebook {
       onFinding(bound, { rule: bound.rule, channel: bound.channel, transition });
     }
   }
+}
+
+function keyOf({ name, channelId }: Rule): string {
+  return `${name} ${channelId}`;
 }
 
 export function alertIdOf({ name, channelId }: Pick<Rule, 'name' | 'channelId'>): string {

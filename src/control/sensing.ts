@@ -7,12 +7,15 @@
 import type { Channel, Quality, Reading } from '../core/channel.js';
 import { reason } from '../core/errors.js';
 import type { Discovery, Log, Sampler, Tripwire } from '../core/ports.js';
+import { NO_RUNG } from '../policy/ladder.js';
 import type { CurrentConfig } from './current-config.js';
 import type { Rulebook } from './rulebook.js';
 
 /** A new disk or card shows within a minute; a whole discovery costs some ten milliseconds. */
 const REDISCOVER_EVERY_MS = 60_000;
-/** After a channel fell silent: a driver that is being reloaded takes about so long. */
+/** Gone channels without an alert that stay listed: file systems of containers come and go for as long as the agent runs. */
+const MAX_GONE = 64;
+/** After a channel fell silent: a driver that is being reloaded takes about so long. Twice as long each time it happens again. */
 const REDISCOVER_SOON_MS = 2_000;
 
 const UNREAD: Reading = { value: null, quality: 'no_data', atMs: 0 };
@@ -35,7 +38,10 @@ export class Sensing {
   #unbound: string[] = [];
   #qualities: Quality[] = [];
   #timer: NodeJS.Timeout | undefined;
-  #rediscovering = false;
+  #soonMs = REDISCOVER_SOON_MS;
+  #isSoon = false;
+  /** Of the latest discovery that was begun: the result of an earlier one is of an older configuration. */
+  #generation = 0;
   #overruns = 0;
   #stopped = true;
 
@@ -55,10 +61,8 @@ export class Sensing {
 
   async start(): Promise<void> {
     this.#stopped = false;
-    const { channels, skipped } = await this.#options.discover();
-    this.#skipped = skipped;
-    this.#replaceSampler(channels);
-    this.#schedule(REDISCOVER_EVERY_MS);
+    await this.#look((channels) => this.#replaceSampler(channels));
+    if (!this.#stopped) this.#schedule(REDISCOVER_EVERY_MS);
   }
 
   stop(): void {
@@ -70,10 +74,16 @@ export class Sensing {
 
   /** After the configuration changed: rules and rates are made anew. */
   async reload(): Promise<void> {
+    await this.#look((channels) => this.#replaceSampler(this.#withWatched(channels)));
+  }
+
+  /** Discovers and hands over what was found, unless a newer discovery has begun in the meantime. */
+  async #look(use: (channels: readonly Channel[]) => void): Promise<void> {
+    const generation = ++this.#generation;
     const { channels, skipped } = await this.#options.discover();
-    if (this.#stopped) return;
+    if (this.#stopped || generation !== this.#generation) return;
+    use(channels);
     this.#skipped = skipped;
-    this.#replaceSampler(this.#withWatched(channels));
   }
 
   /** Every sample since the last call, per channel in order of time. */
@@ -102,15 +112,25 @@ export class Sensing {
   #replaceSampler(channels: readonly Channel[]): void {
     const { config, rulebook, createSampler } = this.#options;
     const former = new Map(this.channels.map((channel, i) => [channel.id, this.#qualities[i]]));
-    this.#unbound = [];
-    const report = { skipped: (rule: string, why: string) => this.#unbound.push(`rule ${rule}: ${why}`) };
-    rulebook.rebuild({ config: config.get(), channels, report });
-    const sampler = createSampler(channels, tripwires(rulebook, channels));
+    const unbound: string[] = [];
+    const report = { skipped: (rule: string, why: string) => unbound.push(`rule ${rule}: ${why}`) };
+    const kept = rulebook.rebuild({ config: config.get(), channels, report });
+    let sampler: Sampler | undefined;
+    try {
+      sampler = createSampler(channels, tripwires(rulebook, channels));
+      sampler.start();
+    } catch (error) {
+      // The old sampler goes on, so that the rules must be those of its channels.
+      sampler?.stop();
+      rulebook.restore(kept);
+      throw error;
+    }
     this.#sampler?.stop();
     this.#sampler = sampler;
+    this.#unbound = unbound;
     this.#overruns = 0;
-    this.#qualities = channels.map(({ id }) => former.get(id) ?? 'no_data');
-    sampler.start();
+    // A rate needs two readings: its first one is no_data by nature, and no news.
+    this.#qualities = channels.map(({ id, probe }) => (isRate(probe) ? 'no_data' : (former.get(id) ?? 'no_data')));
   }
 
   #schedule(delayMs: number): void {
@@ -120,34 +140,43 @@ export class Sensing {
   }
 
   async #rediscover(): Promise<void> {
-    if (this.#rediscovering) return;
-    this.#rediscovering = true;
+    // What falls silent from here on asks for the next look.
+    this.#soonMs = this.#isSoon ? Math.min(this.#soonMs * 2, REDISCOVER_EVERY_MS) : REDISCOVER_SOON_MS;
+    this.#isSoon = false;
+    this.#timer = undefined;
     try {
-      const { channels, skipped } = await this.#options.discover();
-      if (this.#stopped) return;
-      this.#skipped = skipped;
-      const next = this.#withWatched(channels);
-      if (fingerprint(next) !== fingerprint(this.channels)) {
-        this.#tellChanges(next);
+      await this.#look((channels) => {
+        const next = this.#withWatched(channels);
+        if (fingerprint(next) === fingerprint(this.channels)) return;
+        const before = this.channels;
         this.#replaceSampler(next);
-      }
+        this.#tellChanges(before, next);
+      });
     } catch (error) {
       this.#options.log.warn(`sensors could not be looked for again: ${reason(error)}`, { error });
-    } finally {
-      this.#rediscovering = false;
-      if (!this.#stopped) this.#schedule(REDISCOVER_EVERY_MS);
     }
+    if (!this.#stopped && this.#timer === undefined) this.#schedule(REDISCOVER_EVERY_MS);
+  }
+
+  /** A sensor that flickers must neither put the look off again and again nor make us look all the time. */
+  #rediscoverSoon(): void {
+    if (this.#isSoon) return;
+    this.#isSoon = true;
+    this.#schedule(this.#soonMs);
   }
 
   #withWatched(found: readonly Channel[]): Channel[] {
     const ids = new Set(found.map(({ id }) => id));
-    const watched = new Set(this.#options.rulebook.bound.map(({ channel }) => channel.id));
+    const { bound } = this.#options.rulebook;
+    const watched = new Set(bound.map(({ channel }) => channel.id));
+    const raised = new Set(bound.filter(({ ladder }) => ladder.rung !== NO_RUNG).map(({ channel }) => channel.id));
     const gone = this.channels.filter(({ id }) => watched.has(id) && !ids.has(id));
-    return [...found, ...gone];
+    const quiet = gone.filter(({ id }) => !raised.has(id)).slice(-MAX_GONE);
+    return [...found, ...gone.filter((channel) => raised.has(channel.id) || quiet.includes(channel))];
   }
 
-  #tellChanges(next: readonly Channel[]): void {
-    const before = new Set(this.channels.map(({ id }) => id));
+  #tellChanges(former: readonly Channel[], next: readonly Channel[]): void {
+    const before = new Set(former.map(({ id }) => id));
     const after = new Set(next.map(({ id }) => id));
     for (const id of after)
       if (!before.has(id)) this.#options.log.info(`new sensor ${id}`, { event: 'sensor.back', channel: id });
@@ -165,7 +194,7 @@ export class Sensing {
     else if (before === 'ok') this.#options.log.warn(`${channel.id}: ${quality}`, { event: 'sensor.gone', ...fields });
     else if (quality === 'ok' && before !== 'no_data')
       this.#options.log.info(`${channel.id} is read again`, { event: 'sensor.back', ...fields });
-    if (quality === 'no_data' && before === 'ok') this.#schedule(REDISCOVER_SOON_MS);
+    if (quality === 'no_data' && before === 'ok') this.#rediscoverSoon();
   }
 }
 
@@ -180,6 +209,10 @@ function tripwires(rulebook: Rulebook, channels: readonly Channel[]): Tripwire[]
       samples: rule.forSamples,
     })),
   );
+}
+
+function isRate({ kind, perSecond }: Channel['probe']): boolean {
+  return kind === 'cpu_busy' || perSecond === true;
 }
 
 function fingerprint(channels: readonly Channel[]): string {
