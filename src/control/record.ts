@@ -29,7 +29,9 @@ export class Record {
 
   /** Returns at once; nothing on the protection path waits for a record. */
   add(occurrence: Occurrence): void {
-    void this.#add(occurrence);
+    this.#add(occurrence).catch((error: unknown) =>
+      this.#log.error(`${occurrence.message}; not recorded: ${reason(error)}`, { ...occurrence.fields, error }),
+    );
   }
 
   async #add({ kind, who, what, level, message, fields }: Occurrence): Promise<void> {

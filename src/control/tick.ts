@@ -36,6 +36,7 @@ export class Tick {
   readonly #options: TickOptions;
   readonly #durationsMs = new Float64Array(KEPT_DURATIONS);
   readonly #onFinding: (bound: BoundRule, finding: Finding) => void;
+  #failures = 0;
   #count = 0;
   #timer: NodeJS.Timeout | undefined;
   #fedMs = 0;
@@ -43,7 +44,7 @@ export class Tick {
 
   constructor(options: TickOptions) {
     this.#options = options;
-    this.#onFinding = (bound, finding) => options.alerts.apply(bound, finding);
+    this.#onFinding = (bound, finding) => this.#part('telling an alert', () => options.alerts.apply(bound, finding));
   }
 
   get count(): number {
@@ -88,15 +89,12 @@ export class Tick {
   }
 
   #run(): void {
-    const { clock, log } = this.#options;
+    const { clock } = this.#options;
     const startMs = clock.monotonicMs();
-    try {
-      this.#look(startMs);
-    } catch (error) {
-      // An unfinished tick does not feed the watchdog: if this goes on, systemd restarts us and the actuator holds the caps.
-      log.fatal(`the protection tick failed: ${reason(error)}`, { error });
-      return;
-    }
+    this.#failures = 0;
+    this.#look(startMs);
+    // An unfinished tick does not feed the watchdog: if this goes on, systemd restarts us and the actuator holds the caps.
+    if (this.#failures > 0) return;
     const endMs = clock.monotonicMs();
     this.#durationsMs[this.#count % KEPT_DURATIONS] = endMs - startMs;
     this.#count += 1;
@@ -105,16 +103,42 @@ export class Tick {
     this.#options.feed();
   }
 
+  /** Each part by itself: what cannot be told or stored must not keep a cap from being set. */
   #look(nowMs: number): void {
-    const { sensing, rulebook, alerts, executor, store } = this.#options;
+    const { rulebook, alerts, executor } = this.#options;
+    this.#part('observing', () => this.#observe());
+    this.#part('deciding', () => rulebook.checkStale(nowMs, this.#onFinding));
+    this.#part('tending alerts', () => alerts.tend(nowMs));
+    this.#part('acting', () => executor.reconcile(nowMs));
+  }
+
+  #observe(): void {
+    const { sensing, rulebook, store } = this.#options;
     const channels = sensing.channels;
     sensing.drain((index, value, quality, atMs) => {
       rulebook.sample(index, value, quality, atMs, this.#onFinding);
       const channel = channels[index];
-      if (channel !== undefined) store.sample(channel, quality === 'ok' ? value : null, quality, atMs);
+      if (channel === undefined) return;
+      try {
+        store.sample(channel, quality === 'ok' ? value : null, quality, atMs);
+      } catch (error) {
+        this.#failed('storing a sample', error);
+      }
     });
-    rulebook.checkStale(nowMs, this.#onFinding);
-    alerts.tend(nowMs);
-    executor.reconcile(nowMs);
+  }
+
+  #part(what: string, run: () => void): void {
+    try {
+      run();
+    } catch (error) {
+      this.#failed(what, error);
+    }
+  }
+
+  /** Said once a tick. */
+  #failed(what: string, error: unknown): void {
+    this.#failures += 1;
+    if (this.#failures === 1)
+      this.#options.log.fatal(`the protection tick failed at ${what}: ${reason(error)}`, { error });
   }
 }
