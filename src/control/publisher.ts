@@ -34,6 +34,8 @@ export class Publisher {
   readonly name = 'publisher';
   readonly #options: PublisherOptions;
   readonly #said = new Map<string, { channel: Channel; value: number | null; quality: Quality }>();
+  /** The channels that were compared with what was said; a new sampler brings a new list. */
+  #saidOf: readonly Channel[] = [];
   #timer: NodeJS.Timeout | undefined;
   #seconds = 0;
   /** Somebody subscribes to sensor topics. */
@@ -58,6 +60,10 @@ export class Publisher {
     for (const antibody of this.#options.rulebook.antibodies) send('heartbeat', this.#heartbeat(antibody));
     send('peer', this.peer());
     for (const json of this.sensors()) send('sensor', json);
+    // They are retained there now: when one leaves, that must be said. What is not known as said goes out at the next beat.
+    for (const channel of this.#options.sensing.channels) {
+      if (!this.#said.has(channel.id)) this.#said.set(channel.id, { channel, value: null, quality: 'no_data' });
+    }
   }
 
   sensors(): ChannelJson[] {
@@ -86,6 +92,7 @@ export class Publisher {
     if (this.#seconds % HEAD_EVERY_S === 0) this.sayHead();
     const all = this.#seconds % SENSORS_EVERY_S === 0;
     if (all || this.demand) this.#saySensors(all);
+    this.#forgetGone();
   }
 
   #saySensors(all: boolean): void {
@@ -98,12 +105,13 @@ export class Publisher {
       this.#said.set(channel.id, { channel, value, quality });
       outlet.broadcast('sensor', this.#json(channel, index));
     });
-    if (this.#said.size > sensing.channels.length) this.#forgetGone();
   }
 
   /** A channel that left: its retained topic must not stand as if it were read. */
   #forgetGone(): void {
     const { sensing, outlet, clock } = this.#options;
+    if (this.#saidOf === sensing.channels) return;
+    this.#saidOf = sensing.channels;
     const present = new Set(sensing.channels.map(({ id }) => id));
     for (const [id, { channel }] of this.#said) {
       if (present.has(id)) continue;
