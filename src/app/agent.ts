@@ -25,6 +25,7 @@ import { Machine } from '../control/machine.js';
 import { LaterOutlet } from '../control/outlet.js';
 import { Publisher } from '../control/publisher.js';
 import { Record } from '../control/record.js';
+import { Reloader } from '../control/reloader.js';
 import { Rulebook } from '../control/rulebook.js';
 import { Sensing } from '../control/sensing.js';
 import { SocketServer } from '../control/socket-server.js';
@@ -127,10 +128,10 @@ async function compose(given: {
   const outlet = new LaterOutlet();
   const record = new Record({ store, log, outlet });
   const rulebook = new Rulebook([thermalSentinel, storageWatcher, operatorRules]);
-  const alerts = new AlertBook({ store, outlet, record, clock });
+  const alerts = new AlertBook({ rulebook, store, outlet, record, clock });
   const breakers = new Breakers(store);
   await breakers.load();
-  const executor = new Executor({ node, config, rulebook, breakers, store, record, outlet, clock });
+  const executor = new Executor({ node, bootId: boot, config, rulebook, breakers, store, record, outlet, clock });
 
   const sensing: Sensing = new Sensing({
     config,
@@ -174,35 +175,10 @@ async function compose(given: {
     ...(own ? { startOwn } : {}),
   });
 
-  const reload = async () => {
-    try {
-      const next = await loadConfig({ file: given.configFile, env: process.env });
-      const changed = changedKeys(config.get(), next.config);
-      config.replace(next.config);
-      log.setLevel(next.config.log.level);
-      await sensing.reload();
-      tick.reload();
-      if (own !== undefined) await compileAllowList();
-      await link.reload();
-      outlet.broadcast('net.config', {});
-      record.add({
-        kind: 'config.reloaded',
-        who: 'agent',
-        what: { changed, mode: next.config.mode },
-        level: 'info',
-        message: `configuration reloaded, mode ${next.config.mode}; changed: ${changed.join(', ') || 'nothing'}`,
-        fields: { event: 'config.reloaded' },
-      });
-      return changed;
-    } catch (error) {
-      const code = error instanceof SkosError ? error.code : 'SKOS_CONFIG_INVALID';
-      log.error(`configuration not reloaded, the former one stays: ${reason(error)}`, {
-        event: 'config.refused',
-        code,
-      });
-      throw error;
-    }
-  };
+  const load = async () => (await loadConfig({ file: given.configFile, env: process.env })).config;
+  const allowList = own === undefined ? {} : { compileAllowList };
+  const reloader = new Reloader({ config, load, sensing, tick, ...allowList, link, outlet, record, log });
+  const reload = () => reloader.reload();
 
   const identity = { node, version: VERSION, bootId: boot, startedAtMs };
   const parts = { config, sensing, tick, alerts, executor, link, publisher, store, log, clock };
@@ -225,7 +201,7 @@ async function compose(given: {
       sensing,
       {
         name: 'alerts',
-        start: async () => alerts.adopt(await store.alerts({ standing: true, limit: ADOPTED_ALERTS }), rulebook),
+        start: async () => alerts.adopt(await store.alerts({ standing: true, limit: ADOPTED_ALERTS })),
         stop: () => undefined,
       },
       link,
@@ -313,12 +289,6 @@ function packetConnector(addon: Addon): ConnectPacketSocket {
     if (error !== 0) throw new SkosError('SKOS_ACTUATOR_ABSENT', `errno ${error}`);
     return { send: (packet) => socket.send(packet), close: () => socket.close() };
   };
-}
-
-/** Top-level keys whose value differs. */
-function changedKeys(before: Config, after: Config): string[] {
-  const keys = Object.keys(after) as (keyof Config)[];
-  return keys.filter((key) => JSON.stringify(before[key]) !== JSON.stringify(after[key]));
 }
 
 main().catch((error: unknown) => {

@@ -7,7 +7,7 @@ import type { Clock } from '../core/clock.js';
 import { reason, SkosError } from '../core/errors.js';
 import type { Actuator, ActuatorEvent, ConnectPacketSocket, Log, Store } from '../core/ports.js';
 import type { Status } from '../core/protocol.js';
-import type { Executor } from './executor.js';
+import { BARS_KEY, type Executor } from './executor.js';
 import type { Record } from './record.js';
 
 /** A restarted actuator is there within a second; one that is not installed is asked for seldom. */
@@ -22,6 +22,8 @@ const OWN_AFTER_DELAY_MS = 1_000;
 const DRAIN_EVERY_MS = 2_000;
 /** Actions of an earlier agent that may still stand: far more than any node has at once. */
 const RECENT_ACTIONS = 500;
+/** A cap must not wait for a dead disk: without its records the leases alone tell what stands. */
+const RECALL_MS = 500;
 const DRAINED_KEY = 'actuator.drained';
 
 export interface ActuatorLinkOptions {
@@ -42,10 +44,14 @@ export class ActuatorLink {
   readonly name = 'actuator';
   readonly #options: ActuatorLinkOptions;
   #client: ActuatorClient | undefined;
+  /** Says hello. */
+  #candidate: ActuatorClient | undefined;
   #why: string;
   #bootId = '';
   #connectedAtMs = 0;
   #drainedSeq = 0;
+  #drainedBoot = '';
+  #draining = false;
   #retry: NodeJS.Timeout | undefined;
   #drainTimer: NodeJS.Timeout | undefined;
   #delayMs = RECONNECT_FIRST_MS;
@@ -65,6 +71,12 @@ export class ActuatorLink {
   /** Waits for the first attempt alone: an absent actuator must not keep the node from being watched. */
   async start(): Promise<void> {
     this.#stopped = false;
+    const { executor, store } = this.#options;
+    const [records, bars] = await Promise.all([
+      inTime(store.actions({ limit: RECENT_ACTIONS })),
+      inTime(store.state(BARS_KEY)),
+    ]);
+    executor.recall({ records: records ?? [], bars });
     if (this.#options.path === null) {
       this.#options.log.warn(`nothing can be throttled: ${this.#options.why}`, {
         event: 'actuator.lost',
@@ -93,6 +105,12 @@ export class ActuatorLink {
       clearTimeout(this.#retry);
       await this.#connect();
     }
+    this.#delayMs = RECONNECT_FIRST_MS;
+    if (this.actuator !== undefined || this.#stopped) return;
+    this.#options.log.error(`the actuator was started and does not answer: ${this.#why}`, {
+      event: 'actuator.lost',
+      code: 'SKOS_ACTUATOR_ABSENT',
+    });
   }
 
   /** Leases stay with the actuator: they end when the danger is past. */
@@ -100,6 +118,7 @@ export class ActuatorLink {
     this.#stopped = true;
     clearTimeout(this.#retry);
     clearTimeout(this.#drainTimer);
+    this.#candidate?.stop();
     this.#client?.stop();
     this.#client = undefined;
   }
@@ -107,8 +126,12 @@ export class ActuatorLink {
   async status(): Promise<Status['actuator']> {
     const actuator = this.actuator;
     if (actuator === undefined) return { connected: false, why: this.#why, targets: [], leases: [], orders: [] };
-    const [targets, leases, orders] = await Promise.all([actuator.targets(), actuator.leases(), actuator.orders()]);
-    return { connected: true, why: '', targets, leases, orders };
+    try {
+      const [targets, leases, orders] = await Promise.all([actuator.targets(), actuator.leases(), actuator.orders()]);
+      return { connected: true, why: '', targets, leases, orders };
+    } catch (error) {
+      return { connected: false, why: reason(error), targets: [], leases: [], orders: [] };
+    }
   }
 
   /** After the allow-list was compiled anew. */
@@ -127,19 +150,23 @@ export class ActuatorLink {
   }
 
   async #tryConnect(): Promise<void> {
-    const { path, connect, clock, executor, store, record } = this.#options;
-    if (path === null) return;
+    const { path, connect, clock, executor, record } = this.#options;
+    if (path === null || this.#stopped || this.actuator !== undefined) return;
     const client = new ActuatorClient({ path, connect, clock, onLost: (why) => this.#lost(client, why) });
     try {
+      this.#candidate = client;
       this.#bootId = await client.start();
+      // From here on a loss is told by #lost.
       this.#client = client;
-      await executor.attach(client, await store.actions({ limit: RECENT_ACTIONS }));
+      await executor.attach(client);
     } catch (error) {
+      if (this.#client === client) this.#client = undefined;
       client.stop();
       executor.detach();
       this.#scheduleRetry(reason(error), error instanceof SkosError ? error : undefined);
       return;
     }
+    if (this.#client !== client) return;
     this.#delayMs = RECONNECT_FIRST_MS;
     this.#connectedAtMs = clock.wallMs();
     this.#why = '';
@@ -151,8 +178,7 @@ export class ActuatorLink {
       message: 'the actuator is connected',
       fields: { event: 'actuator.connected' },
     });
-    await this.#recallDrained();
-    void this.#drain();
+    void this.#recallDrained().then(() => this.#drain());
   }
 
   #lost(client: ActuatorClient, why: string): void {
@@ -180,6 +206,7 @@ export class ActuatorLink {
       });
     }
     this.#why = why;
+    clearTimeout(this.#retry);
     this.#retry = setTimeout(() => void this.#tryAgain(), this.#delayMs);
     this.#delayMs = Math.min(this.#delayMs * 2, RECONNECT_MAX_MS);
   }
@@ -197,16 +224,20 @@ export class ActuatorLink {
     return this.#options.startOwn !== undefined && this.#bootId === '';
   }
 
-  /** Event numbers begin again with each boot. */
+  /** Once: from then on this agent knows best. Event numbers begin again with each boot. */
   async #recallDrained(): Promise<void> {
-    const known = await this.#options.store.state(DRAINED_KEY);
+    if (this.#drainedBoot === this.#bootId) return;
+    const known = await this.#options.store.state(DRAINED_KEY).catch(() => undefined);
+    if (this.#drainedBoot === this.#bootId) return; // A second look was quicker.
     const { boot, seq } = (known ?? {}) as { boot?: unknown; seq?: unknown };
     this.#drainedSeq = boot === this.#bootId && typeof seq === 'number' ? seq : 0;
+    this.#drainedBoot = this.#bootId;
   }
 
   async #drain(): Promise<void> {
     const client = this.#client;
-    if (client === undefined) return;
+    if (client === undefined || this.#draining) return;
+    this.#draining = true;
     try {
       for (let events = await client.events(this.#drainedSeq); events.length > 0; ) {
         for (const event of events) this.#tell(event);
@@ -216,8 +247,10 @@ export class ActuatorLink {
     } catch (error) {
       this.#options.log.debug(`the actuator's events could not be read: ${reason(error)}`);
     }
-    if (!this.#stopped && client === this.#client)
-      this.#drainTimer = setTimeout(() => void this.#drain(), DRAIN_EVERY_MS);
+    this.#draining = false;
+    if (this.#stopped || this.#client === undefined) return;
+    clearTimeout(this.#drainTimer);
+    this.#drainTimer = setTimeout(() => void this.#drain(), DRAIN_EVERY_MS);
   }
 
   #tell({ seq, atMs, kind, subject, detail }: ActuatorEvent): void {
@@ -235,3 +268,18 @@ export class ActuatorLink {
 }
 
 const NEWS: ReadonlySet<string> = new Set(['order_raised', 'order_clear', 'failed', 'hung', 'foreign_change']);
+
+/** undefined when it fails or takes longer than a start may. */
+async function inTime<T>(work: Promise<T>): Promise<T | undefined> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<undefined>((resolve) => {
+    timer = setTimeout(() => resolve(undefined), RECALL_MS);
+  });
+  try {
+    return await Promise.race([work, late]);
+  } catch {
+    return undefined;
+  } finally {
+    clearTimeout(timer);
+  }
+}

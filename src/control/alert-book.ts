@@ -20,6 +20,8 @@ const EVENTS: Readonly<globalThis.Record<TransitionKind, string>> = {
   flapping: 'alert.fire',
 };
 
+/** Drivers that load late are there by then; a sensor that is not has been taken out. */
+const ABSENT_SENSOR_MS = 10 * 60_000;
 /** Changes within a severity are told at most so often; a change of severity is told at once. */
 const SMALL_CHANGE_EVERY_MS = 5_000;
 
@@ -34,13 +36,15 @@ export class AlertBook {
   /** Alerts whose latest small change was not told yet, and when each was told last. */
   readonly #untold = new Map<string, { alert: Alert; event: string; level: LogLevel }>();
   readonly #toldMs = new Map<string, number>();
-  readonly #adopted = new Map<string, { bound: BoundRule; untilMs: number }>();
+  readonly #adopted = new Map<string, { untilMs: number }>();
+  readonly #rulebook: Rulebook;
   readonly #store: Store;
   readonly #outlet: Outlet;
   readonly #record: Record;
   readonly #clock: Clock;
 
-  constructor(options: { store: Store; outlet: Outlet; record: Record; clock: Clock }) {
+  constructor(options: { rulebook: Rulebook; store: Store; outlet: Outlet; record: Record; clock: Clock }) {
+    this.#rulebook = options.rulebook;
     this.#store = options.store;
     this.#outlet = options.outlet;
     this.#record = options.record;
@@ -55,32 +59,35 @@ export class AlertBook {
    * Takes over the alerts that an earlier agent left standing. They say nothing new until their rule speaks again: a rule
    * that finds no danger within its `keep` closes them. They move no ladder, so that nothing is done again because of them.
    */
-  adopt(alerts: readonly Alert[], rulebook: Rulebook): void {
+  adopt(alerts: readonly Alert[]): void {
     const now = this.#clock.monotonicMs();
-    const bound = new Map(rulebook.bound.map((each) => [each.alertId, each]));
     for (const alert of alerts) {
-      const of = bound.get(alert.id);
-      if (of === undefined) {
-        this.#close(alert, 'its rule or its sensor is no more');
-        continue;
-      }
-      this.#standing.set(alert.id, alert);
-      this.#adopted.set(alert.id, { bound: of, untilMs: now + of.rule.keepMs + of.rule.gapMs });
+      const bound = this.#rulebook.byAlert(alert.id);
+      // Its sensor may come later: an alert is not over because nobody can look.
+      this.#standing.set(alert.id, bound === undefined ? { ...alert, verdict: 'no_data' } : alert);
+      const waitMs = bound === undefined ? ABSENT_SENSOR_MS : bound.rule.keepMs + bound.rule.gapMs;
+      this.#adopted.set(alert.id, { untilMs: now + waitMs });
     }
   }
 
-  /** Each tick: tells what was held back, and closes what an earlier agent left without a danger. */
+  /** Each tick: tells what was held back, and closes what has no rule or, after a restart, no danger any more. */
   tend(nowMs: number): void {
     for (const [id, { alert, event, level }] of this.#untold) {
       if (nowMs - (this.#toldMs.get(id) ?? 0) >= SMALL_CHANGE_EVERY_MS) this.#publish(alert, event, level);
     }
-    for (const [id, { bound, untilMs }] of this.#adopted) {
-      const alert = this.#standing.get(id);
-      if (alert === undefined || bound.ladder.rung !== NO_RUNG) this.#adopted.delete(id);
-      else if (nowMs >= untilMs && bound.ladder.verdict === 'ok') {
-        this.#adopted.delete(id);
+    for (const alert of this.#standing.values()) this.#review(alert, nowMs);
+  }
+
+  #review(alert: Alert, nowMs: number): void {
+    const bound = this.#rulebook.byAlert(alert.id);
+    const adopted = this.#adopted.get(alert.id);
+    if (bound === undefined) {
+      if (adopted === undefined || nowMs >= adopted.untilMs) this.#close(alert, 'its rule or its sensor is no more');
+    } else if (adopted !== undefined) {
+      const { rung, verdict, phase } = bound.ladder;
+      if (rung !== NO_RUNG) this.#adopted.delete(alert.id);
+      else if (nowMs >= adopted.untilMs && verdict === 'ok' && phase === 'ok')
         this.#close(alert, 'no danger since the agent was started again');
-      }
     }
   }
 
@@ -133,6 +140,7 @@ export class AlertBook {
     this.#toldMs.set(alert.id, this.#clock.monotonicMs());
     if (alert.severity === null) {
       this.#standing.delete(alert.id);
+      this.#adopted.delete(alert.id);
       this.#toldMs.delete(alert.id);
     } else {
       this.#standing.set(alert.id, alert);

@@ -7,6 +7,7 @@
  * when they come. What the actuator does not answer or cannot take back is shown as that, never as done.
  */
 import { createHash } from 'node:crypto';
+import type { Effect } from '../actuators/effect.js';
 import { buildEffects } from '../actuators/effects.js';
 import { type Action, parseAction } from '../core/action-names.js';
 import type { Clock } from '../core/clock.js';
@@ -16,6 +17,7 @@ import type { ActionState, LogLevel, Severity } from '../core/vocabulary.js';
 import { type Permission, permitted } from '../policy/action.js';
 import { type Bar, isBarred, standingBars, withBar } from '../policy/bar.js';
 import { dueActions, NO_RUNG } from '../policy/ladder.js';
+import type { Rule } from '../policy/rule.js';
 import type { Breakers } from './breakers.js';
 import type { CurrentConfig } from './current-config.js';
 import type { Outlet } from './outlet.js';
@@ -27,6 +29,9 @@ const RENEWALS_PER_LEASE = 6;
 /** How often what the actuator has not settled is looked at again. */
 const SETTLE_EVERY_MS = 1_000;
 
+/** Where the store keeps the bars: the operator's word outlives a restart of the agent. */
+export const BARS_KEY = 'bars';
+
 type Verdict = Permission | 'barred';
 
 interface Hold {
@@ -34,10 +39,13 @@ interface Hold {
   readonly target: string;
   readonly capPpm: number;
   /**
-   * asked → held, or troubled (the actuator retries by itself); lost with the connection. releasing: the release is asked for.
-   * undoing: the lease is gone, the device does not have its value back yet. over: it has.
+   * asked → held, or troubled (the actuator retries by itself), or refused (there is no lease: we retry); lost with the
+   * connection. releasing: the release is asked for. unreleased: that was refused. undoing: the lease is gone, the device
+   * does not have its value back yet. over: it has.
    */
-  state: 'asked' | 'held' | 'troubled' | 'lost' | 'releasing' | 'undoing' | 'over';
+  state: 'new' | 'asked' | 'held' | 'troubled' | 'refused' | 'lost' | 'releasing' | 'unreleased' | 'undoing' | 'over';
+  /** Counts our requests: an answer to an earlier one than the last says nothing about what stands now. */
+  turn: number;
   result?: LeaseResult;
 }
 
@@ -61,6 +69,7 @@ interface Running {
 
 export interface ExecutorOptions {
   readonly node: string;
+  readonly bootId: string;
   readonly config: CurrentConfig;
   readonly rulebook: Rulebook;
   readonly breakers: Breakers;
@@ -74,6 +83,8 @@ export class Executor {
   readonly #options: ExecutorOptions;
   readonly #running = new Map<string, Running>();
   readonly #usedIds = new Map<string, number>();
+  /** Unfinished actions of an earlier agent, until an actuator tells what became of them. */
+  #earlier: readonly ActionRecord[] = [];
   #usedIdsSecond = 0;
   #bars: readonly Bar[] = [];
   #actuator: Actuator | undefined;
@@ -97,49 +108,69 @@ export class Executor {
 
   // ---- Actuator ----------------------------------------------------------------------------------------------------
 
+  /** What an earlier agent left unfinished, and the operator's word that it was given; before the first attach(). */
+  recall({ records, bars }: { records: readonly ActionRecord[]; bars: unknown }): void {
+    const { boot, list } = (bars ?? {}) as { boot?: unknown; list?: unknown };
+    // Another boot has another monotonic clock: a bar that takes protection away is then over.
+    if (boot === this.#options.bootId && Array.isArray(list)) this.#bars = list.filter(isBar);
+    const unfinished = records.filter(({ endedAtMs }) => endedAtMs === null);
+    this.#earlier = unfinished.filter(({ effects }) => effects.length > 0);
+    for (const record of unfinished) {
+      if (record.effects.length === 0) this.#close(record, record.state, 'the agent was started again');
+    }
+  }
+
   /**
    * A connection is there. Leases that an earlier agent of this boot left are adopted: their ladders go back to the rung that
    * they prove, so that policy releases them in its own time. Leases that no rule explains are released.
    */
-  async attach(actuator: Actuator, records: readonly ActionRecord[]): Promise<void> {
-    this.#targets = await actuator.targets();
-    const held = new Set((await actuator.leases()).map(({ lease }) => lease));
+  async attach(actuator: Actuator): Promise<void> {
+    const targets = await actuator.targets();
+    const strays = new Set((await actuator.leases()).map(({ lease }) => lease));
     this.#actuator = actuator;
-    for (const bound of this.#options.rulebook.bound) {
-      for (const explained of this.#adopt(bound, held, records)) held.delete(explained);
-    }
+    this.#targets = targets;
+    // Our own first: a lease that we have asked for proves nothing about a rung that was left since.
     for (const running of this.#running.values()) {
-      for (const hold of running.holds) held.delete(hold.lease);
+      for (const hold of running.holds) strays.delete(hold.lease);
       this.#takeUp(running);
     }
-    this.#closeEarlier(records);
+    for (const bound of this.#options.rulebook.bound) {
+      for (const adopted of this.#adopt(bound, strays)) strays.delete(adopted);
+    }
+    this.#closeEarlier(strays);
     // What no rule explains is of another configuration. If this release is lost, the lease ends by itself.
-    for (const lease of held) void actuator.release(lease).catch(() => undefined);
+    for (const lease of strays) void actuator.release(lease).catch(() => undefined);
   }
 
-  /** Actions of an earlier agent whose lease stands no more: an unfinished intent is never replayed, only closed. */
-  #closeEarlier(records: readonly ActionRecord[]): void {
-    const { clock, store } = this.#options;
-    const running = new Set(this.actions.map(({ actionId }) => actionId));
-    for (const record of records) {
-      if (record.endedAtMs !== null || running.has(record.actionId)) continue;
-      const hadLease = record.effects.length > 0;
-      const why = hadLease ? 'the lease ended while no agent was there' : 'the agent was started again';
-      store.putAction({
-        ...record,
-        state: hadLease ? 'abandoned' : record.state,
-        reason: why,
-        endedAtMs: clock.wallMs(),
-      });
+  /**
+   * What was not adopted: an unfinished intent is never replayed, only closed. A lease whose sensor is not there is left to
+   * the actuator, which ends it when its own orders say that it is safe: a missing reading is not a recovery.
+   */
+  #closeEarlier(strays: Set<string>): void {
+    const present = new Set(this.#options.rulebook.bound.map(({ channel }) => channel.id));
+    for (const record of this.#earlier) {
+      const rule = { name: record.rule, channelId: record.channel };
+      const standing = record.effects
+        .map(({ target }) => leaseOf({ rule }, record.action, target))
+        .filter((lease) => strays.has(lease));
+      const isBlind = !present.has(record.channel);
+      if (isBlind) for (const lease of standing) strays.delete(lease);
+      if (standing.length === 0) this.#close(record, 'abandoned', 'the lease ended while no agent was there');
+      else if (isBlind)
+        this.#close(record, 'abandoned', 'its sensor is not there: the actuator ends the lease when it is safe');
+      else this.#close(record, 'abandoned', 'no rule asks for it any more: its lease is released');
     }
+    this.#earlier = [];
   }
 
-  /** What waited for an actuator begins anew; what was asked of a lost connection is asked again. */
+  #close(former: ActionRecord, state: ActionState, why: string): void {
+    const closed: ActionRecord = { ...former, state, reason: why, endedAtMs: this.#options.clock.wallMs() };
+    this.#tell(closed, { ended: true });
+  }
+
+  /** What was asked of a lost connection is asked again, and what waited for an actuator begins anew. */
   #takeUp(running: Running): void {
-    if (running.record.state === 'unavailable') {
-      this.#end(running, 'an actuator is there now');
-      return;
-    }
+    if (!running.ending) this.#fit(running);
     for (const hold of running.holds) {
       if (hold.state === 'over') continue;
       if (running.ending) this.#giveBack(running, hold);
@@ -147,11 +178,39 @@ export class Executor {
     }
   }
 
+  /** Brings the holds of an action to the targets that there are now. */
+  #fit(running: Running): void {
+    const { bound, action, verdict, record, holds } = running;
+    if (verdict !== 'act' || record.state === 'barred') return;
+    const built = buildEffects({ action, channel: bound.channel, targets: this.#targets });
+    const effects = 'effects' in built ? built.effects : [];
+    if (holds.length === 0) {
+      if (effects.length > 0)
+        this.#end(running, 'there is something to act on now'); // The next comparison begins it anew.
+      else if ('unavailable' in built) this.#become(running, 'unavailable', built.unavailable);
+      return;
+    }
+    // A target that is no longer listed is undone by the actuator itself.
+    const gone = holds.filter(({ target }) => !effects.some((each) => each.target === target));
+    for (const hold of gone) {
+      holds.splice(holds.indexOf(hold), 1);
+      void this.#actuator?.release(hold.lease).catch(() => undefined);
+    }
+    for (const effect of effects) {
+      if (!holds.some(({ target }) => target === effect.target)) holds.push(holdOf(bound, action, effect));
+    }
+    if ('unavailable' in built) this.#become(running, 'unavailable', built.unavailable);
+  }
+
   detach(): void {
     this.#actuator = undefined;
     this.#targets = [];
     for (const running of this.#running.values()) {
-      for (const hold of running.holds) if (hold.state !== 'over') hold.state = 'lost';
+      for (const hold of running.holds) {
+        if (hold.state === 'over') continue;
+        hold.state = 'lost';
+        hold.turn += 1;
+      }
     }
   }
 
@@ -159,61 +218,49 @@ export class Executor {
   async refreshTargets(): Promise<void> {
     const actuator = this.#actuator;
     if (actuator === undefined) return;
-    this.#targets = await actuator.targets();
+    const targets = await actuator.targets();
+    if (this.#actuator !== actuator) return; // attach() has seen newer ones.
+    this.#targets = targets;
     for (const running of this.#running.values()) {
-      if (running.record.state === 'unavailable') this.#end(running, 'the allow-list was read again');
+      if (running.ending) continue;
+      this.#fit(running);
+      for (const hold of running.holds) if (hold.state === 'new') this.#ask(running, hold);
     }
   }
 
   /** Returns the leases that the rule explains. */
-  #adopt(bound: BoundRule, held: ReadonlySet<string>, records: readonly ActionRecord[]): string[] {
+  #adopt(bound: BoundRule, strays: ReadonlySet<string>): string[] {
     const { rule } = bound;
     const { hooks, auto_allow: autoAllow } = this.#options.config.get();
-    const explained: string[] = [];
-    for (const { action: text, rung } of rule.rungs.flatMap((each, rung) =>
-      each.actions.map((action) => ({ action, rung })),
-    )) {
-      const action = parseAction(text, hooks);
-      if (typeof action === 'string' || permitted(action, rule.mode, autoAllow) !== 'act') continue;
-      const leases = this.#targets.map(({ target }) => ({ target, lease: leaseOf(bound, text, target) }));
-      const standing = leases.filter(({ lease }) => held.has(lease));
-      if (standing.length === 0) continue;
-      explained.push(...standing.map(({ lease }) => lease));
-      this.#options.rulebook.seed(bound, rung);
-      const record = records.find(
-        (each) => each.rule === rule.name && each.channel === rule.channelId && each.action === text && !each.endedAtMs,
-      );
-      if (record !== undefined) this.#resume(bound, { action, record, standing });
-    }
-    return explained;
+    const adopted: string[] = [];
+    rule.rungs.forEach(({ actions, severity }, rung) => {
+      for (const text of actions) {
+        const action = parseAction(text, hooks);
+        if (typeof action === 'string' || permitted(action, rule.mode, autoAllow) !== 'act') continue;
+        const built = buildEffects({ action, channel: bound.channel, targets: this.#targets });
+        const effects = 'effects' in built ? built.effects : [];
+        const standing = effects.map(({ target }) => leaseOf(bound, text, target)).filter((lease) => strays.has(lease));
+        if (standing.length === 0) continue;
+        adopted.push(...standing);
+        this.#options.rulebook.seed(bound, rung);
+        this.#resume({ bound, action, severity, verdict: 'act' }, effects);
+      }
+    });
+    return adopted;
   }
 
-  #resume(
-    bound: BoundRule,
-    {
-      action,
-      record,
-      standing,
-    }: { action: Action; record: ActionRecord; standing: readonly { target: string; lease: string }[] },
-  ): void {
-    const key = keyOf({ bound, action });
-    if (this.#running.has(key)) return;
-    const holds = standing.flatMap(({ target, lease }): Hold[] => {
-      const effect = record.effects.find((each) => each.target === target);
-      return effect === undefined
-        ? []
-        : [{ lease, target, capPpm: effect.capPpm, state: 'held', result: { ok: true, ...effect } }];
-    });
-    this.#running.set(key, {
-      bound,
-      action,
-      severity: record.severity,
-      verdict: 'act',
-      holds,
-      record,
-      ending: false,
-      endReason: '',
-    });
+  /** Goes on with the earlier agent's record; without one (it was never written) the next comparison begins a new one. */
+  #resume(due: Due, effects: readonly Effect[]): void {
+    const { bound, action } = due;
+    const record = this.#earlier.find(
+      (each) => each.rule === bound.rule.name && each.channel === bound.channel.id && each.action === action.text,
+    );
+    if (record === undefined || this.#running.has(keyOf(due))) return;
+    this.#earlier = this.#earlier.filter((each) => each !== record);
+    const holds = effects.map((effect) => holdOf(bound, action, effect));
+    const running: Running = { ...due, holds, record, ending: false, endReason: '' };
+    this.#running.set(keyOf(due), running);
+    for (const hold of holds) this.#ask(running, hold);
   }
 
   // ---- The comparison, each tick --------------------------------------------------------------------------------------
@@ -300,9 +347,7 @@ export class Executor {
       this.#become(running, 'unavailable', why);
       return;
     }
-    for (const { target, capPpm } of built.effects) {
-      running.holds.push({ lease: leaseOf(bound, action.text, target), target, capPpm, state: 'asked' });
-    }
+    for (const effect of built.effects) running.holds.push(holdOf(bound, action, effect));
     // Sent before anything is recorded: protection does not wait, not even for a clock tick of bookkeeping.
     for (const hold of running.holds) this.#ask(running, hold);
     this.#become(running, 'pending', 'asked of the actuator');
@@ -311,24 +356,31 @@ export class Executor {
 
   #ask(running: Running, hold: Hold): void {
     const actuator = this.#actuator;
+    hold.turn += 1;
     if (actuator === undefined) {
       hold.state = 'lost';
       return;
     }
     hold.state = 'asked';
+    const { turn } = hold;
     const ttlMs = this.#options.config.get().actuator.lease * 1000;
     actuator.set({ lease: hold.lease, target: hold.target, capPpm: hold.capPpm, ttlMs }).then(
-      (result) => this.#answered(running, hold, result),
-      (error: unknown) => this.#answered(running, hold, { ok: false, outcome: reason(error) }),
+      (result) => this.#answered(running, hold, { turn, result, state: result.ok ? 'held' : 'troubled' }),
+      (error: unknown) =>
+        this.#answered(running, hold, { turn, result: { ok: false, outcome: reason(error) }, state: 'refused' }),
     );
   }
 
-  #answered(running: Running, hold: Hold, result: LeaseResult): void {
-    if (hold.state !== 'asked') return; // Released or lost in the meantime; that answer tells.
+  #answered(
+    running: Running,
+    hold: Hold,
+    { turn, result, state }: { turn: number; result: LeaseResult; state: 'held' | 'troubled' | 'refused' },
+  ): void {
+    if (hold.turn !== turn) return; // Asked again, released or lost in the meantime; that answer tells.
     hold.result = result;
-    hold.state = result.ok ? 'held' : 'troubled';
-    if (running.holds.some(({ state }) => state === 'asked')) return;
-    const bad = running.holds.filter(({ state }) => state === 'troubled');
+    hold.state = state;
+    if (running.holds.some((each) => each.state === 'asked')) return;
+    const bad = running.holds.filter((each) => each.state !== 'held');
     const list = bad.map(({ target, result: each }) => `${target}: ${each?.outcome ?? 'unknown'}`).join(', ');
     const good = running.holds.length - bad.length;
     if (bad.length === 0) this.#become(running, 'active', 'capped, and read back');
@@ -353,20 +405,26 @@ export class Executor {
 
   #giveBack(running: Running, hold: Hold): void {
     if (hold.state === 'over') return;
-    hold.state = 'releasing';
     const actuator = this.#actuator;
+    hold.turn += 1;
+    hold.state = 'releasing';
     if (actuator === undefined) {
       this.#become(running, 'undo_pending', 'the actuator is not reachable');
       return;
     }
+    const { turn } = hold;
     actuator.release(hold.lease).then(
-      (result) => this.#givenBack(running, hold, result),
-      () => this.#become(running, 'undo_pending', 'the actuator did not answer'),
+      (result) => this.#givenBack(running, hold, { turn, result }),
+      (error: unknown) => {
+        if (hold.turn !== turn) return; // Lost with its connection: attach() releases again.
+        hold.state = 'unreleased';
+        this.#become(running, 'undo_pending', reason(error));
+      },
     );
   }
 
-  #givenBack(running: Running, hold: Hold, result: LeaseResult): void {
-    if (hold.state !== 'releasing' && hold.state !== 'undoing') return; // Asked for again in the meantime.
+  #givenBack(running: Running, hold: Hold, { turn, result }: { turn: number; result: LeaseResult }): void {
+    if (hold.turn !== turn) return; // Asked for again in the meantime.
     // An answer without values is about a lease that was gone already: whether its value came back, the target tells.
     const isProven = result.readBack !== undefined && (result.ok || result.outcome === 'foreign_change');
     hold.result = { ...hold.result, ...result };
@@ -386,11 +444,12 @@ export class Executor {
     released: string[];
     barred: string[];
   } {
-    const { clock, rulebook, record } = this.#options;
+    const { bootId, clock, rulebook, record, store } = this.#options;
     const nowMs = clock.monotonicMs();
     const names = rule === undefined ? rulebook.bound.map((bound) => bound.rule.name) : [rule];
     const barred = [...new Set(names)];
     for (const name of barred) this.#bars = withBar(this.#bars, { rule: name, nowMs, forMs });
+    store.putState(BARS_KEY, { boot: bootId, list: this.#bars });
     const released: string[] = [];
     for (const running of this.#running.values()) {
       if (running.verdict !== 'act' || running.ending || !barred.includes(running.record.rule)) continue;
@@ -413,28 +472,42 @@ export class Executor {
   #renew(nowMs: number): void {
     const ttlMs = this.#options.config.get().actuator.lease * 1000;
     this.#nextRenewalMs = nowMs + ttlMs / RENEWALS_PER_LEASE;
-    const holds = [...this.#running.values()].filter(({ ending }) => !ending).flatMap(({ holds }) => holds);
-    const leases = holds.filter(({ state }) => state === 'held' || state === 'troubled').map(({ lease }) => lease);
     const actuator = this.#actuator;
-    if (actuator === undefined || leases.length === 0) return;
-    actuator.renew(leases, ttlMs).then(
-      (known) => (known < leases.length ? this.#askLostAgain(actuator) : undefined),
-      () => undefined, // The connection is lost; the link reconnects and attach() asks again.
-    );
+    if (actuator === undefined) return;
+    const leases: string[] = [];
+    for (const running of this.#running.values()) {
+      if (running.ending) continue;
+      for (const hold of running.holds) {
+        if (hold.state === 'held' || hold.state === 'troubled') leases.push(hold.lease);
+        else if (hold.state === 'refused') this.#ask(running, hold);
+      }
+    }
+    if (leases.length === 0) return;
+    actuator
+      .renew(leases, ttlMs)
+      .then((known) => (known < leases.length ? this.#askLostAgain(actuator) : undefined))
+      .catch(() => undefined); // The connection is lost; the link reconnects and attach() asks again.
   }
 
   /** Leases that ended behind our back (an operator's release-all) while their cause stands are asked for again. */
   async #askLostAgain(actuator: Actuator): Promise<void> {
     const known = new Set((await actuator.leases()).map(({ lease }) => lease));
+    if (this.#actuator !== actuator) return;
     for (const running of this.#running.values()) {
       if (running.ending) continue;
-      for (const hold of running.holds) if (hold.state !== 'over' && !known.has(hold.lease)) this.#ask(running, hold);
+      for (const hold of running.holds) {
+        const isThoughtHeld = hold.state === 'held' || hold.state === 'troubled';
+        if (isThoughtHeld && !known.has(hold.lease)) this.#ask(running, hold);
+      }
     }
   }
 
   /** Looks at the targets of actions that the actuator has not settled: a retry of its own may have succeeded since. */
   #settle(nowMs: number): void {
     this.#nextSettleMs = nowMs + SETTLE_EVERY_MS;
+    for (const running of this.#running.values()) {
+      for (const hold of running.holds) if (hold.state === 'unreleased') this.#giveBack(running, hold);
+    }
     const unsettled = [...this.#running.values()].filter(({ holds }) =>
       holds.some(({ state }) => state === 'troubled' || state === 'undoing'),
     );
@@ -456,38 +529,40 @@ export class Executor {
     for (const hold of running.holds) {
       const target = targets.find((each) => each.target === hold.target);
       if (hold.state === 'troubled' && target?.state === 'held') {
-        hold.state = 'asked';
-        this.#answered(running, hold, {
-          ok: true,
-          outcome: 'applied',
-          former: target.former,
-          readBack: target.current,
-        });
+        const { former, current: readBack } = target;
+        const result = { ok: true, outcome: 'applied', former, readBack };
+        this.#answered(running, hold, { turn: hold.turn, result, state: 'held' });
       } else if (hold.state === 'undoing' && isSettled(target)) {
         const outcome = target?.state === 'foreign_change' ? 'foreign_change' : 'released';
         const { former = '-', current = '-' } = target ?? {};
-        this.#givenBack(running, hold, { ok: outcome === 'released', outcome, former, readBack: current });
+        const result = { ok: outcome === 'released', outcome, former, readBack: current };
+        this.#givenBack(running, hold, { turn: hold.turn, result });
       }
     }
   }
 
   #become(running: Running, state: ActionState, why: string, { ended = false } = {}): void {
-    const { clock, store, record, outlet, breakers } = this.#options;
+    const { clock, breakers } = this.#options;
     const before = running.record;
     const effects = running.holds.map(effectOf);
     running.record = { ...before, state, reason: why, effects, endedAtMs: ended ? clock.wallMs() : before.endedAtMs };
-    if (before.state === state && before.reason === why && !ended && state !== 'pending') return;
+    if (before.state === state && before.reason === why && !ended) return;
     if (state === 'failed') breakers.failed(running.action, clock.monotonicMs());
     else if (state === 'released') breakers.succeeded(running.action, clock.monotonicMs());
-    store.putAction(running.record);
-    outlet.broadcast('result', running.record);
-    const { actionId, action, alert, rule, channel, severity } = running.record;
+    this.#tell(running.record, { ended });
+  }
+
+  #tell(told: ActionRecord, { ended }: { ended: boolean }): void {
+    const { store, record, outlet } = this.#options;
+    store.putAction(told);
+    outlet.broadcast('result', told);
+    const { actionId, action, alert, rule, channel, severity, state, reason: why, effects } = told;
     record.add({
       kind: ended ? 'action.end' : `action.${state}`,
       who: 'agent',
       what: { action: actionId, rule, channel, severity, state, reason: why, effects },
-      level: levelOf(state, running.severity),
-      message: sentence(running.record, ended),
+      level: levelOf(state, severity),
+      message: sentence(told, ended),
       fields: {
         ...(state === 'failed' ? { code: 'SKOS_ACTUATOR_FAILED' as const } : {}),
         event: `action.${state}`,
@@ -513,13 +588,22 @@ export class Executor {
 }
 
 function keyOf({ bound, action }: { bound: BoundRule; action: Action }): string {
-  return `${bound.alertId} ${action.text}`;
+  return `${bound.rule.name} ${bound.channel.id} ${action.text}`;
 }
 
 /** The same for the same rule, channel, action and target, also in the next life of the agent. */
-export function leaseOf({ rule }: Pick<BoundRule, 'rule'>, action: string, target: string): string {
+export function leaseOf({ rule }: { rule: Pick<Rule, 'name' | 'channelId'> }, action: string, target: string): string {
   const digest = createHash('sha256').update([rule.name, rule.channelId, action, target].join('\n')).digest('hex');
   return `${rule.name.slice(0, 32)}:${action.slice(0, 48)}:${digest.slice(0, 16)}`;
+}
+
+function isBar(value: unknown): value is Bar {
+  const { rule, sinceMs, untilMs } = (value ?? {}) as Partial<Bar>;
+  return typeof rule === 'string' && Number.isFinite(sinceMs) && Number.isFinite(untilMs);
+}
+
+function holdOf(bound: BoundRule, action: Action, { target, capPpm }: Effect): Hold {
+  return { lease: leaseOf(bound, action.text, target), target, capPpm, state: 'new', turn: 0 };
 }
 
 function effectOf({ target, capPpm, state, result }: Hold): ActionEffect {
