@@ -1,10 +1,12 @@
 /** What the verbs of the agent's socket do. Each answers from what is there; the ones that change something say who asked. */
 import type { Config } from '../config/schema.js';
 import type { Clock } from '../core/clock.js';
+import { SkosError } from '../core/errors.js';
 import { globMatches } from '../core/glob.js';
 import type { ActionRecord, Log, Store } from '../core/ports.js';
 import type { NetConfig, NetReport, Status } from '../core/protocol.js';
-import type { LogLevel } from '../core/vocabulary.js';
+import { suggest } from '../core/suggest.js';
+import { BUILT_IN_RULES, type LogLevel } from '../core/vocabulary.js';
 import { DEFAULT_BAR_MS } from '../policy/bar.js';
 import type { ActuatorLink } from './actuator-link.js';
 import type { AlertBook } from './alert-book.js';
@@ -49,12 +51,14 @@ export function createHandlers(options: HandlerOptions): Handlers {
     alerts: ({ all = false, limit = LISTED_BY_DEFAULT }) =>
       all ? store.alerts({ limit }) : alerts.standing.slice(0, limit),
     actions: ({ limit = LISTED_BY_DEFAULT }) => listActions(options, limit),
-    release: ({ rule, forSeconds }, caller) =>
-      executor.release({
+    release: ({ rule, forSeconds }, caller) => {
+      if (rule !== undefined) knownRule(rule, config.get());
+      return executor.release({
         ...(rule === undefined ? {} : { rule }),
         forMs: forSeconds === undefined ? DEFAULT_BAR_MS : forSeconds * 1000,
         who: nameOf(caller),
-      }),
+      });
+    },
     reload: async () => ({ changed: await options.reload(), mode: config.get().mode }),
     preview: async () => ({
       node: options.node,
@@ -71,6 +75,15 @@ export function createHandlers(options: HandlerOptions): Handlers {
       return {};
     },
   };
+}
+
+/** A rule may be barred while its sensor is not there; a name that no rule has would bar nothing and say that it did. */
+function knownRule(rule: string, { rules }: Config): void {
+  const known = [...BUILT_IN_RULES, ...rules.map(({ name }) => name)];
+  if (known.includes(rule)) return;
+  const close = suggest(rule, known);
+  const hint = close === undefined ? `known: ${known.join(', ')}` : `did you mean "${close}"?`;
+  throw new SkosError('SKOS_RULE_UNKNOWN', `there is no rule "${rule}"; ${hint}`);
 }
 
 /** Uid of who asked; the name would need a look into the user database. */

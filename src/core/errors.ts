@@ -143,6 +143,10 @@ export const ERRORS = {
     meaning: 'A certificate or key of the mesh cannot be read or does not fit.',
     next: 'Check the files named by mesh.tls and mesh.peers.',
   },
+  SKOS_RULE_UNKNOWN: {
+    meaning: 'There is no rule of that name.',
+    next: 'Name a rule as `skos alerts` and `skos actions` show it, or none for all.',
+  },
   SKOS_CLI_USAGE: {
     meaning: 'The command line was not understood.',
     next: 'See `skos --help`.',
