@@ -11,8 +11,11 @@ import { connect, type Server } from 'node:net';
 import { basename, dirname, join } from 'node:path';
 import { reason, SkosError } from '../core/errors.js';
 
-/** Owner and group: who may really ask what is decided by SO_PEERCRED. */
-const SOCKET_MODE = 0o660;
+/**
+ * Everybody may knock: administrators and skos-net's user have no group in common that would not give one the rights of the
+ * other. Who comes in is decided by SO_PEERCRED, and all others are refused with a code; how many may wait is bounded.
+ */
+const SOCKET_MODE = 0o666;
 /** A listening process answers at once, even when it is stopped: the kernel accepts for it. */
 const PROBE_DEADLINE_MS = 2_000;
 

@@ -259,9 +259,9 @@ t.test('bounds the number of clients, and keeps room for skos-net', async (t) =>
   t.equal(await (await client(t, path)).request('status', {}), 1, 'a place that is free again');
 });
 
-t.test('the file is for owner and group only, and goes with the server', async (t) => {
+t.test('everybody may knock, and the file goes with the server', async (t) => {
   const { server, path } = await started(t);
-  t.equal(statSync(path).mode & 0o777, 0o660);
+  t.equal(statSync(path).mode & 0o777, 0o666);
   await server.stop();
   await server.stop();
   t.equal(existsSync(path), false);
