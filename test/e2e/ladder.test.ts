@@ -146,6 +146,20 @@ function writable(node: HeatedNode): string {
   );
 }
 
+t.test('mode propose writes nothing and waits for approval', async (t) => {
+  const node = await heatedNode(t, { mode: 'propose' });
+  const before = writable(node);
+  node.celsius(CELSIUS.emergency);
+  await untilAction(node, 'throttle_50', 'proposed');
+  t.same([...new Set((await node.actions()).map(({ state }) => state))], ['proposed']);
+  await node.stays('untouched', () => writable(node) === before, 300);
+  node.celsius(CELSIUS.cool);
+  await node.until('the proposals are over', async () =>
+    (await node.actions()).every(({ endedAtMs }) => endedAtMs !== null),
+  );
+  t.equal(writable(node), before);
+});
+
 t.test('a limit that another program sets meanwhile is left alone, and said to be foreign', async (t) => {
   const node = await heatedNode(t);
   node.celsius(CELSIUS.warning);

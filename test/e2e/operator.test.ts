@@ -1,7 +1,21 @@
 /** What an operator does to a running node: arm, disarm, release, reload, start it twice, fill its disk. */
-import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import {
+  chmodSync,
+  closeSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmdirSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { CELSIUS, FORMER_KHZ, type HeatedNode, heatedNode, KHZ } from '../fixtures/node.js';
 
 t.jobs = 4;
@@ -200,6 +214,59 @@ t.test('a database that cannot be opened: the node protects, and says that the r
   await node.untilCappedAt(FORMER_KHZ);
   await node.until('the action is known', async () => (await node.actions())[0]?.state === 'released');
 });
+
+/** A directory that is full to the last byte, or why there is none here. */
+function tmpfs(t: Test): string | undefined {
+  const path = mkdtempSync(join(tmpdir(), 'skos-full-'));
+  const isMounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=12m', 'skos-test', path]).status === 0;
+  t.teardown(() => {
+    if (isMounted) spawnSync('umount', ['-l', path]);
+    rmdirSync(path);
+  });
+  return isMounted ? path : undefined;
+}
+
+function fill(directory: string): void {
+  const fd = openSync(join(directory, 'filler'), 'w');
+  try {
+    for (const size of [65_536, 512, 1]) {
+      const chunk = Buffer.alloc(size, 1);
+      try {
+        while (writeSync(fd, chunk) > 0);
+      } catch {
+        // ENOSPC is what is wanted; the smaller ones go on.
+      }
+    }
+  } finally {
+    closeSync(fd);
+  }
+}
+
+t.test(
+  'a disk that fills while the node runs: it protects, and says that nothing is kept; mended when there is room',
+  async (t) => {
+    const directory = tmpfs(t);
+    if (directory === undefined) {
+      t.comment('mounting a tmpfs needs root and CAP_SYS_ADMIN: not tested here');
+      return;
+    }
+    const node = await heatedNode(t, { config: { data_dir: join(directory, 'data') } });
+    fill(directory);
+    await warm(node);
+    await node.until('the status says so', async () => !(await node.status()).store.ok);
+    t.match(await node.cli('status'), { code: 0, out: /memory/ });
+    node.celsius(CELSIUS.critical);
+    await node.untilCappedAt(KHZ.throttle50);
+    rmSync(join(directory, 'filler'));
+    node.celsius(CELSIUS.cool);
+    await node.untilCappedAt(FORMER_KHZ);
+    await node.until('it is kept again', async () => (await node.status()).store.ok);
+    await node.until('with what happened meanwhile', async () =>
+      (await node.audit()).some(({ kind, what }) => kind === 'action.end' && what.state === 'released'),
+    );
+    t.match(await node.cli('audit', 'verify'), { code: 0 });
+  },
+);
 
 t.test(
   'a data directory that is read-only: the node protects, and says so',
