@@ -85,6 +85,8 @@ export class Executor {
   readonly #usedIds = new Map<string, number>();
   /** Unfinished actions of an earlier agent, until an actuator tells what became of them. */
   #earlier: readonly ActionRecord[] = [];
+  /** An agent that was started again within a second must not give its actions the names of others. */
+  readonly #earlierIds = new Set<string>();
   #usedIdsSecond = 0;
   #bars: readonly Bar[] = [];
   #actuator: Actuator | undefined;
@@ -113,6 +115,7 @@ export class Executor {
     const { boot, list } = (bars ?? {}) as { boot?: unknown; list?: unknown };
     // Another boot has another monotonic clock: a bar that takes protection away is then over.
     if (boot === this.#options.bootId && Array.isArray(list)) this.#bars = list.filter(isBar);
+    for (const { actionId } of records) this.#earlierIds.add(actionId);
     const unfinished = records.filter(({ endedAtMs }) => endedAtMs === null);
     this.#earlier = unfinished.filter(({ effects }) => effects.length > 0);
     for (const record of unfinished) {
@@ -194,6 +197,7 @@ export class Executor {
     const gone = holds.filter(({ target }) => !effects.some((each) => each.target === target));
     for (const hold of gone) {
       holds.splice(holds.indexOf(hold), 1);
+      hold.turn += 1;
       void this.#actuator?.release(hold.lease).catch(() => undefined);
     }
     for (const effect of effects) {
@@ -581,9 +585,11 @@ export class Executor {
     if (second !== this.#usedIdsSecond) this.#usedIds.clear();
     this.#usedIdsSecond = second;
     const base = `${this.#options.node}:${rule.type}:${action.text}:${second}`;
-    const used = this.#usedIds.get(base) ?? 0;
+    const nth = (used: number) => (used === 0 ? base : `${base}:${used}`);
+    let used = this.#usedIds.get(base) ?? 0;
+    while (this.#earlierIds.has(nth(used))) used += 1;
     this.#usedIds.set(base, used + 1);
-    return used === 0 ? base : `${base}:${used}`;
+    return nth(used);
   }
 }
 
