@@ -131,7 +131,7 @@ async function compose(given: {
   const alerts = new AlertBook({ rulebook, store, outlet, record, clock });
   const breakers = new Breakers(store);
   await breakers.load();
-  const executor = new Executor({ node, bootId: boot, config, rulebook, breakers, store, record, outlet, clock });
+  const executor = new Executor({ node, bootId: boot, config, rulebook, breakers, store, record, outlet, log, clock });
 
   const sensing: Sensing = new Sensing({
     config,

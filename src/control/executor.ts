@@ -12,7 +12,7 @@ import { buildEffects } from '../actuators/effects.js';
 import { type Action, parseAction } from '../core/action-names.js';
 import type { Clock } from '../core/clock.js';
 import { reason } from '../core/errors.js';
-import type { ActionEffect, ActionRecord, Actuator, ActuatorTarget, LeaseResult, Store } from '../core/ports.js';
+import type { ActionEffect, ActionRecord, Actuator, ActuatorTarget, LeaseResult, Log, Store } from '../core/ports.js';
 import type { ActionState, LogLevel, Severity } from '../core/vocabulary.js';
 import { type Permission, permitted } from '../policy/action.js';
 import { type Bar, isBarred, standingBars, withBar } from '../policy/bar.js';
@@ -76,6 +76,7 @@ export interface ExecutorOptions {
   readonly store: Store;
   readonly record: Record;
   readonly outlet: Outlet;
+  readonly log: Log;
   readonly clock: Clock;
 }
 
@@ -204,6 +205,8 @@ export class Executor {
       if (!holds.some(({ target }) => target === effect.target)) holds.push(holdOf(bound, action, effect));
     }
     if ('unavailable' in built) this.#become(running, 'unavailable', built.unavailable);
+    else if (gone.length > 0)
+      this.#become(running, record.state, `no longer listed: ${gone.map(({ target }) => target).join(', ')}`);
   }
 
   detach(): void {
@@ -557,9 +560,14 @@ export class Executor {
   }
 
   #tell(told: ActionRecord, { ended }: { ended: boolean }): void {
-    const { store, record, outlet } = this.#options;
-    store.putAction(told);
-    outlet.broadcast('result', told);
+    const { store, record, outlet, log } = this.#options;
+    try {
+      store.putAction(told);
+      outlet.broadcast('result', told);
+    } catch (error) {
+      // Whoever cannot keep or carry it must not keep us from acting: the next lease is asked for all the same.
+      log.error(`${told.actionId} is not recorded: ${reason(error)}`, { error });
+    }
     const { actionId, action, alert, rule, channel, severity, state, reason: why, effects } = told;
     record.add({
       kind: ended ? 'action.end' : `action.${state}`,

@@ -1,0 +1,422 @@
+/** The executor step by step: escalation, relapse, independent leases, trouble, restarts, bars, breakers. */
+import t from 'tap';
+import { BARS_KEY, leaseOf } from '../../src/control/executor.js';
+import type { ActionRecord } from '../../src/core/ports.js';
+import { CLOSED } from '../../src/policy/breaker.js';
+import { configOf, cpuTemperature } from '../fixtures/antibodies.js';
+import { FakeClock, FakeStore, type Life, life, turns } from '../fixtures/control.js';
+import { FakeActuator, FakeActuatorCore } from '../fixtures/fake-actuator.js';
+import { thermalRule } from '../fixtures/rules.js';
+
+const POLICY = 'cpufreq/policy0';
+
+async function attached(given: Parameters<typeof life>[0] = {}, targets: readonly string[] = [POLICY]) {
+  const now = life(given);
+  const core = new FakeActuatorCore(targets);
+  const actuator = new FakeActuator(core);
+  await now.executor.attach(actuator);
+  return { now, core, actuator };
+}
+
+function rung(now: Life, to: number, rule = 0): void {
+  const bound = now.rulebook.bound[rule];
+  if (bound !== undefined) bound.ladder = { ...bound.ladder, rung: to, phase: to < 0 ? 'ok' : 'firing' };
+}
+
+async function tick(now: Life, core: FakeActuatorCore, ms = 100): Promise<void> {
+  now.clock.nowMs += ms;
+  core.nowMs = now.clock.nowMs;
+  core.work();
+  now.executor.reconcile(now.clock.nowMs);
+  await turns(4);
+}
+
+function states(now: Life): Record<string, string> {
+  return Object.fromEntries(now.executor.actions.map(({ action, state }) => [action, state]));
+}
+
+function lease(action: string, target = POLICY, name = 'thermal-cpu'): string {
+  return leaseOf({ rule: { name, channelId: cpuTemperature().id } }, action, target);
+}
+
+t.test('escalation adds, a step down releases only what its rung added', async (t) => {
+  const { now, core } = await attached();
+  rung(now, 0);
+  await tick(now, core);
+  rung(now, 2);
+  await tick(now, core);
+  t.strictSame([...core.leases.keys()].sort(), [lease('throttle_10'), lease('throttle_50')].sort());
+  t.match(states(now), {
+    throttle_10: 'active',
+    throttle_50: 'active',
+    redistribute: 'proposed',
+    shutdown_non_essential: 'proposed',
+    failover: 'proposed',
+  });
+  t.equal(core.devices.get(POLICY)?.standing, 500_000);
+  rung(now, 0);
+  await tick(now, core);
+  await tick(now, core);
+  t.strictSame([...core.leases.keys()], [lease('throttle_10')]);
+  t.equal(core.devices.get(POLICY)?.standing, 900_000);
+});
+
+t.test('acts although nothing can be recorded, and says so', async (t) => {
+  const { now, core } = await attached();
+  now.store.putAction = () => {
+    throw new Error('the store is broken');
+  };
+  rung(now, 1);
+  now.executor.reconcile(now.clock.nowMs);
+  t.equal(core.leases.size, 2);
+  await turns();
+  t.match(states(now), { throttle_10: 'active', throttle_50: 'active' });
+  rung(now, -1);
+  await tick(now, core);
+  t.equal(core.leases.size, 0);
+  t.ok(now.log.lines.some(({ level, message }) => level === 'error' && message.includes('the store is broken')));
+});
+
+t.test('caps again at once when the danger comes back while the undo is under way', async (t) => {
+  const { now, core } = await attached();
+  rung(now, 0);
+  await tick(now, core);
+  const device = core.devices.get(POLICY);
+  if (device === undefined) throw new Error('no device');
+  device.trouble = 'away';
+  rung(now, -1);
+  await tick(now, core);
+  t.match(states(now), { throttle_10: 'undo_pending' });
+  const [before] = now.executor.actions;
+  device.trouble = 'none';
+  rung(now, 0);
+  now.executor.reconcile(now.clock.nowMs);
+  t.ok(core.leases.has(lease('throttle_10')), 'in the same tick');
+  await turns();
+  t.match(now.executor.actions, [{ actionId: before?.actionId, state: 'active' }], 'the same action goes on');
+});
+
+t.test('does not say released before the target is settled', async (t) => {
+  const { now, core } = await attached();
+  rung(now, 0);
+  await tick(now, core);
+  for (const trouble of ['hung', 'away', 'failed'] as const) {
+    const device = core.devices.get(POLICY);
+    if (device === undefined) throw new Error('no device');
+    device.trouble = trouble;
+    rung(now, -1);
+    for (let i = 0; i < 5; i++) await tick(now, core, 1_000);
+    t.match(states(now), { throttle_10: 'undo_pending' }, trouble);
+    device.trouble = 'none';
+    for (let i = 0; i < 3; i++) await tick(now, core, 1_000);
+    t.strictSame(states(now), {}, `${trouble} is over`);
+    t.match([...now.store.latest.values()].at(-1), { state: 'released' });
+    rung(now, 0);
+    await tick(now, core);
+  }
+});
+
+t.test('records a value that another program wrote as foreign_change, ended', async (t) => {
+  const { now, core } = await attached();
+  rung(now, 0);
+  await tick(now, core);
+  const device = core.devices.get(POLICY);
+  if (device !== undefined) device.trouble = 'foreign';
+  rung(now, -1);
+  await tick(now, core);
+  const last = [...now.store.latest.values()].at(-1);
+  t.match(last, { state: 'foreign_change', endedAtMs: Number });
+});
+
+t.test('ignores the late answer to an earlier request', async (t) => {
+  const { now, core, actuator } = await attached();
+  actuator.prompt = false;
+  rung(now, 0);
+  await tick(now, core); // set 1 is done, its answer waits
+  rung(now, -1);
+  await tick(now, core); // release
+  const device = core.devices.get(POLICY);
+  if (device !== undefined) device.trouble = 'failed';
+  rung(now, 0);
+  await tick(now, core); // set 2 fails
+  actuator.deliver(1);
+  await turns();
+  t.not(states(now).throttle_10, 'active', 'the answer to set 1 says nothing about set 2');
+  actuator.deliver();
+  await turns();
+  t.match(states(now), { throttle_10: 'failed' });
+});
+
+t.test('does not call a refused cap active because another lease holds the target', async (t) => {
+  const rules = [thermalRule(), thermalRule({ name: 'mine' })];
+  const { now, core } = await attached({ rules });
+  rung(now, 0, 1);
+  await tick(now, core);
+  core.refuse = 'too_many';
+  rung(now, 1, 0);
+  await tick(now, core);
+  core.refuse = null;
+  await tick(now, core, 1_000);
+  await tick(now, core, 1_000);
+  const mine = now.executor.actions.find(({ rule, action }) => rule === 'thermal-cpu' && action === 'throttle_50');
+  t.equal(mine?.state, 'failed');
+  for (let i = 0; i < 15; i++) await tick(now, core, 1_000);
+  t.ok(core.leases.has(lease('throttle_50')), 'asked again with the renewals');
+  t.match(states(now), { throttle_50: 'active' });
+});
+
+t.test('two rules with the same action on the same target are independent', async (t) => {
+  const rules = [thermalRule(), thermalRule({ name: 'mine' })];
+  const { now, core } = await attached({ rules });
+  rung(now, 0, 0);
+  rung(now, 0, 1);
+  await tick(now, core);
+  t.equal(core.leases.size, 2);
+  rung(now, -1, 0);
+  await tick(now, core);
+  t.strictSame([...core.leases.keys()], [lease('throttle_10', POLICY, 'mine')]);
+  t.match([...now.store.latest.values()], [{ state: 'released' }, { state: 'active' }]);
+});
+
+t.test('asks again for leases that somebody else ended, and keeps the others alive', async (t) => {
+  const { now, core } = await attached();
+  rung(now, 0);
+  await tick(now, core);
+  core.leases.clear();
+  core.work();
+  for (let i = 0; i < 12; i++) await tick(now, core, 1_000);
+  t.ok(core.leases.has(lease('throttle_10')));
+  for (let i = 0; i < 200; i++) await tick(now, core, 1_000);
+  t.ok(core.leases.has(lease('throttle_10')), 'renewed for as long as it is due');
+});
+
+t.test('survives a connection that is lost between two answers of a renewal', async (t) => {
+  const { now, core, actuator } = await attached();
+  rung(now, 0);
+  await tick(now, core);
+  core.leases.clear();
+  actuator.leases = () => Promise.reject(new Error('lost in the middle'));
+  const rejections: unknown[] = [];
+  const onRejection = (error: unknown) => rejections.push(error);
+  process.on('unhandledRejection', onRejection);
+  for (let i = 0; i < 12; i++) await tick(now, core, 1_000);
+  process.off('unhandledRejection', onRejection);
+  t.strictSame(rejections, []);
+});
+
+t.test('a rung that was left while the connection was lost does not come back with it', async (t) => {
+  const { now, core, actuator } = await attached();
+  rung(now, 1);
+  await tick(now, core);
+  actuator.lose();
+  now.executor.detach();
+  rung(now, -1);
+  await tick(now, core);
+  await now.executor.attach(new FakeActuator(core));
+  await tick(now, core);
+  t.equal(now.rulebook.bound[0]?.ladder.rung, -1);
+  t.equal(core.leases.size, 0);
+});
+
+t.test('unavailable becomes a cap when an actuator comes, and only what has a target begins anew', async (t) => {
+  const now = life({ config: configOf({ mode: 'auto', auto_allow: ['redistribute'] }) });
+  rung(now, 1);
+  now.executor.reconcile(now.clock.nowMs);
+  t.match(states(now), { throttle_10: 'unavailable', redistribute: 'unavailable' });
+  const redistribute = now.executor.actions.find(({ action }) => action === 'redistribute')?.actionId;
+  const core = new FakeActuatorCore([POLICY]);
+  await now.executor.attach(new FakeActuator(core));
+  await tick(now, core);
+  t.match(states(now), { throttle_10: 'active', throttle_50: 'active', redistribute: 'unavailable' });
+  t.equal(now.executor.actions.find(({ action }) => action === 'redistribute')?.actionId, redistribute);
+});
+
+t.test('caps a target that the allow-list names from now on, and lets go of one that it no longer names', async (t) => {
+  const { now, core } = await attached();
+  rung(now, 0);
+  await tick(now, core);
+  core.list([POLICY, 'cpufreq/policy1']);
+  await now.executor.refreshTargets();
+  await tick(now, core);
+  t.equal(core.devices.get('cpufreq/policy1')?.standing, 900_000);
+  core.list(['cpufreq/policy1']);
+  await now.executor.refreshTargets();
+  await tick(now, core);
+  t.strictSame([...core.leases.keys()], [lease('throttle_10', 'cpufreq/policy1')]);
+  t.match(now.executor.actions, [{ state: 'active', effects: [{ target: 'cpufreq/policy1' }] }]);
+});
+
+for (const mode of ['observe', 'propose'] as const) {
+  t.test(`asks for nothing in mode ${mode}`, async (t) => {
+    const { now, core } = await attached({ rules: [thermalRule({ mode })] });
+    const before = core.calls;
+    rung(now, 2);
+    await tick(now, core);
+    await tick(now, core, 60_000);
+    t.equal(core.calls, before);
+    t.ok(Object.values(states(now)).every((state) => state === (mode === 'observe' ? 'observed' : 'proposed')));
+  });
+}
+
+/** A first life with a cap that is left standing, as kill -9 leaves it. */
+async function killed() {
+  const { now, core, actuator } = await attached();
+  rung(now, 1);
+  await tick(now, core);
+  actuator.lose();
+  return { former: now, core };
+}
+
+async function reborn(former: Life, given: Parameters<typeof life>[0] = {}): Promise<Life> {
+  const { clock, store } = former;
+  const now = life({ clock, store, ...given });
+  now.executor.recall({ records: await store.actions(), bars: await store.state(BARS_KEY) });
+  return now;
+}
+
+t.test('after a restart goes on with the leases and records that stand, and replays nothing', async (t) => {
+  const { former, core } = await killed();
+  const ids = new Set(former.executor.actions.map(({ actionId }) => actionId));
+  const now = await reborn(former);
+  await now.executor.attach(new FakeActuator(core));
+  await tick(now, core);
+  t.equal(now.rulebook.bound[0]?.ladder.rung, 1, 'the ladder stands where the leases prove it');
+  const caps = now.executor.actions.filter(({ action }) => action.startsWith('throttle'));
+  t.ok(
+    caps.every(({ actionId }) => ids.has(actionId)),
+    'no new action for a cap that stands',
+  );
+  const closed = now.store.entries.filter(({ kind }) => kind === 'action.end');
+  t.match(closed, [{ what: { state: 'proposed' } }], 'what had no lease is closed, in the chain too');
+  rung(now, -1);
+  await tick(now, core);
+  t.equal(core.leases.size, 0);
+  t.strictSame(
+    [...now.store.latest.values()].filter(({ endedAtMs }) => endedAtMs === null),
+    [],
+  );
+});
+
+t.test('after a restart closes what ended meanwhile as abandoned, once, and asks for nothing', async (t) => {
+  const { former, core } = await killed();
+  core.leases.clear();
+  core.work();
+  const now = await reborn(former);
+  const calls = core.calls;
+  await now.executor.attach(new FakeActuator(core));
+  await tick(now, core);
+  t.equal(core.calls - calls, 2, 'targets and leases were asked for, nothing was set');
+  const abandoned = [...now.store.latest.values()].filter(({ state }) => state === 'abandoned');
+  t.equal(abandoned.length, 2);
+  now.executor.detach();
+  const puts = now.store.puts.length;
+  await now.executor.attach(new FakeActuator(core));
+  await tick(now, core);
+  t.equal(now.store.puts.length, puts, 'another connection closes nothing again');
+});
+
+t.test('releases what an earlier agent left when the mode is observe now', async (t) => {
+  const { former, core } = await killed();
+  const now = await reborn(former, { rules: [thermalRule({ mode: 'observe' })] });
+  await now.executor.attach(new FakeActuator(core));
+  await tick(now, core);
+  t.equal(core.leases.size, 0);
+  t.equal(now.rulebook.bound[0]?.ladder.rung, -1);
+  t.match(
+    [...now.store.latest.values()].filter(({ effects }: ActionRecord) => effects.length > 0),
+    [{ state: 'abandoned', reason: /no rule asks/ }, { state: 'abandoned' }],
+  );
+});
+
+t.test('leaves a lease to the actuator when its sensor is not there after a restart', async (t) => {
+  const { former, core } = await killed();
+  const now = await reborn(former, { channels: [cpuTemperature({ id: 'hwmon/other/temp1' })] });
+  await now.executor.attach(new FakeActuator(core));
+  await tick(now, core);
+  t.equal(core.leases.size, 2, 'a missing reading is not a recovery');
+  await tick(now, core, 100_000);
+  t.equal(core.leases.size, 0, 'not renewed');
+});
+
+t.test('adopts leases whose records were lost with the disk', async (t) => {
+  const { former, core } = await killed();
+  const now = life({ clock: former.clock });
+  now.executor.recall({ records: [], bars: undefined });
+  await now.executor.attach(new FakeActuator(core));
+  await tick(now, core);
+  t.equal(core.leases.size, 2);
+  t.match(states(now), { throttle_10: 'active', throttle_50: 'active' });
+});
+
+t.test('names no action as an earlier life of the same second did', async (t) => {
+  const { former } = await killed();
+  const now = await reborn(former);
+  rung(now, 1);
+  now.executor.reconcile(now.clock.nowMs);
+  const ids = now.executor.actions.map(({ actionId }) => actionId);
+  const before = new Set(former.executor.actions.map(({ actionId }) => actionId));
+  t.strictSame(
+    ids.filter((id) => before.has(id)),
+    [],
+  );
+});
+
+t.test('release takes back, bars for a while, and the bar ends', async (t) => {
+  const { now, core } = await attached();
+  rung(now, 0);
+  await tick(now, core);
+  const { released, barred } = now.executor.release({ rule: 'thermal-cpu', forMs: 60_000, who: 'root' });
+  t.equal(released.length, 1);
+  t.strictSame(barred, ['thermal-cpu']);
+  await turns();
+  t.equal(core.leases.size, 0);
+  await tick(now, core);
+  t.match(states(now), { throttle_10: 'barred' });
+  rung(now, 1);
+  await tick(now, core, 30_000);
+  t.equal(core.leases.size, 0, 'a higher rung is barred too');
+  await tick(now, core, 30_000);
+  await tick(now, core);
+  t.equal(core.leases.size, 2, 'the bar is over, the danger is not');
+  t.match(
+    now.store.entries.filter(({ kind }) => kind === 'release.operator'),
+    [{ who: 'root' }],
+  );
+});
+
+t.test('a bar outlives the agent, but not the boot', async (t) => {
+  const clock = new FakeClock();
+  const store = new FakeStore();
+  const first = await attached({ clock, store });
+  first.now.executor.release({ rule: 'thermal-cpu', forMs: 600_000, who: 'root' });
+  const second = await reborn(first.now);
+  t.match(second.executor.bars, [{ rule: 'thermal-cpu' }]);
+  const third = await reborn(first.now, { bootId: 'boot-2' });
+  t.strictSame(third.executor.bars, []);
+  second.executor.recall({ records: [], bars: { boot: 'boot-1', list: [null, 3, { rule: 'x' }] } });
+  t.strictSame(second.executor.bars, [], 'garbage bars nothing');
+});
+
+t.test('breakers never hold a cap back, and do hold back what cannot be taken back', async (t) => {
+  const store = new FakeStore();
+  const open = { ...CLOSED, phase: 'latched', failures: 3 };
+  store.putState('breakers', [['throttle_10', open], ['redistribute', open], 'garbage', ['x', null]]);
+  const { now, core } = await attached({ store, config: configOf({ mode: 'auto', auto_allow: ['redistribute'] }) });
+  await now.breakers.load();
+  rung(now, 1);
+  await tick(now, core);
+  t.match(states(now), { throttle_10: 'active', throttle_50: 'active', redistribute: 'barred' });
+});
+
+t.test('acts while every write of the store hangs or fails', async (t) => {
+  for (const disk of ['hangs', 'fails'] as const) {
+    const { now, core } = await attached();
+    now.store.disk = disk;
+    rung(now, 1);
+    await tick(now, core);
+    t.match(states(now), { throttle_10: 'active', throttle_50: 'active' }, disk);
+    rung(now, -1);
+    await tick(now, core);
+    t.equal(core.leases.size, 0, disk);
+  }
+});
