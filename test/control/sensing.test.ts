@@ -1,0 +1,212 @@
+/** Sensing: discovery, the swap of samplers, and what happens when either fails or takes its time. */
+import t, { type Test } from 'tap';
+import { Sensing } from '../../src/control/sensing.js';
+import type { Channel, Quality } from '../../src/core/channel.js';
+import type { Discovery } from '../../src/core/ports.js';
+import { configOf, cpuTemperature } from '../fixtures/antibodies.js';
+import { FakeSampler, life, turns } from '../fixtures/control.js';
+import { thermalRule } from '../fixtures/rules.js';
+
+const CPU = cpuTemperature();
+const DISK = cpuTemperature({ id: 'hwmon/nvme/temp1', thermalDefault: false });
+
+function sensing(t: Test, first: readonly Channel[] = [CPU]) {
+  const now = life({ channels: [] });
+  const samplers: FakeSampler[] = [];
+  const made = {
+    found: first,
+    fails: '' as '' | 'discover' | 'create' | 'start',
+    discoveries: 0,
+    /** When set, discovery answers only when these are called. */
+    gates: undefined as (() => void)[] | undefined,
+  };
+  const part = new Sensing({
+    config: now.config,
+    rulebook: now.rulebook,
+    log: now.log,
+    discover: async (): Promise<Discovery> => {
+      made.discoveries += 1;
+      const { found } = made;
+      const { gates } = made;
+      if (gates !== undefined) await new Promise<void>((resolve) => gates.push(resolve));
+      if (made.fails === 'discover') throw new Error('the tree is gone');
+      return { channels: found, skipped: [] };
+    },
+    createSampler: (channels, tripwires) => {
+      if (made.fails === 'create') throw new Error('bad spec');
+      const sampler = new FakeSampler(channels, tripwires);
+      if (made.fails === 'start')
+        sampler.start = () => {
+          throw new Error('no thread');
+        };
+      samplers.push(sampler);
+      return sampler;
+    },
+  });
+  t.teardown(() => part.stop());
+  const newest = () => {
+    const sampler = samplers.at(-1);
+    if (sampler === undefined) throw new Error('no sampler');
+    return sampler;
+  };
+  const feed = (celsius: number, quality: Quality = 'ok', index = 0) => {
+    now.clock.nowMs += 100;
+    newest().give(index, celsius * 1000, quality, now.clock.nowMs);
+    part.drain((i, value, q, atMs) => now.rulebook.sample(i, value, q, atMs, (b, f) => now.alerts.apply(b, f)));
+  };
+  return { ...now, part, samplers, made, feed, newest };
+}
+
+t.test('a swap keeps what stands and stops the former sampler', async (t) => {
+  const { part, samplers, made, feed, alerts, rulebook } = sensing(t);
+  await part.start();
+  for (let i = 0; i < 3; i++) feed(86);
+  t.match(alerts.standing, [{ severity: 'critical' }]);
+  made.found = [DISK, CPU];
+  await part.reload();
+  t.strictSame(
+    samplers.map(({ running }) => running),
+    [false, true],
+  );
+  t.equal(rulebook.bound[0]?.ladder.rung, 1);
+  for (let i = 0; i < 3; i++) feed(96, 'ok', 1);
+  t.match(alerts.standing, [{ severity: 'emergency' }], 'samples go to the rule by the new index');
+});
+
+t.test('has a tripwire for each rung', async (t) => {
+  const { part, newest } = sensing(t, [DISK, CPU]);
+  await part.start();
+  t.match(newest().tripwires, [
+    { channel: 1, raise: 75_000, clear: 70_000, samples: 2 },
+    { channel: 1, raise: 85_000 },
+    { channel: 1, raise: 95_000 },
+  ]);
+});
+
+t.test('a watched channel that is gone stays listed, its alert stands', async (t) => {
+  const { part, made, feed, alerts } = sensing(t, [CPU, DISK]);
+  await part.start();
+  for (let i = 0; i < 3; i++) feed(86);
+  made.found = [];
+  await part.reload();
+  t.strictSame(
+    part.channels.map(({ id }) => id),
+    [CPU.id],
+  );
+  for (let i = 0; i < 3; i++) feed(0, 'no_data');
+  t.match(alerts.standing, [{ severity: 'critical', verdict: 'no_data' }]);
+});
+
+t.test('gone channels without an alert do not pile up', async (t) => {
+  const { part, made, antibody } = sensing(t, []);
+  antibody.rulesFor = ({ channels }) => channels.map(({ id }) => thermalRule({ channelId: id }));
+  await part.start();
+  for (let i = 0; i < 200; i++) {
+    made.found = [cpuTemperature({ id: `hwmon/c${i}/temp1` })];
+    await part.reload();
+  }
+  t.ok(part.channels.length <= 65, `${part.channels.length}`);
+});
+
+for (const fails of ['discover', 'create', 'start'] as const) {
+  t.test(`keeps sampler and rules when ${fails} fails`, async (t) => {
+    const { part, samplers, made, feed, alerts } = sensing(t);
+    await part.start();
+    made.found = [DISK, CPU];
+    made.fails = fails;
+    await t.rejects(part.reload());
+    t.equal(samplers[0]?.running, true);
+    t.strictSame(part.channels, [CPU]);
+    samplers.splice(1);
+    for (let i = 0; i < 3; i++) feed(86);
+    t.match(alerts.standing, [{ severity: 'critical' }], 'its samples still reach their rule');
+    made.fails = '';
+    await part.reload();
+    t.equal(part.channels.length, 2);
+  });
+}
+
+t.test('a slow discovery does not undo a newer one', async (t) => {
+  const { part, made } = sensing(t);
+  await part.start();
+  made.gates = [];
+  const old = part.reload();
+  made.found = [CPU, DISK];
+  const young = part.reload();
+  made.gates[1]?.();
+  await young;
+  t.equal(part.channels.length, 2);
+  made.gates[0]?.();
+  await old;
+  t.equal(part.channels.length, 2, 'the older result is of an older configuration');
+});
+
+t.test('stop() during a discovery leaves no sampler behind', async (t) => {
+  const { part, made, samplers } = sensing(t);
+  made.gates = [];
+  const starting = part.start();
+  part.stop();
+  made.gates[0]?.();
+  await starting;
+  t.strictSame(samplers, []);
+});
+
+t.test('looks for sensors soon after one fell silent, though it flickers, and ever less often', async (t) => {
+  const { mock } = await import('node:test');
+  mock.timers.enable({ apis: ['setTimeout'] });
+  t.teardown(() => mock.timers.reset());
+  const { part, made, feed } = sensing(t);
+  await part.start();
+  const looks: number[] = [];
+  for (let ms = 0; ms < 120_000; ms += 500) {
+    feed(50);
+    feed(0, 'no_data');
+    const before = made.discoveries;
+    mock.timers.tick(500);
+    await turns(1);
+    if (made.discoveries > before) looks.push(ms + 500);
+  }
+  t.equal(looks[0], 2_000, 'the flicker does not put it off');
+  t.ok(looks.length <= 7, `${looks.join()}`);
+});
+
+t.test('a rate that has no value right after a swap is no news', async (t) => {
+  const rate = cpuTemperature({ id: 'cpu/usage/all', probe: { kind: 'cpu_busy', path: '/proc/stat', key: 'cpu' } });
+  const { part, made, feed, log } = sensing(t, [rate]);
+  await part.start();
+  feed(0, 'no_data');
+  feed(5);
+  made.found = [rate, DISK];
+  await part.reload();
+  feed(0, 'no_data');
+  feed(5);
+  t.strictSame(
+    log.lines.filter(({ level }) => level === 'warn'),
+    [],
+  );
+});
+
+t.test('says once when samples were lost', async (t) => {
+  const { part, newest, feed, log } = sensing(t);
+  await part.start();
+  newest().overruns = 5;
+  feed(50);
+  feed(50);
+  t.match(
+    log.lines.filter(({ level }) => level === 'warn'),
+    [{ message: /^5 samples/ }],
+  );
+});
+
+t.test('takes the configuration that is in force when it rebuilds', async (t) => {
+  const { part, config, antibody } = sensing(t);
+  const seen: string[] = [];
+  antibody.rulesFor = (context) => {
+    seen.push((context as unknown as { config: { mode: string } }).config.mode);
+    return [];
+  };
+  await part.start();
+  config.replace(configOf({ mode: 'propose' }));
+  await part.reload();
+  t.strictSame(seen, ['auto', 'propose']);
+});
