@@ -48,7 +48,8 @@ export const arm: Command = {
     const loaded = await context.config();
     const client = await context.agent();
     const preview = await client.request('preview', {});
-    context.io.out(previewText(preview, context.io));
+    const movable = await movableTargets(loaded, invocation, context);
+    context.io.out(previewText({ ...preview, movable }, context.io));
     await confirm(preview.node, invocation, context.io);
     const files = {
       armed: armedFile(loaded),
@@ -123,16 +124,32 @@ async function confirm(node: string, { values }: Invocation, io: Io): Promise<vo
   if (given.trim() !== node) throw new SkosError('SKOS_CLI_NAME', `"${clean(given.trim())}" is not "${node}"`);
 }
 
-function previewText({ node, actions, targets }: Verbs['preview']['result'], io: Io): string {
+/** What the allow-list would name: an actuator that was never armed knows none yet, and this must be shown before the question. */
+async function movableTargets({ config }: LoadedConfig, { values }: Invocation, context: Context): Promise<string[]> {
+  const text = await compileForMachine({
+    config,
+    io: context.io,
+    socketPath: await context.socketPath(),
+    controller: textOption(values, 'controller'),
+  });
+  return [...text.matchAll(/^target (\S+)/gm)].map(([, id = '']) => id);
+}
+
+interface Preview extends Pick<Verbs['preview']['result'], 'node' | 'actions' | 'targets'> {
+  readonly movable: readonly string[];
+}
+
+function previewText({ node, actions, targets, movable }: Preview, io: Io): string {
   const { bold } = paint(io.color);
-  const names = targets.map(({ target, current }) => [
-    { text: target },
-    { text: /\d/.test(current) ? `now ${current}` : '' },
-  ]);
+  const current = new Map(targets.map((each) => [each.target, each.current]));
+  const names = movable.map((target) => {
+    const value = current.get(target) ?? '';
+    return [{ text: target }, { text: /\d/.test(value) ? `now ${value}` : '' }];
+  });
   return [
     bold(`What ${node} would do if it were armed now:`),
     ...(actions.length === 0 ? ['  nothing: no rule fires'] : actions.flatMap((action) => previewLines(action, io))),
-    bold(`What it could move: ${targets.length === 0 ? 'not known yet' : plural(targets.length, 'target')}`),
+    bold(`What it could move: ${movable.length === 0 ? 'nothing on this machine' : plural(movable.length, 'target')}`),
     ...tableLines({ columns: [{ shrinkTo: 24 }, { shrinkTo: 12 }], rows: names, width: io.columns, indent: 2 }),
   ].join('\n');
 }

@@ -62,6 +62,12 @@ t.test('arms: shows, asks, writes, compiles, reloads', async (t) => {
   t.match(seen, { reloads: 1, armed: [/mode: auto/] }, 'the files were there before the agent was asked');
 });
 
+t.test('shows what it could move while no actuator knows it yet', async (t) => {
+  const { each } = await machine(t, { preview: () => ({ ...PREVIEW, targets: [] }) });
+  const { out } = await each.skos(['arm'], { ask: async () => 'no' });
+  t.match(out, /What it could move: 2 targets\n {2}cpufreq\/policy0 *\n {2}cpufreq\/policy1/);
+});
+
 t.test('arms twice, to the same end', async (t) => {
   const { each, seen } = await machine(t);
   for (let i = 0; i < 2; i++) t.equal((await each.skos(['arm', '--confirm', 'nova'])).code, 0);
