@@ -43,6 +43,10 @@ class Device {
   // A discrete knob takes the next listed step, so a read-back passes when it is at least as strict as asked.
   bool AtLeastAsStrict(const Raw& read_back, const Raw& asked) const;
 
+  // Whether a value that was written may show only later: cpufreq takes a new limit in a work item of the kernel (since 5.3,
+  // drivers/cpufreq/cpufreq.c: cpufreq_notifier_max), and until that has run scaling_max_freq reads as before.
+  bool TakesLate() const { return spec_.kind == Kind::kCpufreq; }
+
   // Whether the kernel's own thermal control caps this device now, so that the value read is not the operator's.
   // Source: Documentation/driver-api/thermal/sysfs-api.rst; cpufreq cooling acts on the policy's effective maximum.
   bool KernelCoolingActive() const;

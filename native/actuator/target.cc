@@ -109,7 +109,7 @@ int64_t Target::Work(int64_t now_ns) {
       Finish(Outcome::kReleased, 0, 0);
     }
     busy_since_ns_.store(0);
-    done_.store(asked);
+    if (settle_by_ns_ == 0) done_.store(asked);
   }
   return retry_at_ns_;
 }
@@ -138,43 +138,89 @@ void Target::Cap(int64_t cap_ppm, int64_t crossed_ns) {
   }
   const Raw asked = device_.Capped(record_->former, cap_ppm);
   Raw current;
-  if (record_->held != 0 && asked == record_->written && device_.Read(&current) == 0 &&
-      device_.AtLeastAsStrict(current, asked)) {
-    record_->read_back = current;
-    return Finish(Outcome::kApplied, 0, crossed_ns);  // Asked again, and it stands.
+  if (record_->held != 0 && !undoing_ && asked == record_->written && device_.Read(&current) == 0) {
+    const bool settling = settle_by_ns_ != 0;
+    if (!Shows(current, asked)) return;
+    // Asked again, and it stands; or the write has had its time.
+    if (settling || device_.AtLeastAsStrict(current, asked)) return Judge(current, asked, crossed_ns);
   }
   record_->written = asked;
   record_->held = 1;  // The intent stands before the write.
   held_.store(true);
-  int error = device_.Write(asked);
-  Raw read_back;
-  if (error == 0) error = device_.Read(&read_back);
-  if (error != 0) return Finish(IsAway(error) ? Outcome::kPending : Outcome::kFailed, error, crossed_ns);
+  undoing_ = false;
+  int error = Write(asked);
+  if (error == 0) error = device_.Read(&current);
+  if (error != 0) {
+    settle_by_ns_ = 0;
+    return Finish(IsAway(error) ? Outcome::kPending : Outcome::kFailed, error, crossed_ns);
+  }
+  if (Shows(current, asked)) Judge(current, asked, crossed_ns);
+}
+
+void Target::Judge(const Raw& read_back, const Raw& asked, int64_t crossed_ns) {
   record_->read_back = read_back;
   Finish(device_.AtLeastAsStrict(read_back, asked) ? Outcome::kApplied : Outcome::kFailed, 0, crossed_ns);
+}
+
+int Target::Write(const Raw& value) {
+  settle_by_ns_ = 0;
+  if (device_.TakesLate()) {
+    if (const int error = device_.Read(&before_)) return error;
+    settle_by_ns_ = NowNs() + kSettleNs;
+  }
+  return device_.Write(value);
+}
+
+// False while what was written may still be on its way; it is then looked at again soon. A value that stays as it was may be
+// right, too (the next step of a discrete knob is the same one), which only time can tell.
+bool Target::Shows(const Raw& current, const Raw& asked) {
+  if (settle_by_ns_ == 0) return true;
+  const bool moved = current == asked || (!(current == before_) && device_.AtLeastAsStrict(current, asked));
+  if (moved || NowNs() >= settle_by_ns_) {
+    settle_by_ns_ = 0;
+    return true;
+  }
+  retry_at_ns_ = NowNs() + kSettleLookNs;
+  return false;
+}
+
+// Whether what stands in the device came of our write. A device that takes values late may have been read too early, or the
+// actuator was killed before it could read back: then what is between the reading and the write is ours, too.
+bool Target::IsOurs(const Raw& current) const {
+  const Raw& read_back = record_->read_back;
+  const Raw& written = record_->written;
+  if (current == read_back || current == written) return true;
+  if (!device_.TakesLate() || !device_.AtLeastAsStrict(current, written)) return false;
+  return !device_.AtLeastAsStrict(read_back, written) || !device_.AtLeastAsStrict(current, read_back);
 }
 
 void Target::Undo() {
   applied_cap_ppm_ = kNoCap;
   Raw current;
   int error = device_.Read(&current);
+  if (error == 0 && !(undoing_ && settle_by_ns_ != 0)) {
+    const bool back_already = current == record_->former;
+    // The kernel's own cooling shows through as a value below ours; the operator's limit beneath it is still ours to give back.
+    const bool ours = IsOurs(current) ||
+                      (device_.AtLeastAsStrict(current, record_->written) && device_.KernelCoolingActive());
+    if (!ours && !back_already) {
+      record_->read_back = current;
+      record_->held = 0;
+      held_.store(false);
+      return Finish(Outcome::kForeignChange, 0, 0);
+    }
+    // Written even where it seems to stand already, if our last cap may not show yet.
+    if (!back_already || device_.TakesLate()) {
+      undoing_ = true;
+      error = Write(record_->former);
+      if (error == 0) error = device_.Read(&current);
+    }
+  }
+  if (error == 0 && !Shows(current, record_->former)) return;
+  if (error == 0 && !(current == record_->former) && !device_.KernelCoolingActive()) error = EBUSY;
+  undoing_ = false;
+  settle_by_ns_ = 0;
   if (error != 0) return Finish(IsAway(error) ? Outcome::kUndoPending : Outcome::kFailed, error, 0);
-  const bool ours = current == record_->read_back || current == record_->written;
-  const bool back_already = current == record_->former;
-  // The kernel's own cooling shows through as a value below ours; the operator's limit beneath it is still ours to give back.
-  const bool cooled = !ours && device_.AtLeastAsStrict(current, record_->written) && device_.KernelCoolingActive();
-  if (!ours && !back_already && !cooled) {
-    record_->read_back = current;
-    record_->held = 0;
-    held_.store(false);
-    return Finish(Outcome::kForeignChange, 0, 0);
-  }
-  if (!back_already) {
-    error = device_.Write(record_->former);
-    if (error == 0) error = device_.Read(&current);
-    if (error == 0 && current != record_->former && !device_.KernelCoolingActive()) error = EBUSY;
-    if (error != 0) return Finish(IsAway(error) ? Outcome::kUndoPending : Outcome::kFailed, error, 0);
-  }
   record_->read_back = current;
   record_->held = 0;
   held_.store(false);

@@ -27,6 +27,9 @@ constexpr int64_t kNoCap = INT64_MAX;
 constexpr int64_t kRetryNs = 1'000'000'000;    // EBUSY and the like: an offline CPU comes back with its cap within this.
 constexpr int64_t kHungNs = 2'000'000'000;     // A write that takes longer counts as hung; an EC may take half a second.
 
+constexpr int64_t kSettleNs = 50'000'000;      // A work item of a busy kernel has run by then.
+constexpr int64_t kSettleLookNs = 1'000'000;   // It mostly has run after a tenth of this.
+
 // A standing order's verdict. Shared by the sampler thread (writes) and the workers (read).
 struct OrderState {
   OrderSpec spec;
@@ -81,7 +84,11 @@ class Target {
  private:
   int64_t Wanted(int64_t* crossed_ns) const;
   void Cap(int64_t cap_ppm, int64_t crossed_ns);
+  void Judge(const Raw& read_back, const Raw& asked, int64_t crossed_ns);
   void Undo();
+  int Write(const Raw& value);
+  bool Shows(const Raw& current, const Raw& asked);
+  bool IsOurs(const Raw& current) const;
   int CaptureFormer();
   void Finish(Outcome outcome, int error, int64_t crossed_ns);
 
@@ -100,6 +107,10 @@ class Target {
 
   int64_t applied_cap_ppm_ = kNoCap;  // Worker thread: what `written` came from.
   int64_t retry_at_ns_ = kNoCap;      // Worker thread.
+  // Worker thread. Not 0: what was written need not show before then; what stood before it, and whether it was an undo.
+  int64_t settle_by_ns_ = 0;
+  Raw before_;
+  bool undoing_ = false;
 
   mutable std::mutex mutex_;
   std::vector<std::shared_ptr<OrderState>> orders_;  // GUARDED_BY(mutex_)
