@@ -1,0 +1,65 @@
+/** The client of the actuator against an end that misbehaves. */
+import t from 'tap';
+import { ActuatorClient } from '../../src/actuators/actuator-client.js';
+import { systemClock } from '../../src/core/clock.js';
+import { PacketServer } from '../fixtures/packet-server.js';
+
+async function client(server: PacketServer, lost: string[] = []) {
+  const made = new ActuatorClient({
+    path: 'x',
+    connect: server.connect,
+    clock: systemClock,
+    onLost: (why) => lost.push(why),
+  });
+  await made.start();
+  return made;
+}
+
+t.test('sends more than the socket takes at once, in order, without giving up', async (t) => {
+  const server = new PacketServer();
+  const lost: string[] = [];
+  const made = await client(server, lost);
+  server.room = 10;
+  const refill = setInterval(() => {
+    server.room = 10;
+  }, 2);
+  t.teardown(() => clearInterval(refill));
+  const sets = Array.from({ length: 600 }, (_, i) =>
+    made.set({ lease: `l${i}`, target: 'x', capPpm: 1, ttlMs: 1_000 }),
+  );
+  const results = await Promise.all(sets);
+  t.ok(results.every(({ ok }) => ok));
+  const order = server.received.slice(1).map((packet) => Number(packet.split(' ')[0]));
+  t.strictSame(
+    order,
+    [...order].sort((a, b) => a - b),
+  );
+  t.strictSame(lost, []);
+  made.stop();
+});
+
+t.test('gives up an end that takes nothing any more, once, and rejects all that wait', async (t) => {
+  const server = new PacketServer();
+  const lost: string[] = [];
+  const made = await client(server, lost);
+  server.room = 0;
+  const asked = [made.release('a'), made.release('b'), made.targets()];
+  const outcomes = await Promise.allSettled(asked);
+  t.ok(outcomes.every(({ status }) => status === 'rejected'));
+  t.equal(lost.length, 1);
+  await t.rejects(made.release('c'), { code: 'SKOS_ACTUATOR_ABSENT' });
+  t.equal(made.connected, false);
+});
+
+t.test('splits renewals so that no packet is too long, and adds up what was known', async (t) => {
+  const server = new PacketServer();
+  const made = await client(server);
+  await made.renew(
+    Array.from({ length: 500 }, (_, i) => `${'x'.repeat(100)}${i}`),
+    1_000,
+  );
+  const renewals = server.received.filter((packet) => packet.includes('renew'));
+  t.equal(renewals.length, 9);
+  t.ok(renewals.every((packet) => packet.length <= 8_192));
+  made.stop();
+});
