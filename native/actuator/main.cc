@@ -213,7 +213,10 @@ int Loop(const Settings& settings, Actuator* actuator, StateFile* state, int lis
     if ((fds[3].revents & (POLLIN | POLLHUP | POLLERR)) != 0 && client.connected() && !client.Serve(actuator)) {
       actuator->ClientGone();
     }
+    const bool was_connected = client.connected();
     actuator->Settle(&Client::Send, &client);
+    // Dropped because it does not read: what still waits must not be answered to the next client, whose numbers are the same.
+    if (was_connected && !client.connected()) actuator->ClientGone();
     Notify("WATCHDOG=1");
     const bool at_rest = actuator->AtRest();
     if (leave_by_ns != 0 && (at_rest || NowNs() > leave_by_ns)) {
