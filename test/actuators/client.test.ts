@@ -2,6 +2,8 @@
 import t from 'tap';
 import { ActuatorClient } from '../../src/actuators/actuator-client.js';
 import { systemClock } from '../../src/core/clock.js';
+import { startActuator } from '../fixtures/actuator.js';
+import { fakeMachine } from '../fixtures/fake-sysfs.js';
 import { PacketServer } from '../fixtures/packet-server.js';
 
 async function client(server: PacketServer, lost: string[] = []) {
@@ -62,4 +64,20 @@ t.test('splits renewals so that no packet is too long, and adds up what was know
   t.equal(renewals.length, 9);
   t.ok(renewals.every((packet) => packet.length <= 8_192));
   made.stop();
+});
+
+t.test('a burst for a large machine reaches the real actuator whole, though that was kept from running', async (t) => {
+  const machine = fakeMachine(t);
+  machine.addCpufreq({ policies: [[0]], maxKHz: 3_000_000, minKHz: 800_000 });
+  const policy = 'devices/system/cpu/cpufreq/policy0';
+  const actuator = await startActuator(t, machine, { items: [`target a cpufreq ${policy} floor_ppm=200000`] });
+  const made = await actuator.client();
+  actuator.process.kill('SIGSTOP');
+  const sets = Array.from({ length: 600 }, (_, i) =>
+    made.set({ lease: `l${i}`, target: 'a', capPpm: 500_000, ttlMs: 60_000 }),
+  );
+  setTimeout(() => actuator.process.kill('SIGCONT'), 300);
+  const results = await Promise.all(sets);
+  t.ok(results.every(({ outcome }) => outcome === 'applied'));
+  t.equal((await made.leases()).length, 600);
 });
