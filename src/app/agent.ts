@@ -47,6 +47,8 @@ import { actuatorSpec, netSpec } from './programs.js';
 
 const EXIT_FAILED = 1;
 const EXIT_CONFIG = 4;
+/** Replaying the log after a power loss takes a second or two; protection waits no longer than this for a disk. */
+const OPEN_DEADLINE_MS = 10_000;
 /** Alerts that an earlier agent may have left standing. */
 const ADOPTED_ALERTS = 1_000;
 
@@ -220,16 +222,26 @@ async function compose(given: {
 /** A node whose database cannot be opened is protected all the same; `skos status` says that nothing is kept. */
 async function openStore(dataDir: string, log: AdjustableLog): Promise<LevelStore | MemoryStore> {
   const store = new LevelStore({ dataDir, log, clock });
+  const opening = store.start();
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    const error = new SkosError('SKOS_STORE_OPEN', 'the disk does not answer');
+    timer = setTimeout(() => reject(error), OPEN_DEADLINE_MS);
+  });
   try {
-    await store.start();
+    await Promise.race([opening, late]);
     return store;
   } catch (error) {
+    // Should it open after all, it must not hold its lock for nothing.
+    opening.then(() => store.stop()).catch(() => undefined);
     // Two agents on one database would be two agents on one node: that is refused, not worked around.
     if (error instanceof SkosError && (error.code === 'SKOS_STORE_LOCKED' || error.code === 'SKOS_STORE_VERSION'))
       throw error;
     const code = error instanceof SkosError ? error.code : 'SKOS_STORE_OPEN';
     log.error(`the record is kept in memory only: ${reason(error)}`, { event: 'store.failed', code, error });
     return new MemoryStore({ clock, why: reason(error) });
+  } finally {
+    clearTimeout(timer);
   }
 }
 

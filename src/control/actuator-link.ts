@@ -8,6 +8,7 @@ import { reason, SkosError } from '../core/errors.js';
 import type { Actuator, ActuatorEvent, ConnectPacketSocket, Log, Store } from '../core/ports.js';
 import type { Status } from '../core/protocol.js';
 import { BARS_KEY, type Executor } from './executor.js';
+import { inTime } from './in-time.js';
 import type { Record } from './record.js';
 
 /** A restarted actuator is there within a second; one that is not installed is asked for seldom. */
@@ -73,8 +74,8 @@ export class ActuatorLink {
     this.#stopped = false;
     const { executor, store } = this.#options;
     const [records, bars] = await Promise.all([
-      inTime(store.actions({ limit: RECENT_ACTIONS })),
-      inTime(store.state(BARS_KEY)),
+      inTime(store.actions({ limit: RECENT_ACTIONS }), RECALL_MS),
+      inTime(store.state(BARS_KEY), RECALL_MS),
     ]);
     executor.recall({ records: records ?? [], bars });
     if (this.#options.path === null) {
@@ -268,18 +269,3 @@ export class ActuatorLink {
 }
 
 const NEWS: ReadonlySet<string> = new Set(['order_raised', 'order_clear', 'failed', 'hung', 'foreign_change']);
-
-/** undefined when it fails or takes longer than a start may. */
-async function inTime<T>(work: Promise<T>): Promise<T | undefined> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<undefined>((resolve) => {
-    timer = setTimeout(() => resolve(undefined), RECALL_MS);
-  });
-  try {
-    return await Promise.race([work, late]);
-  } catch {
-    return undefined;
-  } finally {
-    clearTimeout(timer);
-  }
-}

@@ -5,8 +5,11 @@
 import { type Action, actionClass } from '../core/action-names.js';
 import type { Store } from '../core/ports.js';
 import { type Breaker, CLOSED, guard, recordFailure, recordSuccess } from '../policy/breaker.js';
+import { inTime } from './in-time.js';
 
 const STATE_KEY = 'breakers';
+/** A dead disk or a damaged record must not keep the node from being protected; its breakers then begin closed. */
+const RECALL_MS = 500;
 
 export class Breakers {
   readonly #store: Store;
@@ -18,7 +21,7 @@ export class Breakers {
 
   /** What an earlier agent learnt: attempt budgets survive restarts. */
   async load(): Promise<void> {
-    const known = await this.#store.state(STATE_KEY);
+    const known = await inTime(this.#store.state(STATE_KEY), RECALL_MS);
     if (Array.isArray(known)) this.#breakers = new Map(known.filter(isEntry));
   }
 

@@ -420,3 +420,12 @@ t.test('acts while every write of the store hangs or fails', async (t) => {
     t.equal(core.leases.size, 0, disk);
   }
 });
+
+t.test('breakers begin closed where the disk hangs or fails, and the node starts', async (t) => {
+  for (const disk of ['hangs', 'fails'] as const) {
+    const store = new FakeStore();
+    store.disk = disk;
+    await life({ store }).breakers.load();
+    t.pass(disk);
+  }
+});
