@@ -21,7 +21,6 @@ t.jobs = 4;
 
 const isRoot = process.getuid?.() === 0;
 const EXIT_CONFIG = 4;
-const NO_MOUNT = 'mounting a tmpfs needs root and CAP_SYS_ADMIN: not tested here';
 
 async function warm(node: HeatedNode): Promise<void> {
   node.celsius(CELSIUS.warning);
@@ -215,16 +214,34 @@ t.test('a database that cannot be opened: the node protects, and says that the r
   await node.until('the action is known', async () => (await node.actions())[0]?.state === 'released');
 });
 
-/** A directory that is full to the last byte, or why there is none here. */
-function tmpfs(t: Test): string | undefined {
+const mount = (...args: string[]) => spawnSync('mount', args).status === 0;
+
+/** A small file system of its own; undefined where this user may not mount one. */
+function tmpfs(t: Pick<Test, 'teardown'>): string | undefined {
   const path = mkdtempSync(join(tmpdir(), 'skos-full-'));
-  const isMounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=12m', 'skos-test', path]).status === 0;
+  const isMounted = mount('-t', 'tmpfs', '-o', 'size=12m', 'skos-test', path);
   t.teardown(() => {
     if (isMounted) spawnSync('umount', ['-l', path]);
     rmdirSync(path);
   });
   return isMounted ? path : undefined;
 }
+
+/** For tests that are skipped where there is none. */
+function ownTmpfs(t: Test): string {
+  const path = tmpfs(t);
+  if (path === undefined) throw new Error('no tmpfs, although there was one before');
+  return path;
+}
+
+function whyNoMount(): string | false {
+  const undo: (() => unknown)[] = [];
+  const path = tmpfs({ teardown: (handler) => void undo.push(handler) } as Pick<Test, 'teardown'>);
+  for (const each of undo) each();
+  return path === undefined && 'mounting a tmpfs needs root and CAP_SYS_ADMIN';
+}
+
+const noMount = whyNoMount();
 
 function fill(directory: string): void {
   const fd = openSync(join(directory, 'filler'), 'w');
@@ -244,12 +261,9 @@ function fill(directory: string): void {
 
 t.test(
   'a disk that fills while the node runs: it protects, and says that nothing is kept; mended when there is room',
+  { skip: noMount },
   async (t) => {
-    const directory = tmpfs(t);
-    if (directory === undefined) {
-      t.comment(NO_MOUNT);
-      return;
-    }
+    const directory = ownTmpfs(t);
     const node = await heatedNode(t, { config: { data_dir: join(directory, 'data') } });
     fill(directory);
     await warm(node);
@@ -270,12 +284,10 @@ t.test(
 
 t.test(
   'a data directory that is read-only: the node protects, and says that the record is in memory only',
+  { skip: noMount },
   async (t) => {
-    const directory = tmpfs(t);
-    if (directory === undefined || spawnSync('mount', ['-o', 'remount,ro', directory]).status !== 0) {
-      t.comment(NO_MOUNT);
-      return;
-    }
+    const directory = ownTmpfs(t);
+    t.ok(mount('-o', 'remount,ro', directory));
     const node = await heatedNode(t, { prepared: true, config: { data_dir: directory } });
     await node.start();
     t.match(await node.status(), { store: { ok: false } });
