@@ -76,20 +76,24 @@ std::string Actuator::Load() {
   AllowList list;
   std::string wrong = LoadAllowList(settings_.allow_path.c_str(), &list);
   if (!wrong.empty()) return wrong;
-  wrong = AdoptTargets(list);
+  std::vector<std::shared_ptr<Target>> added;
+  wrong = AdoptTargets(list, &added);
   if (!wrong.empty()) return wrong;
   controllers_ = list.controllers;
   list_ = std::move(list);
   StartOrders(list_);
   loaded_ = true;
-  ApplyAll();
+  // A worker that saw a target before its orders and leases would take back what an earlier actuator left standing.
+  WantAll();
+  for (const auto& target : added) WorkerOf(target->spec().kind)->Add(target);
+  PokeAll();
   state_->Event("loaded", "allow-list", "targets=%zu orders=%zu", list_.targets.size(), list_.orders.size());
   return "";
 }
 
 // Keeps the targets that did not change, adds the new, retires the others. What an earlier actuator of this boot left
 // in a device is undone even where the list no longer names it.
-std::string Actuator::AdoptTargets(const AllowList& list) {
+std::string Actuator::AdoptTargets(const AllowList& list, std::vector<std::shared_ptr<Target>>* added) {
   for (const auto& known : targets_) {
     for (const TargetSpec& spec : list.targets) {
       if (spec.id != known->spec().id) continue;
@@ -108,7 +112,7 @@ std::string Actuator::AdoptTargets(const AllowList& list) {
     TargetRecord* record = state_->Claim(spec);
     if (record == nullptr) return "no room in the state file for " + spec.id;
     next.push_back(std::make_shared<Target>(spec, roots_, state_, record));
-    WorkerOf(spec.kind)->Add(next.back());
+    added->push_back(next.back());
   }
   for (const std::shared_ptr<Target>& target : targets_) {
     if (std::find(next.begin(), next.end(), target) != next.end()) continue;
@@ -130,7 +134,7 @@ std::string Actuator::AdoptTargets(const AllowList& list) {
       const TargetSpec spec = {record->id, record->kind, record->path, kFullPpm};
       next.push_back(std::make_shared<Target>(spec, roots_, state_, record));
       next.back()->Retire();
-      WorkerOf(spec.kind)->Add(next.back());
+      added->push_back(next.back());
     }
   }
   targets_ = std::move(next);
@@ -201,9 +205,7 @@ void Actuator::OnCrossing(const std::vector<std::shared_ptr<OrderState>>& orders
   OrderState& order = *orders[crossing.tripwire];
   order.crossed_ns.store(crossing.reading.time_ns);
   order.raised.store(crossing.raised);
-  for (Worker* worker : workers_) {
-    if (worker != nullptr) worker->Poke();
-  }
+  PokeAll();
   state_->Event(crossing.raised ? "order_raised" : "order_clear", order.spec.name.c_str(), "quality=%s value=%" PRId64,
                 QualityWord(crossing.reading.quality), crossing.reading.value);
 }
@@ -258,9 +260,11 @@ void Actuator::FollowOrders() {
 }
 
 Worker* Actuator::WorkerOf(Kind kind) {
-  Worker*& worker = workers_[static_cast<size_t>(kind)];
+  std::atomic<Worker*>& slot = workers_[static_cast<size_t>(kind)];
+  Worker* worker = slot.load();
   if (worker == nullptr) {
     worker = new Worker(done_fd_);
+    slot.store(worker);
     const int error = worker->Start(kStackBytes, realtime_priority_);
     if (error != 0) state_->Event("failed", "worker", "errno=%d; its targets cannot be moved", error);
   }
@@ -290,25 +294,34 @@ void Actuator::Free(LeaseRecord* lease, const char* why) {
 }
 
 uint64_t Actuator::Apply(const std::shared_ptr<Target>& target) {
-  int64_t strictest = kNoCap;
-  for (size_t i = 0; i < kMaxLeases; ++i) {
-    const LeaseRecord& lease = state_->leases()[i];
-    if (lease.id[0] != '\0' && target->spec().id == lease.target) strictest = std::min(strictest, lease.cap_ppm);
-  }
-  const uint64_t generation = target->Want(strictest);
+  const uint64_t generation = target->Want(Strictest(*target));
   WorkerOf(target->spec().kind)->Poke();
   return generation;
 }
 
-void Actuator::ApplyAll() {
-  for (const auto& target : targets_) {
-    if (!target->retired()) {
-      Apply(target);
-    } else {
-      target->Want(kNoCap);
-      WorkerOf(target->spec().kind)->Poke();
-    }
+int64_t Actuator::Strictest(const Target& target) const {
+  int64_t strictest = kNoCap;
+  if (target.retired()) return strictest;
+  for (size_t i = 0; i < kMaxLeases; ++i) {
+    const LeaseRecord& lease = state_->leases()[i];
+    if (lease.id[0] != '\0' && target.spec().id == lease.target) strictest = std::min(strictest, lease.cap_ppm);
   }
+  return strictest;
+}
+
+void Actuator::WantAll() {
+  for (const auto& target : targets_) target->Want(Strictest(*target));
+}
+
+void Actuator::PokeAll() {
+  for (const auto& slot : workers_) {
+    if (Worker* worker = slot.load()) worker->Poke();
+  }
+}
+
+void Actuator::ApplyAll() {
+  WantAll();
+  PokeAll();
 }
 
 void Actuator::EndOrphans(int64_t now_ns) {

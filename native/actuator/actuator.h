@@ -4,6 +4,7 @@
 #define SKOS_ACTUATOR_ACTUATOR_H_
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -79,9 +80,13 @@ class Actuator {
   void Free(LeaseRecord* lease, const char* why);
   // Tells a target its strictest lease and pokes its worker. Returns the generation to wait for.
   uint64_t Apply(const std::shared_ptr<Target>& target);
+  int64_t Strictest(const Target& target) const;
+  void WantAll();
+  void PokeAll();
   void ApplyAll();
   Worker* WorkerOf(Kind kind);
-  std::string AdoptTargets(const AllowList& list);
+  // `added`: those that no worker knows yet.
+  std::string AdoptTargets(const AllowList& list, std::vector<std::shared_ptr<Target>>* added);
   void StartOrders(const AllowList& list);
   std::string Resolve(const std::string& path) const;
   bool HasMoved(const OrderState& order) const;
@@ -100,7 +105,8 @@ class Actuator {
   std::vector<std::shared_ptr<Target>> targets_;
   std::vector<std::shared_ptr<OrderState>> orders_;  // In the sampler's order of channels.
   std::unique_ptr<Sampler> sampler_;
-  std::array<Worker*, 5> workers_{};  // By Kind. Never freed: a worker may be stuck in a driver.
+  // By Kind. Made by the main thread, poked by the sampler's too. Never freed: a worker may be stuck in a driver.
+  std::array<std::atomic<Worker*>, 5> workers_{};
   std::vector<Waiting> waiting_;
   bool loaded_ = false;  // An allow-list was taken over; the first one adopts what an earlier actuator left.
   bool leaving_ = false;
