@@ -27,7 +27,7 @@ constexpr int64_t kNoCap = INT64_MAX;
 constexpr int64_t kRetryNs = 1'000'000'000;    // EBUSY and the like: an offline CPU comes back with its cap within this.
 constexpr int64_t kHungNs = 2'000'000'000;     // A write that takes longer counts as hung; an EC may take half a second.
 
-constexpr int64_t kSettleNs = 50'000'000;      // A work item of a busy kernel has run by then.
+constexpr int64_t kSettleNs = 200'000'000;     // A work item of a very busy kernel has run by then.
 constexpr int64_t kSettleLookNs = 1'000'000;   // It mostly has run after a tenth of this.
 
 // A standing order's verdict. Shared by the sampler thread (writes) and the workers (read).

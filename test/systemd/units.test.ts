@@ -5,7 +5,7 @@ import t, { type Test } from 'tap';
 
 const UNITS = readdirSync('systemd').filter((name) => /\.(service|slice|path)$/.test(name));
 const SERVICES = UNITS.filter((name) => name.endsWith('.service'));
-const PROGRAMS = ['usr/bin/node', 'usr/lib/skos/skos-actuator', 'bin/kill'];
+const PROGRAMS = ['usr/bin/node', 'usr/lib/skos/skos-actuator', 'bin/kill', 'bin/sh'];
 /** Units of the system that ours refer to; their content does not matter here. */
 const SYSTEM_UNITS = ['sysinit', 'basic', 'shutdown', 'multi-user', 'local-fs', 'network', 'slices', 'paths'];
 
