@@ -149,14 +149,13 @@ void Actuator::StartOrders(const AllowList& list) {
   for (const OrderSpec& spec : list.orders) {
     auto order = std::make_shared<OrderState>();
     order->spec = spec;
-    for (const auto& earlier : orders_) {
-      if (earlier->spec.name == spec.name) order->carried = earlier->raised.load();
-    }
+    bool raised = false;
+    for (const auto& earlier : orders_) raised = raised || (earlier->spec.name == spec.name && earlier->raised.load());
     // The first list of this process: what stands in a device without a lease is an order's cap of the process before.
     if (!loaded_) {
-      for (const size_t target : spec.targets) order->carried = order->carried || targets_[target]->held();
+      for (const size_t target : spec.targets) raised = raised || targets_[target]->held();
     }
-    order->raised.store(order->carried);
+    order->raised.store(raised);
     ChannelSpec channel;
     channel.probe.path = settings_.sysfs_root + "/" + Resolve(spec.sensor);
     if (!spec.fault.empty()) channel.probe.fault_path = settings_.sysfs_root + "/" + Resolve(spec.fault);
@@ -172,6 +171,7 @@ void Actuator::StartOrders(const AllowList& list) {
     tripwire.clear = spec.clear;
     tripwire.samples = spec.samples;
     tripwire.loss_raises = true;
+    tripwire.raised = raised;
     channels.push_back(std::move(channel));
     tripwires.push_back(tripwire);
     orders.push_back(std::move(order));
@@ -237,26 +237,21 @@ bool Actuator::HasMoved(const OrderState& order) const {
   return settings_.sysfs_root + "/" + Resolve(order.spec.sensor) != order.path;
 }
 
-// Keeps below_clear, and ends what was taken over once the sensor says that it is cool.
+// Keeps below_clear, and looks for sensors that moved.
 void Actuator::FollowOrders() {
   if (sampler_ == nullptr) return;
   std::vector<Reading> readings(sampler_->channel_count());
   sampler_->Latest(readings.data());
-  bool changed = false;
   bool moved = false;
   for (size_t i = 0; i < orders_.size(); ++i) {
     OrderState& order = *orders_[i];
     moved = moved || (readings[i].quality == Quality::kNoData && HasMoved(order));
     const bool below = readings[i].quality == Quality::kOk && readings[i].value < order.spec.clear;
     order.below_clear.store(below);
-    if (order.carried && below) {
-      order.carried = false;
-      order.raised.store(false);
-      changed = true;
-    }
   }
-  if (moved) StartOrders(list_);
-  if (changed || moved) ApplyAll();
+  if (!moved) return;
+  StartOrders(list_);
+  ApplyAll();
 }
 
 Worker* Actuator::WorkerOf(Kind kind) {

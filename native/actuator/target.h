@@ -37,8 +37,6 @@ struct OrderState {
   std::atomic<bool> raised{false};
   // The latest reading is ok and below `clear`: what an orphaned lease waits for. Kept by the main thread.
   std::atomic<bool> below_clear{false};
-  // `raised` was taken over from an earlier order or actuator; the main thread ends it once below_clear. Main thread.
-  bool carried = false;
   std::atomic<int64_t> crossed_ns{0};  // When the reading of the last crossing was taken: for the latency in the log.
 };
 

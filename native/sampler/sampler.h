@@ -35,6 +35,7 @@ struct TripwireSpec {
   int64_t clear = 0;
   uint32_t samples = 1;
   bool loss_raises = false;
+  bool raised = false;  // Its state at the start, taken over from an earlier sampler: it then waits for `clear`.
 };
 
 struct Crossing {

@@ -10,7 +10,7 @@ namespace skos {
 
 class Tripwire {
  public:
-  explicit Tripwire(const TripwireSpec& spec) : spec_(spec) {}
+  explicit Tripwire(const TripwireSpec& spec) : spec_(spec), raised_(spec.raised) {}
 
   // The thread that samples. True when this reading raised or cleared it; raised() says which.
   bool Update(const Reading& reading);
@@ -22,7 +22,7 @@ class Tripwire {
   bool IsBelow(const Reading& reading) const;
 
   const TripwireSpec spec_;
-  bool raised_ = false;
+  bool raised_;
   uint32_t run_ = 0;  // Consecutive readings that speak for the other state.
 };
 

@@ -103,7 +103,8 @@ struct Node {
   Actuator* actuator = nullptr;
   std::vector<std::string> replies;
 
-  Node() {
+  // `before`: what an earlier actuator left behind.
+  explicit Node(const std::string& list = WholeList(), void (*before)(Node&) = nullptr) {
     std::filesystem::create_directories(dir.File("cpufreq/policy0"));
     std::filesystem::create_directories(dir.File("w"));
     Put("cpufreq/policy0/scaling_max_freq", "3000000\n");
@@ -112,13 +113,14 @@ struct Node {
     Put("w/cpu.max", "max 100000\n");
     Put("w/cgroup.freeze", "0\n");
     Put("temp", "50000\n");
-    Allow(WholeList());
+    Allow(list);
     settings.allow_path = dir.File("allow");
     settings.state_directory = dir.File(".");
     settings.sysfs_root = dir.File(".");
     settings.cgroup_root = dir.File(".");
     roots.sysfs_fd = roots.cgroup_fd = open(dir.File(".").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     CHECK_EQ(state->Open(settings.state_directory.c_str()), std::string());
+    if (before != nullptr) before(*this);
     actuator = new Actuator(settings, roots, state, done_fd, 0);
     CHECK_EQ(actuator->Load(), std::string());
   }
@@ -219,11 +221,84 @@ void EndsAtTheFormerValuesWhateverHappensAtOnce() {
   CHECK_EQ(node.Get("cpufreq/policy0/scaling_max_freq"), std::string("3000000"));
 }
 
+// Whether an event of this kind about this subject is in the log.
+bool Happened(const Node& node, const std::string& kind, const std::string& subject) {
+  for (uint64_t seq = 1; seq <= node.state->last_event(); ++seq) {
+    actuator::EventRecord event;
+    if (node.state->ReadEvent(seq, &event) && kind == event.kind && subject == event.subject) return true;
+  }
+  return false;
+}
+
+constexpr int kPolicies = 64;
+
+std::string PolicyName(int i) { return "p" + std::to_string(i); }
+
+// Many, so that the worker looks at the first ones while the last ones are still being adopted.
+std::string ManyPolicies() {
+  std::vector<std::string> items;
+  for (int i = 0; i < kPolicies; ++i) items.push_back("target " + PolicyName(i) + " cpufreq " + PolicyName(i) + " floor_ppm=200000");
+  return ListOf(items);
+}
+
+void LeaveCapsBehind(Node& node) {
+  for (int i = 0; i < kPolicies; ++i) {
+    const std::string name = PolicyName(i);
+    std::filesystem::create_directories(node.dir.File(name));
+    node.Put(name + "/scaling_max_freq", "1500000\n");
+    node.Put(name + "/cpuinfo_max_freq", "3000000\n");
+    actuator::TargetRecord* record = node.state->Claim({name, actuator::Kind::kCpufreq, name, 200'000});
+    record->known = record->held = 1;
+    record->former = {3'000'000, 0};
+    record->written = record->read_back = {1'500'000, 0};
+    actuator::LeaseRecord* lease = &node.state->leases()[i];
+    lease->cap_ppm = 500'000;
+    lease->ttl_ns = 600'000'000'000;
+    lease->deadline_ns = actuator::NowNs() + lease->ttl_ns;
+    std::snprintf(lease->target, sizeof lease->target, "%s", name.c_str());
+    std::snprintf(lease->id, sizeof lease->id, "l%d", i);
+  }
+}
+
+void NeverLetsGoOfACapThatItTakesOver() {
+  for (int round = 0; round < 20; ++round) {
+    Node node(ManyPolicies(), &LeaveCapsBehind);
+    usleep(20'000);
+    node.Settle();
+    for (int i = 0; i < kPolicies; ++i) CHECK(!Happened(node, "released", PolicyName(i)));
+  }
+}
+
+// An order that a reload took over must not end on one cool reading: its tripwire would go on as raised, and be blind.
+void KeepsARaisedOrderOverAReloadUntilItIsCoolForAllSamples() {
+  const std::string order = "order hot sensor=temp raise=95000 clear=90000 samples=40 rate_mhz=100000 cap_ppm=500000 targets=p";
+  Node node(ListOf({"target p cpufreq cpufreq/policy0 floor_ppm=200000", order}));
+  const auto cap = [&] { return node.Get("cpufreq/policy0/scaling_max_freq"); };
+  node.Put("temp", "97000\n");
+  node.Until([&] { return cap() == "1500000"; });
+  node.Ask("1 reload");
+  usleep(600'000);  // The new sampler sees it hot for 40 samples.
+  node.Settle();
+  node.Put("temp", "50000\n");
+  usleep(100'000);  // Cool for ten.
+  node.Settle();
+  usleep(20'000);
+  CHECK_EQ(cap(), std::string("1500000"));
+  node.Put("temp", "97000\n");
+  usleep(600'000);
+  node.Settle();
+  CHECK_EQ(cap(), std::string("1500000"));
+  node.Put("temp", "50000\n");
+  node.Until([&] { return cap() == "3000000"; });
+}
+
 int Main() {
   RUN(AcceptsTheWholeFormat);
   RUN(NeverAcceptsAListThatIsUnsafe);
   RUN(AnswersEveryPacketWithoutHarm);
   RUN(EndsAtTheFormerValuesWhateverHappensAtOnce);
+  RUN(KeepsARaisedOrderOverAReloadUntilItIsCoolForAllSamples);
+  RUN(NeverLetsGoOfACapThatItTakesOver);
   // Not exit(): the workers are never joined, and destructors must not run under them.
   std::fflush(nullptr);
   _exit(0);
