@@ -281,7 +281,7 @@ function actuatorPlace(
   { runDirectory, withChildren }: { runDirectory: string; withChildren: boolean },
 ): ActuatorPlace {
   const { mode, socket: configured } = config.actuator;
-  const socket = process.env['SKOS_RUN_DIR'] === undefined ? configured : join(runDirectory, 'actuator.sock');
+  const socket = process.env.SKOS_RUN_DIR === undefined ? configured : join(runDirectory, 'actuator.sock');
   const place = { socket, allow: join(runDirectory, 'actuator.allow') };
   const isRoot = process.getuid?.() === 0;
   if (mode === 'off') return { ...place, path: null, why: 'actuator.mode is off', own: false };

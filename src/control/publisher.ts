@@ -17,6 +17,7 @@ import type { Sensing } from './sensing.js';
 const EVERY_MS = 1_000;
 const HEARTBEAT_EVERY_S = 5;
 const SENSORS_EVERY_S = 30;
+const DEMAND_VALID_MS = 5_000;
 /** The chain's head in the journal: who changes the database must then change the journal too. */
 const HEAD_EVERY_S = 600;
 
@@ -38,8 +39,7 @@ export class Publisher {
   #saidOf: readonly Channel[] = [];
   #timer: NodeJS.Timeout | undefined;
   #seconds = 0;
-  /** Somebody subscribes to sensor topics. */
-  demand = false;
+  #demandUntilMs = 0;
 
   constructor(options: PublisherOptions) {
     this.#options = options;
@@ -52,6 +52,11 @@ export class Publisher {
   stop(): void {
     clearInterval(this.#timer);
     this.sayHead();
+  }
+
+  /** Whether somebody subscribes to sensor topics, as skos-net says each second; its last word does not outlive it. */
+  set demand(wanted: boolean) {
+    this.#demandUntilMs = wanted ? this.#options.clock.monotonicMs() + DEMAND_VALID_MS : 0;
   }
 
   /** The retained truth, for a new subscriber. */
@@ -91,7 +96,7 @@ export class Publisher {
     }
     if (this.#seconds % HEAD_EVERY_S === 0) this.sayHead();
     const all = this.#seconds % SENSORS_EVERY_S === 0;
-    if (all || this.demand) this.#saySensors(all);
+    if (all || this.#options.clock.monotonicMs() < this.#demandUntilMs) this.#saySensors(all);
     this.#forgetGone();
   }
 

@@ -101,10 +101,16 @@ export interface Verbs {
   /** Reads the config again; on a bad one nothing changes and the error says why. The actuator reloads too. */
   reload: { params: Record<string, never>; result: { mode: Mode; changed: string[] } };
   /** What fires now, or would. */
-  preview: { params: Record<string, never>; result: { node: string; actions: ActionRecord[]; targets: ActuatorTarget[] } };
+  preview: {
+    params: Record<string, never>;
+    result: { node: string; actions: ActionRecord[]; targets: ActuatorTarget[] };
+  };
   'audit.verify': { params: Record<string, never>; result: AuditVerdict };
   'audit.list': { params: { fromSeq?: number; limit?: number }; result: AuditEntry[] };
-  'log.level': { params: { level: LogLevel; forSeconds?: number }; result: { level: LogLevel; untilAtMs: number | null } };
+  'log.level': {
+    params: { level: LogLevel; forSeconds?: number };
+    result: { level: LogLevel; untilAtMs: number | null };
+  };
   /** net. Config that skos-net needs, so that it reads no file but certificates. */
   'net.config': { params: Record<string, never>; result: NetConfig };
   /** net. Each second, and at once when sensorDemand or a peer changes. */
@@ -175,7 +181,11 @@ export interface RequestLine {
 }
 export type ResponseLine =
   | { readonly id: number; readonly result: unknown; readonly error?: never }
-  | { readonly id: number; readonly error: { readonly code: ErrorCode; readonly message: string }; readonly result?: never };
+  | {
+      readonly id: number;
+      readonly error: { readonly code: ErrorCode; readonly message: string };
+      readonly result?: never;
+    };
 export interface EventLine {
   readonly event: EventName;
   readonly data: unknown;

@@ -111,13 +111,25 @@ t.test('says sensors on change and at most once a second while somebody listens,
   t.equal(outlet.of('sensor').length, 0);
   pass(1_000, celsius++);
   t.equal(outlet.of('sensor').length, 1);
-  publisher.demand = true;
-  for (let i = 0; i < 10; i++) pass(1_000, celsius++);
+  // As skos-net says it: each second.
+  const listened = (value: number) => {
+    publisher.demand = true;
+    pass(1_000, value);
+  };
+  for (let i = 0; i < 10; i++) listened(celsius++);
   t.equal(outlet.of('sensor').length, 11);
-  pass(10_000, celsius);
+  for (let i = 0; i < 10; i++) listened(celsius);
   t.equal(outlet.of('sensor').length, 12, 'one change, then none');
   t.equal(outlet.of('heartbeat').length, 10);
   t.equal(outlet.of('peer').length, 50);
+});
+
+t.test('does not go on for subscribers of a skos-net that is gone', async (t) => {
+  const { publisher, outlet, pass } = await agent(t);
+  publisher.start();
+  publisher.demand = true;
+  for (let i = 0; i < 20; i++) pass(1_000, 50 + i);
+  t.ok(outlet.of('sensor').length <= 5, String(outlet.of('sensor').length));
 });
 
 t.test('a channel that left says no_data where it is retained', async (t) => {
