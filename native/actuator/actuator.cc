@@ -331,8 +331,8 @@ void Actuator::EndOrphans(int64_t now_ns) {
 }
 
 void Actuator::RestoreAll() {
-  leaving_ = true;
-  if (sampler_ != nullptr) sampler_->Stop();
+  sampler_.reset();
+  orders_.clear();
   for (size_t i = 0; i < kMaxLeases; ++i) {
     if (state_->leases()[i].id[0] != '\0') Free(&state_->leases()[i], "lease_ended");
   }
@@ -344,8 +344,8 @@ bool Actuator::AtRest() const {
   for (size_t i = 0; i < kMaxLeases; ++i) {
     if (state_->leases()[i].id[0] != '\0') return false;
   }
-  return std::none_of(targets_.begin(), targets_.end(), [](const auto& target) { return target->held(); }) &&
-         (leaving_ || std::none_of(orders_.begin(), orders_.end(), [](const auto& order) { return order->raised.load(); }));
+  return std::all_of(targets_.begin(), targets_.end(), [](const auto& target) { return target->AtRest(); }) &&
+         std::none_of(orders_.begin(), orders_.end(), [](const auto& order) { return order->raised.load(); });
 }
 
 // ---- Requests ------------------------------------------------------------------------------------------------------

@@ -109,7 +109,6 @@ class Actuator {
   std::array<std::atomic<Worker*>, 5> workers_{};
   std::vector<Waiting> waiting_;
   bool loaded_ = false;  // An allow-list was taken over; the first one adopts what an earlier actuator left.
-  bool leaving_ = false;
 };
 
 }  // namespace skos::actuator

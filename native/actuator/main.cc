@@ -191,6 +191,15 @@ int Loop(const Settings& settings, Actuator* actuator, StateFile* state, int lis
   Client client;
   int64_t leave_by_ns = 0;  // Not 0: on the way out.
   const int64_t started_ns = NowNs();
+  // Nobody is listened to from here on: a set or a reload on the way out would leave a cap that nobody takes back.
+  const auto leave = [&] {
+    if (leave_by_ns != 0) return;
+    Notify("STOPPING=1");
+    leave_by_ns = NowNs() + kRestoreNs;
+    client.Close();
+    actuator->ClientGone();
+    actuator->RestoreAll();
+  };
   for (;;) {
     pollfd fds[4] = {{signal_fd, POLLIN, 0},
                      {done_fd, POLLIN, 0},
@@ -199,17 +208,15 @@ int Loop(const Settings& settings, Actuator* actuator, StateFile* state, int lis
     if (poll(fds, 4, leave_by_ns == 0 ? kTickMs : 50) < 0 && errno != EINTR) return kExitSystem;
     signalfd_siginfo signal = {};
     while (read(signal_fd, &signal, sizeof signal) == static_cast<ssize_t>(sizeof signal)) {
-      if (signal.ssi_signo == SIGHUP) {
+      if (signal.ssi_signo != SIGHUP) {
+        leave();
+      } else if (leave_by_ns == 0) {
         const std::string wrong = actuator->Load();
         if (!wrong.empty()) std::fprintf(stderr, "skos-actuator: allow-list kept as it was: %s\n", wrong.c_str());
-      } else if (leave_by_ns == 0) {
-        Notify("STOPPING=1");
-        leave_by_ns = NowNs() + kRestoreNs;
-        actuator->RestoreAll();
       }
     }
     if ((fds[1].revents & POLLIN) != 0) Drain(done_fd);
-    if ((fds[2].revents & POLLIN) != 0) client.Accept(listen_fd, *actuator);
+    if ((fds[2].revents & POLLIN) != 0 && leave_by_ns == 0) client.Accept(listen_fd, *actuator);
     if ((fds[3].revents & (POLLIN | POLLHUP | POLLERR)) != 0 && client.connected() && !client.Serve(actuator)) {
       actuator->ClientGone();
     }
@@ -224,10 +231,7 @@ int Loop(const Settings& settings, Actuator* actuator, StateFile* state, int lis
       return 0;
     }
     const bool adopted = client.ever() || NowNs() - started_ns > kAdoptionNs;
-    if (settings.child && !client.connected() && adopted && at_rest) {
-      state->Event("stopped", "actuator", "the last lease is over and no agent is connected");
-      return 0;
-    }
+    if (settings.child && !client.connected() && adopted && at_rest) leave();
   }
 }
 

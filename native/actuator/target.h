@@ -73,6 +73,8 @@ class Target {
   // Any thread. What came of the last look. kHung when the worker is stuck in this device.
   Result Current() const;
   bool held() const { return held_.load(); }
+  // Main thread. Nothing of ours stands in the device, and no earlier wish is under way that would put it there.
+  bool AtRest() const { return done_.load() == asked_.load() && !held_.load(); }
   // Main thread. Every order that names this target is below its clear bound.
   bool OrdersClear() const;
 
