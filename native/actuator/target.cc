@@ -128,6 +128,7 @@ int Target::CaptureFormer() {
     if (const int error = device_.Default(&record_->former)) return error;
     record_->known = 1;
   }
+  record_->read_back = record_->former;  // What was read in an earlier episode is not ours in this one.
   return 0;
 }
 
@@ -142,7 +143,9 @@ void Target::Cap(int64_t cap_ppm, int64_t crossed_ns) {
     const bool settling = settle_by_ns_ != 0;
     if (!Shows(current, asked)) return;
     // Asked again, and it stands; or the write has had its time.
-    if (settling || device_.AtLeastAsStrict(current, asked)) return Judge(current, asked, crossed_ns);
+    if (settling || (device_.AtLeastAsStrict(current, asked) && IsOurs(current))) return Judge(current, asked, crossed_ns);
+    // Stricter by somebody else's hand: it serves, and must not be taken for ours when the lease ends.
+    if (device_.AtLeastAsStrict(current, asked)) return Finish(Outcome::kApplied, 0, crossed_ns);
   }
   record_->written = asked;
   record_->held = 1;  // The intent stands before the write.

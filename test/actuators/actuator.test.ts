@@ -139,6 +139,22 @@ t.test('leaves a value alone that another program wrote, and says foreign_change
   t.equal(machine.get(MAX), '2000000');
 });
 
+t.test('leaves a stricter value of another program alone also when the lease was asked for again', async (t) => {
+  const machine = node(t);
+  machine.setCgroup('w/cpu.max', '150000 100000');
+  const { client } = await started(t, machine, [CPU, 'target quota/w quota w floor_ppm=10000']);
+  const ask = (target: string) => client.set({ lease: target, target, capPpm: 500_000, ttlMs: HOUR_MS });
+  for (const target of ['cpufreq/policy0', 'quota/w']) await ask(target);
+  machine.set(MAX, 1_000_000);
+  machine.setCgroup('w/cpu.max', '10000 100000');
+  for (const target of ['cpufreq/policy0', 'quota/w']) {
+    t.match(await ask(target), { ok: true, outcome: 'applied' });
+    t.match(await client.release(target), { outcome: 'foreign_change' });
+  }
+  t.equal(machine.get(MAX), '1000000');
+  t.equal(machine.getCgroup('w/cpu.max'), '10000 100000');
+});
+
 t.test('does not take the effective limit of the kernel for the operator’s', async (t) => {
   const machine = node(t);
   machine.addCoolingDevice({ type: 'Processor', current: 2, max: 10 });
