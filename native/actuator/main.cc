@@ -228,6 +228,7 @@ int Loop(const Settings& settings, Actuator* actuator, StateFile* state, int lis
     const bool at_rest = actuator->AtRest();
     if (leave_by_ns != 0 && (at_rest || NowNs() > leave_by_ns)) {
       state->Event("stopped", "actuator", at_rest ? "everything restored" : "a device did not take its value back in time");
+      if (at_rest) state->Leave();
       return 0;
     }
     const bool adopted = client.ever() || NowNs() - started_ns > kAdoptionNs;

@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <cstdarg>
+#include <cstddef>
 #include <cstdio>
 #include <cstring>
 #include <ctime>
@@ -14,9 +15,11 @@
 namespace skos::actuator {
 namespace {
 
-// Changes with every change of the layout below. A file of this boot with another magic is refused, not overwritten: it may
-// hold the only record of a former value.
+// Changes with every change of the layout below. A file of this boot with another magic or size is refused, not overwritten:
+// it may hold the only record of a former value.
 constexpr uint64_t kMagic = 0x31'30'53'4f'4b'53ULL;
+// Set in the magic, in every version, by an actuator that left with everything restored: then there is no value to lose.
+constexpr uint64_t kRestored = 1ULL << 63;
 
 void CopyText(char* out, size_t size, const char* text) { std::snprintf(out, size, "%s", text); }
 
@@ -59,6 +62,16 @@ std::string StateFile::Open(const char* directory) {
     return path + ": is no regular file of ours";
   }
   const bool whole = status.st_size == static_cast<off_t>(sizeof(Layout));
+  char boot_there[sizeof boot_id] = "";
+  (void)!pread(fd, boot_there, sizeof boot_there, offsetof(Layout, boot_id));  // Too short to hold one: of no boot.
+  const bool this_boot = std::strncmp(boot_there, boot_id, sizeof boot_id) == 0;
+  uint64_t magic = 0;
+  (void)!pread(fd, &magic, sizeof magic, 0);
+  const bool known = this_boot && whole && (magic & ~kRestored) == kMagic;
+  if (this_boot && !known && (magic & kRestored) == 0) {
+    close(fd);
+    return path + ": was written by another version in this boot; stop that one first";
+  }
   // ftruncate alone leaves holes, and a full tmpfs would then kill us with SIGBUS at a store: take the pages now.
   int error = whole ? 0 : ftruncate(fd, 0);
   if (error == 0) error = posix_fallocate(fd, 0, sizeof(Layout));
@@ -66,15 +79,15 @@ std::string StateFile::Open(const char* directory) {
   close(fd);
   if (map == MAP_FAILED) return path + ": no room for it";
   map_ = static_cast<Layout*>(map);
-  const bool this_boot = whole && std::strncmp(map_->boot_id, boot_id, sizeof boot_id) == 0;
-  if (this_boot && map_->magic != kMagic) return path + ": was written by another version in this boot; stop that one first";
-  if (!this_boot) {
-    std::memset(map, 0, sizeof(Layout));
-    CopyText(map_->boot_id, sizeof map_->boot_id, boot_id);
-    map_->magic = kMagic;
+  if (!known) std::memset(map, 0, sizeof(Layout));
+  map_->magic = kMagic;
+  if (!known) {
+    CopyText(map_->boot_id, sizeof map_->boot_id, boot_id);  // Last: should we be killed in between, it is begun anew.
   }
   return "";
 }
+
+void StateFile::Leave() { map_->magic |= kRestored; }
 
 TargetRecord* StateFile::targets() { return map_->targets; }
 

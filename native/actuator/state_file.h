@@ -50,6 +50,9 @@ class StateFile {
   // Opens or makes DIR/actuator.state. "" or what is wrong. Main thread.
   std::string Open(const char* directory);
 
+  // Everything is restored and the process leaves: another version may begin anew. Main thread.
+  void Leave();
+
   // All target records. Main thread; the fields behind `held` belong to the target's worker while it has one.
   TargetRecord* targets();
   // The record of this target, or a free one filled for it; nullptr when there is none. Main thread.

@@ -292,12 +292,50 @@ void KeepsARaisedOrderOverAReloadUntilItIsCoolForAllSamples() {
   node.Until([&] { return cap() == "3000000"; });
 }
 
+// The former values of this boot are nowhere else: a file that this program cannot read is refused, not begun anew.
+void KeepsAStateFileOfThisBootThatAnotherVersionWrote() {
+  TempDir dir;
+  const std::string path = dir.File("actuator.state");
+  {
+    actuator::StateFile state;
+    CHECK_EQ(state.Open(dir.File(".").c_str()), std::string());
+    CHECK(state.Claim({"a", actuator::Kind::kCpufreq, "a", 1}) != nullptr);
+  }
+  const auto size = std::filesystem::file_size(path);
+  for (const auto other : {size - 8, size + 8}) {
+    std::filesystem::resize_file(path, other);
+    actuator::StateFile state;
+    CHECK(!state.Open(dir.File(".").c_str()).empty());
+    CHECK_EQ(std::filesystem::file_size(path), other);
+  }
+  // Unless that one left with everything restored. The same version goes on with the events.
+  std::filesystem::resize_file(path, size);
+  for (const auto other : {size, size + 8}) {
+    actuator::StateFile left;
+    CHECK_EQ(left.Open(dir.File(".").c_str()), std::string());
+    left.Event("stopped", "actuator", "%s", "");
+    left.Leave();
+    std::filesystem::resize_file(path, other);
+    actuator::StateFile state;
+    CHECK_EQ(state.Open(dir.File(".").c_str()), std::string());
+    CHECK_EQ(state.last_event(), other == size ? uint64_t{1} : uint64_t{0});
+  }
+  // What another boot left is begun anew, whatever its size; and so is what was cut off while it was made.
+  for (const size_t cut : {size_t{0}, size_t{20}}) {
+    std::filesystem::resize_file(path, cut);
+    actuator::StateFile state;
+    CHECK_EQ(state.Open(dir.File(".").c_str()), std::string());
+    CHECK_EQ(std::filesystem::file_size(path), size);
+  }
+}
+
 int Main() {
   RUN(AcceptsTheWholeFormat);
   RUN(NeverAcceptsAListThatIsUnsafe);
   RUN(AnswersEveryPacketWithoutHarm);
   RUN(EndsAtTheFormerValuesWhateverHappensAtOnce);
   RUN(KeepsARaisedOrderOverAReloadUntilItIsCoolForAllSamples);
+  RUN(KeepsAStateFileOfThisBootThatAnotherVersionWrote);
   RUN(NeverLetsGoOfACapThatItTakesOver);
   // Not exit(): the workers are never joined, and destructors must not run under them.
   std::fflush(nullptr);
