@@ -83,6 +83,10 @@ std::string Actuator::Load() {
   list_ = std::move(list);
   StartOrders(list_);
   loaded_ = true;
+  for (size_t i = 0; i < kMaxLeases; ++i) {
+    LeaseRecord* lease = &state_->leases()[i];
+    if (lease->id[0] != '\0' && FindTarget(lease->target) == nullptr) Free(lease, "lease_ended");
+  }
   // A worker that saw a target before its orders and leases would take back what an earlier actuator left standing.
   WantAll();
   for (const auto& target : added) WorkerOf(target->spec().kind)->Add(target);
@@ -301,7 +305,7 @@ int64_t Actuator::Strictest(const Target& target) const {
     const LeaseRecord& lease = state_->leases()[i];
     if (lease.id[0] != '\0' && target.spec().id == lease.target) strictest = std::min(strictest, lease.cap_ppm);
   }
-  return strictest;
+  return std::max(strictest, target.floor_ppm());  // The list may have raised the floor since the lease was made.
 }
 
 void Actuator::WantAll() {

@@ -329,6 +329,22 @@ void KeepsAStateFileOfThisBootThatAnotherVersionWrote() {
   }
 }
 
+void HoldsLeasesToTheListThatIsReadAgain() {
+  Node node;
+  const auto cap = [&] { return node.Get("cpufreq/policy0/scaling_max_freq"); };
+  node.Ask("1 set a cpufreq/policy0 300000 600000");
+  node.Until([&] { return cap() == "900000"; });
+  node.Allow(ListOf({"target cpufreq/policy0 cpufreq cpufreq/policy0 floor_ppm=500000"}));
+  node.Ask("2 reload");
+  node.Until([&] { return cap() == "1500000"; });
+  node.Allow(ListOf({}));
+  node.Ask("3 reload");
+  node.Until([&] { return cap() == "3000000"; });
+  node.Ask("4 renew 1000 a");
+  CHECK_EQ(node.replies.back(), std::string("4 ok renewed 0"));
+  node.Until([&] { return node.actuator->AtRest(); });
+}
+
 int Main() {
   RUN(AcceptsTheWholeFormat);
   RUN(NeverAcceptsAListThatIsUnsafe);
@@ -336,6 +352,7 @@ int Main() {
   RUN(EndsAtTheFormerValuesWhateverHappensAtOnce);
   RUN(KeepsARaisedOrderOverAReloadUntilItIsCoolForAllSamples);
   RUN(KeepsAStateFileOfThisBootThatAnotherVersionWrote);
+  RUN(HoldsLeasesToTheListThatIsReadAgain);
   RUN(NeverLetsGoOfACapThatItTakesOver);
   // Not exit(): the workers are never joined, and destructors must not run under them.
   std::fflush(nullptr);
