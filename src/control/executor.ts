@@ -1,7 +1,9 @@
 /**
  * Act: the one place that acts. Level-triggered: each tick it compares the actions that the ladders make due with those
  * that run, starts what is missing and ends what is no longer due. Caps are leases of the actuator, renewed while they
- * are due; if the agent dies they end by themselves where that is safe.
+ * are due; if the agent dies they end by themselves where that is safe. One lease stands for one cap on one target,
+ * however many actions want it: sixteen hot cores must not need sixteen leases on each of 256 policies. It is released with
+ * the last action that wants it.
  *
  * Nothing here waits on the protection path: requests to the actuator are sent at once and their answers become state
  * when they come. What the actuator does not answer or cannot take back is shown as that, never as done.
@@ -17,7 +19,6 @@ import type { ActionState, LogLevel, Severity } from '../core/vocabulary.js';
 import { type Permission, permitted } from '../policy/action.js';
 import { type Bar, isBarred, standingBars, withBar } from '../policy/bar.js';
 import { dueActions, NO_RUNG } from '../policy/ladder.js';
-import type { Rule } from '../policy/rule.js';
 import type { Breakers } from './breakers.js';
 import type { CurrentConfig } from './current-config.js';
 import type { Outlet } from './outlet.js';
@@ -95,6 +96,8 @@ export class Executor {
   #nextRenewalMs = 0;
   #nextSettleMs = 0;
   #settling = false;
+  /** Requests on their way, by lease: an action that wants the same cap waits for the same answer. */
+  readonly #asking = new Map<string, Promise<LeaseResult>>();
 
   constructor(options: ExecutorOptions) {
     this.#options = options;
@@ -138,12 +141,24 @@ export class Executor {
       for (const hold of running.holds) strays.delete(hold.lease);
       this.#takeUp(running);
     }
-    for (const bound of this.#options.rulebook.bound) {
-      for (const adopted of this.#adopt(bound, strays)) strays.delete(adopted);
-    }
+    this.#adoptAll(strays);
     this.#closeEarlier(strays);
     // What no rule explains is of another configuration. If this release is lost, the lease ends by itself.
     for (const lease of strays) void actuator.release(lease).catch(() => undefined);
+  }
+
+  /**
+   * A lease does not say which sensor was hot; the earlier agent's records do. Where none was written, the first rule that would
+   * ask for it takes it: if another sensor is the hot one, that one asks again long before `keep` is over.
+   */
+  #adoptAll(strays: Set<string>): void {
+    const held = new Set(strays);
+    for (const bound of this.#options.rulebook.bound) {
+      for (const adopted of this.#adopt(bound, held, { recorded: true })) strays.delete(adopted);
+    }
+    for (const bound of this.#options.rulebook.bound) {
+      for (const adopted of this.#adopt(bound, strays, { recorded: false })) strays.delete(adopted);
+    }
   }
 
   /**
@@ -153,9 +168,8 @@ export class Executor {
   #closeEarlier(strays: Set<string>): void {
     const present = new Set(this.#options.rulebook.bound.map(({ channel }) => channel.id));
     for (const record of this.#earlier) {
-      const rule = { name: record.rule, channelId: record.channel };
       const standing = record.effects
-        .map(({ target }) => leaseOf({ rule }, record.action, target))
+        .map(({ target }) => leaseOf(record.action, target))
         .filter((lease) => strays.has(lease));
       const isBlind = !present.has(record.channel);
       if (isBlind) for (const lease of standing) strays.delete(lease);
@@ -199,10 +213,11 @@ export class Executor {
     for (const hold of gone) {
       holds.splice(holds.indexOf(hold), 1);
       hold.turn += 1;
+      this.#asking.delete(hold.lease);
       void this.#actuator?.release(hold.lease).catch(() => undefined);
     }
     for (const effect of effects) {
-      if (!holds.some(({ target }) => target === effect.target)) holds.push(holdOf(bound, action, effect));
+      if (!holds.some(({ target }) => target === effect.target)) holds.push(holdOf(action, effect));
     }
     if ('unavailable' in built) this.#become(running, 'unavailable', built.unavailable);
     else if (gone.length > 0)
@@ -212,6 +227,7 @@ export class Executor {
   detach(): void {
     this.#actuator = undefined;
     this.#targets = [];
+    this.#asking.clear();
     for (const running of this.#running.values()) {
       for (const hold of running.holds) {
         if (hold.state === 'over') continue;
@@ -235,8 +251,8 @@ export class Executor {
     }
   }
 
-  /** Returns the leases that the rule explains. */
-  #adopt(bound: BoundRule, strays: ReadonlySet<string>): string[] {
+  /** Returns the leases that the rule explains; `recorded`: only for actions of which the earlier agent left a record. */
+  #adopt(bound: BoundRule, held: ReadonlySet<string>, { recorded }: { recorded: boolean }): string[] {
     const { rule } = bound;
     const { hooks, auto_allow: autoAllow } = this.#options.config.get();
     const adopted: string[] = [];
@@ -244,9 +260,10 @@ export class Executor {
       for (const text of actions) {
         const action = parseAction(text, hooks);
         if (typeof action === 'string' || permitted(action, rule.mode, autoAllow) !== 'act') continue;
+        if (recorded && this.#earlierRecord(bound, text) === undefined) continue;
         const built = buildEffects({ action, channel: bound.channel, targets: this.#targets });
         const effects = 'effects' in built ? built.effects : [];
-        const standing = effects.map(({ target }) => leaseOf(bound, text, target)).filter((lease) => strays.has(lease));
+        const standing = effects.map(({ target }) => leaseOf(text, target)).filter((lease) => held.has(lease));
         if (standing.length === 0) continue;
         adopted.push(...standing);
         this.#options.rulebook.seed(bound, rung);
@@ -256,15 +273,19 @@ export class Executor {
     return adopted;
   }
 
+  #earlierRecord({ rule }: BoundRule, action: string): ActionRecord | undefined {
+    return this.#earlier.find(
+      (each) => each.rule === rule.name && each.channel === rule.channelId && each.action === action,
+    );
+  }
+
   /** Goes on with the earlier agent's record; without one (it was never written) the next comparison begins a new one. */
   #resume(due: Due, effects: readonly Effect[]): void {
     const { bound, action } = due;
-    const record = this.#earlier.find(
-      (each) => each.rule === bound.rule.name && each.channel === bound.channel.id && each.action === action.text,
-    );
+    const record = this.#earlierRecord(bound, action.text);
     if (record === undefined || this.#running.has(keyOf(due))) return;
     this.#earlier = this.#earlier.filter((each) => each !== record);
-    const holds = effects.map((effect) => holdOf(bound, action, effect));
+    const holds = effects.map((effect) => holdOf(action, effect));
     const running: Running = { ...due, holds, record, ending: false, endReason: '' };
     this.#running.set(keyOf(due), running);
     for (const hold of holds) this.#ask(running, hold);
@@ -354,7 +375,7 @@ export class Executor {
       this.#become(running, 'unavailable', why);
       return;
     }
-    for (const effect of built.effects) running.holds.push(holdOf(bound, action, effect));
+    for (const effect of built.effects) running.holds.push(holdOf(action, effect));
     // Sent before anything is recorded: protection does not wait, not even for a clock tick of bookkeeping.
     for (const hold of running.holds) this.#ask(running, hold);
     this.#become(running, 'pending', 'asked of the actuator');
@@ -370,12 +391,33 @@ export class Executor {
     }
     hold.state = 'asked';
     const { turn } = hold;
-    const ttlMs = this.#options.config.get().actuator.lease * 1000;
-    actuator.set({ lease: hold.lease, target: hold.target, capPpm: hold.capPpm, ttlMs }).then(
+    this.#lease(actuator, hold).then(
       (result) => this.#answered(running, hold, { turn, result, state: result.ok ? 'held' : 'troubled' }),
       (error: unknown) =>
         this.#answered(running, hold, { turn, result: { ok: false, outcome: reason(error) }, state: 'refused' }),
     );
+  }
+
+  /** The answer to the request for this lease: the one that is on its way, or what another action was told, or a new one. */
+  #lease(actuator: Actuator, { lease, target, capPpm }: Hold): Promise<LeaseResult> {
+    const asking = this.#asking.get(lease);
+    if (asking !== undefined) return asking;
+    const held = this.#wanting(lease).find(({ state }) => state === 'held')?.result;
+    if (held !== undefined) return Promise.resolve(held);
+    const ttlMs = this.#options.config.get().actuator.lease * 1000;
+    const request = actuator.set({ lease, target, capPpm, ttlMs });
+    this.#asking.set(lease, request);
+    const settled = () => {
+      if (this.#asking.get(lease) === request) this.#asking.delete(lease);
+    };
+    request.then(settled, settled);
+    return request;
+  }
+
+  /** The holds of actions that are not ending and want this lease. */
+  #wanting(lease: string): Hold[] {
+    const holds = [...this.#running.values()].filter(({ ending }) => !ending).flatMap((running) => running.holds);
+    return holds.filter((hold) => hold.lease === lease);
   }
 
   #answered(
@@ -415,11 +457,17 @@ export class Executor {
     const actuator = this.#actuator;
     hold.turn += 1;
     hold.state = 'releasing';
+    if (this.#wanting(hold.lease).length > 0) {
+      const result = { ...hold.result, ok: true, outcome: 'shared', readBack: hold.result?.readBack ?? '-' };
+      this.#givenBack(running, hold, { turn: hold.turn, result });
+      return;
+    }
     if (actuator === undefined) {
       this.#become(running, 'undo_pending', 'the actuator is not reachable');
       return;
     }
     const { turn } = hold;
+    this.#asking.delete(hold.lease); // Who asks from now on asks behind this release.
     actuator.release(hold.lease).then(
       (result) => this.#givenBack(running, hold, { turn, result }),
       (error: unknown) => {
@@ -481,18 +529,18 @@ export class Executor {
     this.#nextRenewalMs = nowMs + ttlMs / RENEWALS_PER_LEASE;
     const actuator = this.#actuator;
     if (actuator === undefined) return;
-    const leases: string[] = [];
+    const leases = new Set<string>();
     for (const running of this.#running.values()) {
       if (running.ending) continue;
       for (const hold of running.holds) {
-        if (hold.state === 'held' || hold.state === 'troubled') leases.push(hold.lease);
+        if (hold.state === 'held' || hold.state === 'troubled') leases.add(hold.lease);
         else if (hold.state === 'refused') this.#ask(running, hold);
       }
     }
-    if (leases.length === 0) return;
+    if (leases.size === 0) return;
     actuator
-      .renew(leases, ttlMs)
-      .then((known) => (known < leases.length ? this.#askLostAgain(actuator) : undefined))
+      .renew([...leases], ttlMs)
+      .then((known) => (known < leases.size ? this.#askLostAgain(actuator) : undefined))
       .catch(() => undefined); // The connection is lost; the link reconnects and attach() asks again.
   }
 
@@ -605,10 +653,10 @@ function keyOf({ bound, action }: { bound: BoundRule; action: Action }): string 
   return `${bound.rule.name} ${bound.channel.id} ${action.text}`;
 }
 
-/** The same for the same rule, channel, action and target, also in the next life of the agent. */
-export function leaseOf({ rule }: { rule: Pick<Rule, 'name' | 'channelId'> }, action: string, target: string): string {
-  const digest = createHash('sha256').update([rule.name, rule.channelId, action, target].join('\n')).digest('hex');
-  return `${rule.name.slice(0, 32)}:${action.slice(0, 48)}:${digest.slice(0, 16)}`;
+/** The same for the same action and target, whichever rule and sensor want it, also in the next life of the agent. */
+export function leaseOf(action: string, target: string): string {
+  const digest = createHash('sha256').update(`${action}\n${target}`).digest('hex');
+  return `${action.slice(0, 48)}:${digest.slice(0, 16)}`;
 }
 
 function isBar(value: unknown): value is Bar {
@@ -616,8 +664,8 @@ function isBar(value: unknown): value is Bar {
   return typeof rule === 'string' && Number.isFinite(sinceMs) && Number.isFinite(untilMs);
 }
 
-function holdOf(bound: BoundRule, action: Action, { target, capPpm }: Effect): Hold {
-  return { lease: leaseOf(bound, action.text, target), target, capPpm, state: 'new', turn: 0 };
+function holdOf(action: Action, { target, capPpm }: Effect): Hold {
+  return { lease: leaseOf(action.text, target), target, capPpm, state: 'new', turn: 0 };
 }
 
 function effectOf({ target, capPpm, state, result }: Hold): ActionEffect {

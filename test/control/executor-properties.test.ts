@@ -69,11 +69,12 @@ class World {
   }
 
   /** At the moment at which it is said. */
-  checkEnd({ actionId, state, rule: name, channel, action, effects, endedAtMs }: ActionRecord): void {
+  checkEnd({ actionId, state, action, effects, endedAtMs }: ActionRecord): void {
     if (endedAtMs === null || state !== 'released') return;
-    const rule = { name, channelId: channel };
+    // Another action that wants the same cap keeps its lease, or has asked for it behind the release.
+    if (this.now.executor.actions.some((other) => other.action === action && other.actionId !== actionId)) return;
     for (const { target } of effects) {
-      if (this.core.leases.has(leaseOf({ rule }, action, target)))
+      if (this.core.leases.has(leaseOf(action, target)))
         this.broken.push(`${actionId} is said to be released and its lease stands`);
     }
   }
@@ -245,12 +246,11 @@ class World {
     NAMES.forEach((name, i) => {
       const isBarred = this.now.executor.bars.some(({ rule }) => rule === name);
       if (this.mode !== 'auto' || isBarred) return;
-      const rule = { name, channelId: thermalRule().channelId };
       for (const action of RUNGS.slice(0, (this.rungs[i] ?? -1) + 1).flat()) {
-        if (action.startsWith('throttle')) leases.push(...TARGETS.map((target) => leaseOf({ rule }, action, target)));
+        if (action.startsWith('throttle')) leases.push(...TARGETS.map((target) => leaseOf(action, target)));
       }
     });
-    return leases.sort();
+    return [...new Set(leases)].sort();
   }
 }
 

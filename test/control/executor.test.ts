@@ -35,8 +35,8 @@ function states(now: Life): Record<string, string> {
   return Object.fromEntries(now.executor.actions.map(({ action, state }) => [action, state]));
 }
 
-function lease(action: string, target = POLICY, name = 'thermal-cpu'): string {
-  return leaseOf({ rule: { name, channelId: cpuTemperature().id } }, action, target);
+function lease(action: string, target = POLICY): string {
+  return leaseOf(action, target);
 }
 
 t.test('escalation adds, a step down releases only what its rung added', async (t) => {
@@ -165,17 +165,36 @@ t.test('does not call a refused cap active because another lease holds the targe
   t.match(states(now), { throttle_50: 'active' });
 });
 
-t.test('two rules with the same action on the same target are independent', async (t) => {
+t.test('one lease serves every action that wants the same cap, and goes with the last of them', async (t) => {
   const rules = [thermalRule(), thermalRule({ name: 'mine' })];
   const { now, core } = await attached({ rules });
   rung(now, 0, 0);
   rung(now, 0, 1);
   await tick(now, core);
-  t.equal(core.leases.size, 2);
+  t.strictSame([...core.leases.keys()], [lease('throttle_10')]);
+  t.match([...now.store.latest.values()], [{ state: 'active' }, { state: 'active' }]);
   rung(now, -1, 0);
   await tick(now, core);
-  t.strictSame([...core.leases.keys()], [lease('throttle_10', POLICY, 'mine')]);
-  t.match([...now.store.latest.values()], [{ state: 'released' }, { state: 'active' }]);
+  t.strictSame([...core.leases.keys()], [lease('throttle_10')], 'the other rule keeps it');
+  t.match(
+    [...now.store.latest.values()],
+    [{ state: 'released', effects: [{ outcome: 'shared' }] }, { state: 'active' }],
+  );
+  rung(now, -1, 1);
+  await tick(now, core);
+  t.equal(core.leases.size, 0);
+  t.match([...now.store.latest.values()], [{ state: 'released' }, { state: 'released' }]);
+});
+
+t.test('a later action that wants a cap which stands sends nothing and is active at once', async (t) => {
+  const rules = [thermalRule(), thermalRule({ name: 'mine' })];
+  const { now, core, actuator } = await attached({ rules });
+  rung(now, 0, 0);
+  await tick(now, core);
+  actuator.set = () => Promise.reject(new Error('asked again'));
+  rung(now, 0, 1);
+  await tick(now, core);
+  t.match(now.executor.actions, [{ state: 'active' }, { state: 'active' }]);
 });
 
 t.test('asks again for leases that somebody else ended, and keeps the others alive', async (t) => {
