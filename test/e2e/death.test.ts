@@ -223,7 +223,7 @@ t.test('SIGTERM of a cool node leaves no process behind', async (t) => {
   t.equal(await node.stop(), 0);
   await untilGone(node);
   t.ok(node.isCappedAt(FORMER_KHZ));
-  t.ok(node.log().some(({ event }) => event === 'agent.stop'));
+  await node.until('the journal says so', () => node.log().some(({ event }) => event === 'agent.stop'));
 });
 
 /** R, S, T … of proc(5). */

@@ -75,7 +75,7 @@ t.test('garbage in the sensor file while firing keeps the cap, and recovers when
   await staysCappedBlind(node, 'fault');
   node.celsius(CELSIUS.cool);
   await recovers(node);
-  t.ok(node.log().some(({ event }) => event === 'alert.clear'));
+  await node.until('the journal says so', () => node.log().some(({ event }) => event === 'alert.clear'));
 });
 
 t.test('a sensor that comes back hot goes on where it was', async (t) => {
