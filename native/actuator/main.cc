@@ -33,7 +33,10 @@ constexpr int kExitSystem = 5;
 
 constexpr int kRealtimePriority = 10;       // Above every ordinary program, below the kernel's own threads (50).
 constexpr int kTickMs = 1000;               // Orphans, retries and the watchdog; protection does not wait for it.
-constexpr int kSlowClientMs = 200;          // A client that does not read for so long is dropped.
+constexpr int64_t kPatienceNs = 500'000'000;  // A client that makes one round of the loop wait for so long is dropped.
+constexpr int kBacklog = 128;               // Strangers that knock must not keep a controller from knocking.
+constexpr int kKnocksAtOnce = 64;           // What is accepted in one round of the loop.
+constexpr int kLookAwayMs = 10;             // After a refusal: who knocks without end costs a few per cent of a core, not all of it.
 constexpr int64_t kRestoreNs = 5'000'000'000;   // How long the way out waits for devices.
 constexpr int64_t kAdoptionNs = 30'000'000'000;  // A child that nobody connects to leaves after this.
 
@@ -89,7 +92,7 @@ int Listen(const std::string& path) {
   const mode_t mask = umask(0111);
   const bool bound = bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
   umask(mask);
-  if (bound && listen(fd, 4) == 0) return fd;
+  if (bound && listen(fd, kBacklog) == 0) return fd;
   const int error = errno;
   close(fd);
   errno = error;
@@ -122,21 +125,30 @@ class Client {
   bool connected() const { return fd_ >= 0; }
   bool ever() const { return ever_; }
 
-  void Accept(int listen_fd, const Actuator& actuator) {
-    const int fd = accept4(listen_fd, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (fd < 0) return;
-    ucred peer = {};
-    socklen_t size = sizeof peer;
-    const bool known = getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && actuator.IsController(peer.uid);
-    if (!known || connected()) {
+  // Answers who knocks. False when somebody was refused or no descriptor is left: the caller looks away for a moment.
+  bool Accept(int listen_fd, const Actuator& actuator) {
+    bool refused = false;
+    for (int i = 0; i < kKnocksAtOnce; ++i) {
+      const int fd = accept4(listen_fd, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
+      if (fd < 0) return !refused && errno == EAGAIN;
+      ucred peer = {};
+      socklen_t size = sizeof peer;
+      const bool known = getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && actuator.IsController(peer.uid);
+      if (known && !connected()) {
+        fd_ = fd;
+        ever_ = true;
+        continue;
+      }
       const char* refusal = known ? "0 err busy" : "0 err denied";
       (void)send(fd, refusal, std::strlen(refusal), MSG_DONTWAIT | MSG_NOSIGNAL);
       close(fd);
-      return;
+      refused = true;
     }
-    fd_ = fd;
-    ever_ = true;
+    return false;
   }
+
+  // Once in each round of the loop.
+  void BeginRound() { patience_ns_ = kPatienceNs; }
 
   void Close() {
     if (fd_ >= 0) close(fd_);
@@ -146,14 +158,17 @@ class Client {
   static bool Send(void* context, const char* packet, size_t size) {
     auto* self = static_cast<Client*>(context);
     if (self->fd_ < 0) return false;
-    for (int attempt = 0; attempt < 2; ++attempt) {
-      if (send(self->fd_, packet, size, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0) return true;
-      if (errno != EAGAIN) break;
+    while (send(self->fd_, packet, size, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
+      if (errno != EAGAIN || self->patience_ns_ <= 0) {
+        self->Close();
+        return false;
+      }
+      const int64_t since_ns = NowNs();
       pollfd writable = {self->fd_, POLLOUT, 0};
-      poll(&writable, 1, kSlowClientMs);
+      poll(&writable, 1, static_cast<int>(self->patience_ns_ / 1'000'000) + 1);
+      self->patience_ns_ -= NowNs() - since_ns;
     }
-    self->Close();
-    return false;
+    return true;
   }
 
   // Handles every packet that waits. Returns false when the client is gone.
@@ -179,6 +194,7 @@ class Client {
  private:
   int fd_ = -1;
   bool ever_ = false;
+  int64_t patience_ns_ = kPatienceNs;  // How long this round may still wait for the client to read.
 };
 
 void Drain(int fd) {
@@ -190,6 +206,7 @@ void Drain(int fd) {
 int Loop(const Settings& settings, Actuator* actuator, StateFile* state, int listen_fd, int done_fd, int signal_fd) {
   Client client;
   int64_t leave_by_ns = 0;  // Not 0: on the way out.
+  bool look_away = false;   // From the socket, for one round.
   const int64_t started_ns = NowNs();
   // Nobody is listened to from here on: a set or a reload on the way out would leave a cap that nobody takes back.
   const auto leave = [&] {
@@ -203,9 +220,9 @@ int Loop(const Settings& settings, Actuator* actuator, StateFile* state, int lis
   for (;;) {
     pollfd fds[4] = {{signal_fd, POLLIN, 0},
                      {done_fd, POLLIN, 0},
-                     {leave_by_ns == 0 ? listen_fd : -1, POLLIN, 0},
+                     {leave_by_ns == 0 && !look_away ? listen_fd : -1, POLLIN, 0},
                      {client.fd(), POLLIN, 0}};
-    if (poll(fds, 4, leave_by_ns == 0 ? kTickMs : 50) < 0 && errno != EINTR) return kExitSystem;
+    if (poll(fds, 4, leave_by_ns != 0 ? 50 : look_away ? kLookAwayMs : kTickMs) < 0 && errno != EINTR) return kExitSystem;
     signalfd_siginfo signal = {};
     while (read(signal_fd, &signal, sizeof signal) == static_cast<ssize_t>(sizeof signal)) {
       if (signal.ssi_signo != SIGHUP) {
@@ -216,10 +233,12 @@ int Loop(const Settings& settings, Actuator* actuator, StateFile* state, int lis
       }
     }
     if ((fds[1].revents & POLLIN) != 0) Drain(done_fd);
-    if ((fds[2].revents & POLLIN) != 0 && leave_by_ns == 0) client.Accept(listen_fd, *actuator);
+    client.BeginRound();
     if ((fds[3].revents & (POLLIN | POLLHUP | POLLERR)) != 0 && client.connected() && !client.Serve(actuator)) {
       actuator->ClientGone();
     }
+    // After the client was served: one that died and its successor may have come in the same round.
+    look_away = (fds[2].revents & POLLIN) != 0 && leave_by_ns == 0 && !client.Accept(listen_fd, *actuator);
     const bool was_connected = client.connected();
     actuator->Settle(&Client::Send, &client);
     // Dropped because it does not read: what still waits must not be answered to the next client, whose numbers are the same.
@@ -267,6 +286,7 @@ int Main(int argc, char** argv) {
   sigemptyset(&signals);
   for (const int number : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&signals, number);
   sigprocmask(SIG_BLOCK, &signals, nullptr);
+  ::signal(SIGPIPE, SIG_IGN);  // A child's standard error goes away with the agent, and must not take the caps' undo along.
   const int signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
   const int done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (signal_fd < 0 || done_fd < 0) {

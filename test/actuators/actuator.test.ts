@@ -1,8 +1,8 @@
 /** skos-actuator itself, the real program, over fake trees: leases, undo, orders, refusals, deaths. */
-import { chmodSync, mkdirSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, readFileSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { type StartOptions, startActuator, writeAllowList } from '../fixtures/actuator.js';
+import { packetConnector, type StartOptions, startActuator, writeAllowList } from '../fixtures/actuator.js';
 import { type FakeMachine, fakeMachine } from '../fixtures/fake-sysfs.js';
 import { until } from '../fixtures/until.js';
 
@@ -353,6 +353,46 @@ t.test('as a child leaves when the agent is gone and the last lease is over, not
   t.equal(machine.get(MAX), '3000000');
 });
 
+t.test('outlives whoever read its standard error', async (t) => {
+  const machine = node(t);
+  const { actuator, client } = await started(t, machine, [CPU], { args: ['--child'] });
+  await client.set({ lease: 'a', target: 'cpufreq/policy0', capPpm: 500_000, ttlMs: HOUR_MS });
+  actuator.process.stderr?.destroy();
+  writeAllowList(machine, ['target nonsense']);
+  for (let i = 0; i < 3; i++) {
+    actuator.process.kill('SIGHUP');
+    await until(() => false, 100).catch(() => undefined);
+  }
+  t.match(await client.release('a'), { outcome: 'released' });
+  t.equal(machine.get(MAX), '3000000');
+});
+
+t.test('lets nobody who knocks keep it busy, and lets the next controller in', async (t) => {
+  const machine = node(t);
+  const { actuator, client } = await started(t, machine, [CPU]);
+  const connect = packetConnector();
+  const busyMs = () => {
+    const words = readFileSync(`/proc/${actuator.process.pid}/stat`, 'utf8').split(' ');
+    return 10 * (Number(words[13]) + Number(words[14]));
+  };
+  const before = busyMs();
+  const end = performance.now() + 1_000;
+  let knocks = 0;
+  while (performance.now() < end) {
+    try {
+      connect(actuator.socket, () => undefined).close();
+      knocks++;
+    } catch {
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+  }
+  t.ok(knocks > 100, String(knocks));
+  t.ok(busyMs() - before < 200, `${busyMs() - before} ms of one second`);
+  client.stop();
+  await until(() => false, 200).catch(() => undefined);
+  t.match(await (await actuator.client()).targets(), [{ target: 'cpufreq/policy0' }]);
+});
+
 t.test('serves one client and one instance at a time', async (t) => {
   const machine = node(t);
   const { actuator } = await started(t, machine, [CPU]);
@@ -409,7 +449,6 @@ t.test('refuses an allow-list that others may write, a link, a cut file, and eve
 t.test('answers garbage with a refusal and stays up', async (t) => {
   const machine = node(t);
   const { actuator, client } = await started(t, machine, [CPU]);
-  const { packetConnector } = await import('../fixtures/actuator.js');
   client.stop();
   const replies: string[] = [];
   const socket = packetConnector()(actuator.socket, (packet) => packet !== null && replies.push(packet));
