@@ -23,7 +23,7 @@ const NETWORK_FILES = [
   'src/app/parent.ts',
   'src/app/net.ts',
 ];
-const NETWORK_MODULES = /^(node:(net|http|https|http2|tls|dgram|dns)(\/.*)?|mqtt.*|aedes.*|ws)$/;
+const NETWORK_MODULES = /^((node:)?(net|http|https|http2|tls|dgram|dns)(\/.*)?|mqtt.*|aedes.*|ws)$/;
 const CHILD_PROCESS_FILE = 'src/app/children.ts';
 
 const root = checkout();

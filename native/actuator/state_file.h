@@ -16,7 +16,7 @@ namespace skos::actuator {
 
 constexpr size_t kMaxLeases = 1536;  // Three caps on each target.
 constexpr size_t kMaxLeaseBytes = 120;
-constexpr size_t kEventEntries = 1024;  // DESIGN.md. A power of two: a slot is seq % entries.
+constexpr size_t kEventEntries = 1024;  // A power of two: a slot is seq % entries.
 
 struct TargetRecord {
   char id[kMaxIdBytes + 8];     // "" is a free record.

@@ -1,6 +1,6 @@
 /**
  * The sentences of alerts, one per kind of transition. The first form, "CPU temperature 87.5°C exceeds critical
- * threshold", is public (POLICIES.md): other programs read it.
+ * threshold", is public: other programs read it.
  */
 import type { Transition } from '../policy/ladder.js';
 

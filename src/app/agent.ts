@@ -275,7 +275,7 @@ interface ActuatorPlace {
   readonly allow: string;
 }
 
-/** DESIGN.md: auto is the socket if present, else a child when root, else off, said aloud. */
+/** auto is the socket if present, else a child when root, else off, said aloud. */
 function actuatorPlace(
   config: Config,
   { runDirectory, withChildren }: { runDirectory: string; withChildren: boolean },

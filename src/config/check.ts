@@ -10,7 +10,7 @@ import { suggest } from '../core/suggest.js';
 import { BUILT_IN_RULES, SEVERITIES, type Severity } from '../core/vocabulary.js';
 import type { Config, PeerConfig, RuleConfig, TargetConfig } from './schema.js';
 
-/** A full mesh: every node dials every other; DESIGN.md, "a full mesh serves up to 16 nodes". */
+/** A full mesh: every node dials every other, which serves up to 16 nodes. */
 const MAX_PEERS = 15;
 const MAX_PORT = 65_535;
 
@@ -142,7 +142,7 @@ function checkHooks({ hooks }: Config, report: Report): void {
   }
 }
 
-/** Built-in actions whose doing is the operator's command (POLICIES.md: "configured command"). */
+/** Built-in actions whose doing only the operator can define. */
 function isHookPoint(name: string): boolean {
   return name === 'redistribute' || name === 'failover';
 }

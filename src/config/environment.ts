@@ -1,5 +1,5 @@
 /**
- * The environment over the file: POLICIES.md's table of variables. Each becomes a value at its path, placed in the raw
+ * The environment over the file. Each variable becomes a value at its path, placed in the raw
  * tree with the variable's name, so that the schema checks it like any other and an issue names the variable.
  *
  * An empty variable counts as unset: EnvironmentFile= and container tools write `NAME=` for "no value".

@@ -8,7 +8,7 @@ import { fromBase, type Quantity } from '../core/units.js';
 import type { RuleConfig } from './schema.js';
 import type { Bounds } from './thermal-bounds.js';
 
-/** POLICIES.md: clear bounds default to 5 °C, or 5 points, inside the raise bound. */
+/** °C, or points of a share, from the raise bound down to a clear bound that is not written. */
 const DEFAULT_HYSTERESIS = 5;
 /** For quantities where "5" means nothing (1.2 V, 3000 RPM): 5 % of the raise bound. */
 const DEFAULT_HYSTERESIS_SHARE = 0.05;

@@ -3,7 +3,7 @@
  * the standing orders of the allow-list must never disagree.
  *
  * What the operator writes is absolute. Otherwise the margin to the limit that the device states counts, since some CPUs
- * run at 95 °C by design; a device that states none (or one that cannot be true) gets the table of POLICIES.md.
+ * run at 95 °C by design; a device that states none (or one that cannot be true) gets the table below.
  */
 import type { Channel } from '../core/channel.js';
 import { fromBase } from '../core/units.js';
@@ -16,10 +16,10 @@ export interface Bounds {
   readonly clear: number;
 }
 
-/** °C; POLICIES.md, table "Thermal". */
+/** °C, of a device that states no limit. Public defaults. */
 export const TABLE_CELSIUS: Readonly<Record<Severity, number>> = { warning: 75, critical: 85, emergency: 95 };
 
-/** °C below the device's stated critical limit; POLICIES.md, below table "Thermal". */
+/** °C below the device's stated critical limit. Public defaults. */
 const MARGIN_CELSIUS: Readonly<Record<Severity, number>> = { warning: 15, critical: 8, emergency: 3 };
 
 /** Drivers without data report 0, −128, 127.875 or 65535 °C as `crit`; no CPU or GPU means a limit outside this range. */

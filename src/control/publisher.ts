@@ -1,6 +1,6 @@
 /**
  * What the node says of itself at its own pace: heartbeats, its presence, sensor values. Alerts and actions are said by those
- * who change them. Sensor values go out on change and only while somebody subscribes, else every 30 s (DESIGN.md).
+ * who change them. Sensor values go out on change and only while somebody subscribes, else every 30 s.
  */
 
 import type { Antibody } from '../antibodies/antibody.js';

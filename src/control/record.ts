@@ -7,7 +7,7 @@ import type { AuditEntry, AuditInput, Log, LogFields, Store } from '../core/port
 import type { LogLevel } from '../core/vocabulary.js';
 import type { Outlet } from './outlet.js';
 
-/** DESIGN.md: the audit entry of a cap follows within a second. */
+/** The audit entry of a cap is promised within a second. */
 const JOURNAL_WAITS_MS = 1_000;
 
 export interface Occurrence extends AuditInput {

@@ -2,7 +2,7 @@
  * Every action that a rule may name: the one table that the config check and policy both read.
  *
  * An action is written `verb`, `verb_N` or `verb_N@target` (throttle_50, limit_20@demo); a name that is not in the
- * table must be a key of the config's `hooks`. POLICIES.md says what each does. The class decides how much permission
+ * table must be a key of the config's `hooks`. The class decides how much permission
  * it needs; where an effect could be read two ways, the class is the more careful one.
  */
 

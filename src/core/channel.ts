@@ -99,7 +99,7 @@ export interface ChannelJson {
   readonly timestamp: string;
 }
 
-const MAX_SEGMENT_LENGTH = 64; // A topic level that still reads well; DESIGN.md.
+const MAX_SEGMENT_LENGTH = 64; // A topic level that still reads well.
 const TRUNCATED_LENGTH = 55; // Leaves room for "~" and 8 hex digits.
 
 /** Lower-cases and escapes one segment: `[a-z0-9_-]` stays, any other byte of the UTF-8 form becomes `~hh`. */

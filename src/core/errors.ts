@@ -1,6 +1,6 @@
 /**
  * One error class, one ledger of codes. A code is never reused for another meaning; each carries the operator's next
- * step. `skos explain CODE` and docs/errors.md come from this table; tests assert codes, never text.
+ * step. `skos explain CODE` and the table in README.md come from here; tests assert codes, never text.
  */
 export const ERRORS = {
   SKOS_CONFIG_SYNTAX: {

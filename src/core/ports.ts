@@ -8,7 +8,7 @@ import type { ActionState, AlertState, AntibodyType, LogLevel, Severity } from '
 
 // ---- Logging -------------------------------------------------------------------------------------------------------
 
-/** Journal fields beside the message; DESIGN.md's journal contract. Values are strings or numbers. */
+/** Journal fields beside the message; src/app/log-journal.ts names them. */
 export interface LogFields {
   /** Kind of event, `area.what` in lower case: selects the MESSAGE_ID of the catalog (systemd/skos.catalog). */
   readonly event?: string;
@@ -88,7 +88,7 @@ export interface SourceContext {
   readonly report: SourceReport;
 }
 
-/** What discovery passed over, with the reason; shown by `skos status` and doctor. */
+/** What discovery passed over, with the reason; shown by `skos status`. */
 export interface SourceReport {
   skipped(what: string, why: string): void;
 }
@@ -156,7 +156,7 @@ export interface ActuatorTarget {
   readonly target: string;
   readonly former: string;
   readonly current: string;
-  /** idle, held, pending, undo_pending, foreign_change, hung. */
+  /** idle, held, pending, undo_pending, foreign_change, failed or hung. */
   readonly state: string;
 }
 
@@ -214,7 +214,7 @@ export interface Actuator {
 // ---- Alerts, actions, audit ---------------------------------------------------------------------------------------
 
 export interface Alert {
-  /** Stable while it stands: `<rule>~<channel>` as one escaped segment. */
+  /** Stable while it stands: `<rule>-<channel>`, with "-" for "/", as one topic segment. */
   readonly id: string;
   readonly rule: string;
   readonly agentType: AntibodyType;
@@ -258,13 +258,16 @@ export interface ActionEffect {
   readonly target: string;
   readonly capPpm: number;
   readonly outcome: string;
+  /** What stood there before, what was written and what was read back, as the kernel writes it. */
   readonly former?: string;
   readonly written?: string;
   readonly readBack?: string;
+  /** What the target read after the release: the former value, or the cap of another action that still wants one. */
+  readonly readAfter?: string;
 }
 
 export interface AuditInput {
-  /** Kind, `area.what`: action.start, action.end, alert.fire, alert.clear, arm, release, actuator.event, agent.start … */
+  /** Kind, `area.what`: action.active, action.end, alert.fire, alert.clear, release, actuator.event, agent.start … */
   readonly kind: string;
   /** Who: agent, actuator, or the operator's user name. */
   readonly who: string;

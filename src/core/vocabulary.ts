@@ -1,4 +1,4 @@
-/** Words of the public contract that several layers share. POLICIES.md says what each means. */
+/** Words of the public contract that several layers share. */
 export const MODES = ['observe', 'propose', 'auto'] as const;
 export type Mode = (typeof MODES)[number];
 

@@ -1,7 +1,7 @@
 /**
  * Payloads of the MQTT contract: what the agent says, as others read it, and the check of what peers say.
  *
- * Field names are public (POLICIES.md, "Payloads that others already read"): fields may be added, none is renamed or
+ * Field names are public, other programs read them already: fields may be added, none is renamed or
  * dropped. Shapes are open, so that a newer peer may say more. Everything carries `v`, the version of this contract.
  */
 import type { ChannelJson } from '../core/channel.js';
@@ -28,7 +28,7 @@ import type { TopicName } from './topics.js';
 export const PAYLOAD_VERSION = 1;
 /** Of the contract: larger payloads are neither sent nor taken. */
 export const MAX_PAYLOAD_BYTES = 64 * 1024;
-/** A command that is older is not to be followed: DESIGN.md's caps act within a second, hooks within a few. */
+/** A command that is older is not to be followed: what it answers may be over by then. */
 const COMMAND_TTL_MS = 10_000;
 
 export interface Origin {
@@ -114,13 +114,14 @@ export function resultPayload({ node, bootId }: Origin, action: ActionRecord, at
     node,
     outcome: action.state,
     reason: action.reason,
-    effects: action.effects.map(({ target, capPpm, outcome, former, written, readBack }) => ({
+    effects: action.effects.map(({ target, capPpm, outcome, former, written, readBack, readAfter }) => ({
       target,
       cap_ppm: capPpm,
       outcome,
       former: former ?? null,
       written: written ?? null,
       read_back: readBack ?? null,
+      read_after: readAfter ?? null,
     })),
     started: isoTimestamp(action.startedAtMs),
     ended: action.endedAtMs === null ? null : isoTimestamp(action.endedAtMs),

@@ -109,7 +109,7 @@ function withUniqueIds(channels: readonly Channel[]): Channel[] {
 }
 
 /**
- * The ACPI zone may be the CPU or a corner of the board (POLICIES.md, "Thermal"): the default table binds to it where
+ * The ACPI zone may be the CPU or a corner of the board: the default table binds to it where
  * there is no better sensor of the CPU.
  */
 function bindAcpitz(channels: Channel[]): Channel[] {

@@ -76,7 +76,7 @@ const KINDS: Readonly<Record<string, Kind>> = {
   intrusion: { quantity: 'stateCode', perRaw: 1, perBase: 1, values: [], limits: {} },
 };
 
-/** POLICIES.md, "Thermal": what the default table binds to. */
+/** What the default thermal table binds to. */
 const CPU_CHIPS = new Set(['coretemp', 'k10temp', 'zenpower', 'cpu_thermal']);
 const GPU_CHIPS = new Set(['amdgpu']);
 

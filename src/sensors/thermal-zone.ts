@@ -27,7 +27,7 @@ const CLASSES: readonly (readonly [RegExp, DeviceClass])[] = [
   [/^(mem|ddr|dram|TMEM)/i, 'memory'],
 ];
 
-/** POLICIES.md, "Thermal". acpitz is added by the runner where there is nothing better. */
+/** What the default thermal table binds to. discover.ts adds acpitz where there is nothing better. */
 const THERMAL_DEFAULT = /^(x86_pkg_temp|cpu.*[-_]thermal|soc[-_]thermal)$/;
 
 export interface Zone {

@@ -21,7 +21,7 @@ async function load(
   return loadConfig({ file: join(directory, 'skos.yaml'), env, hostName: 'Nova-1.example.org' });
 }
 
-t.test('an empty file runs: every key has its default, as POLICIES.md states it', async (t) => {
+t.test('an empty file runs: every key has its default, as the public tables state it', async (t) => {
   const { config, notices } = await load(t, { 'skos.yaml': '' });
   t.match(config, {
     node: 'nova-1',
