@@ -2,12 +2,10 @@
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { SkosError } from '../core/errors.js';
+import { type ErrorCode, SkosError } from '../core/errors.js';
 import type { ChildSpec } from './children.js';
 
-/**
- * skos-net uses some 40 MB; several times that is a flood or a leak. Installed, systemd's MemoryMax is the limit.
- */
+/** skos-net uses some 40 MB; several times that is a flood or a leak. Installed, systemd's MemoryMax is the limit. */
 export const NET_RSS_LIMIT_BYTES = 160 * 1024 * 1024;
 /** Keeps the young generation small: the heap of a quiet program need not grow to what a busy moment wanted. */
 const NODE_FLAGS = ['--max-semi-space-size=2'];
@@ -37,7 +35,7 @@ export function actuatorSpec({ allow, socket, state, sysfs, cgroup }: ActuatorPa
   ];
   return {
     name: 'skos-actuator',
-    command: find('build/native/skos-actuator', 'skos-actuator'),
+    command: find('build/native/skos-actuator', { installed: 'skos-actuator', code: 'SKOS_ACTUATOR_ABSENT' }),
     args,
     code: 'SKOS_ACTUATOR_ABSENT',
     event: 'actuator.lost',
@@ -49,7 +47,7 @@ export function netSpec({ runDirectory }: { runDirectory: string }): ChildSpec {
   return {
     name: 'skos-net',
     command: process.execPath,
-    args: [...NODE_FLAGS, find('dist/net.js', 'dist/net.js')],
+    args: [...NODE_FLAGS, find('dist/net.js', { installed: 'dist/net.js', code: 'SKOS_NET_CHILD' })],
     env: { SKOS_RUN_DIR: runDirectory, MALLOC_ARENA_MAX: '1' },
     code: 'SKOS_NET_CHILD',
     event: 'net.restarted',
@@ -58,12 +56,12 @@ export function netSpec({ runDirectory }: { runDirectory: string }): ChildSpec {
 }
 
 /** In a checkout below one of our parent directories; installed, in its own. */
-function find(inCheckout: string, installed: string): string {
+function find(inCheckout: string, { installed, code }: { installed: string; code: ErrorCode }): string {
   for (let directory = dirname(fileURLToPath(import.meta.url)); directory !== '/'; directory = dirname(directory)) {
     const path = join(directory, inCheckout);
     if (existsSync(path)) return path;
   }
   const path = join(INSTALLED_DIRECTORY, installed);
   if (existsSync(path)) return path;
-  throw new SkosError('SKOS_ACTUATOR_ABSENT', `${inCheckout} is not built`);
+  throw new SkosError(code, `${inCheckout} is not built: run \`npm run build\``);
 }
