@@ -22,6 +22,16 @@ const MAX_DROP_INS = 256;
 const MAX_REPORTED_ISSUES = 50;
 /** RFC 1035's label, which is also what NODE_NAME of the schema takes. */
 const MAX_NODE_NAME_LENGTH = 63;
+/** Public names that are taken and checked although nothing obeys them yet. Whoever writes one is told. */
+const WITHOUT_EFFECT: readonly Path[] = [
+  ['role'],
+  ['http'],
+  ['loop'],
+  ['hooks'],
+  ['workloads'],
+  ['storage', 'cleanup'],
+  ['mesh', 'actions'],
+];
 
 export interface LoadOptions {
   /** Named by the operator; it must exist. Absent: $SKOS_CONFIG, else the default file, which may be missing. */
@@ -59,6 +69,7 @@ export async function loadConfig(options: LoadOptions): Promise<LoadedConfig> {
   if (!issues.some(({ path }) => path.length === 0)) issues.push(...checkAcross(config, issues));
   refusals.push(...issues.map((issue) => refusalOf(issue, environment.raw)));
   if (refusals.length > 0) throw new SkosError('SKOS_CONFIG_INVALID', listed(refusals, read.files));
+  read.notices.push(...withoutEffect(environment.raw));
   return {
     config: deepFreeze(config),
     mainFile: read.mainFile,
@@ -146,6 +157,13 @@ export function nodeNameFromHost(host: string): string {
     .slice(0, MAX_NODE_NAME_LENGTH)
     .replaceAll(/^[_-]+|[_-]+$/g, '');
   return name === '' ? 'node' : name;
+}
+
+function withoutEffect(raw: Raw): string[] {
+  return WITHOUT_EFFECT.flatMap((path) => {
+    const { exact, at } = find(raw, path);
+    return exact ? [`${placeText(at)}: ${pathText(path)} has no effect yet`] : [];
+  });
 }
 
 // ---- Messages ------------------------------------------------------------------------------------------------------

@@ -1,5 +1,5 @@
 /**
- * The configuration: one strict schema that holds the defaults. POLICIES.md's names are public; every key has a
+ * The configuration: one strict schema that holds the defaults. Names are public; every key has a
  * default, so that an empty file runs. Checks that need more than one key are in check.ts.
  *
  * Units here are what people write: degrees Celsius, percent, seconds. They become canonical integers where rules are
@@ -135,7 +135,7 @@ const storage = section(
         caches: withDefault(list(string()), [], 'What emergency_cleanup may delete; empty: nothing.'),
         archive_to: withDefault(nullable(file), null, 'Where archive_old_data moves files to; null: nowhere.'),
       },
-      'What may be deleted or moved. Empty: nothing is touched.',
+      'What may be deleted or moved. Nothing is yet, whatever stands here.',
     ),
   },
   'Usage of mounted file systems, in % of bytes and of inodes.',
@@ -186,9 +186,13 @@ const peer = object({
 
 export const configShape = object({
   node: withDefault(nullable(nodeName), null, 'Name of this node; null is the host name.'),
-  role: withDefault(oneOf('gpu', 'backup', 'storage'), 'gpu', 'What the node is for in the mesh.'),
+  role: withDefault(
+    oneOf('gpu', 'backup', 'storage'),
+    'gpu',
+    'What the node is for in the mesh; nothing acts on it yet.',
+  ),
   mode: withDefault(mode, 'observe', 'observe and propose never act; `skos arm` sets auto.'),
-  data_dir: withDefault(file, '/var/lib/skos', 'LevelDB, keys, recordings.'),
+  data_dir: withDefault(file, '/var/lib/skos', 'Where the record is kept: samples, alerts, actions, audit chain.'),
   sampling: section(
     {
       rate_hz: withDefault(number({ min: 0.1, max: 1000 }), 10, 'Temperatures; slower things have their own rates.'),
@@ -216,7 +220,10 @@ export const configShape = object({
     },
     'The local broker.',
   ),
-  http: section({ listen: withDefault(listenAddress, '127.0.0.1:9735', 'Address of the HTTP API.') }, 'The HTTP API.'),
+  http: section(
+    { listen: withDefault(listenAddress, '127.0.0.1:9735', 'Reserved: nothing listens there yet.') },
+    'The HTTP API.',
+  ),
   actuator: section(
     {
       mode: withDefault(
@@ -261,7 +268,7 @@ export const configShape = object({
         'What is done about a runaway chain.',
       ),
     },
-    'Synthesis chains of agents.',
+    'Synthesis chains of agents; nothing watches them yet.',
   ),
   auto_allow: withDefault(actions, [], 'Restartable and irreversible actions that may run without approval.'),
   rules: withDefault(list(rule, { max: MAX_RULES }), [], 'Rules of your own.'),
@@ -280,7 +287,7 @@ export const configShape = object({
       keyExpected: 'a hook name: lower-case letters, digits and "_", at most 48',
     }),
     {},
-    'Actions of your own, and those that need you: redistribute, failover, archive.',
+    'Actions of your own, and what redistribute and failover do. Their units are not started yet.',
   ),
   workloads: withDefault(
     record(
@@ -293,7 +300,7 @@ export const configShape = object({
       { key: TARGET_NAME, keyExpected: 'a name: lower-case letters, digits, "-" and "_", at most 56' },
     ),
     {},
-    'What runs on this node.',
+    'What runs on this node; nothing moves or stops it yet.',
   ),
   mesh: section(
     {
@@ -313,7 +320,7 @@ export const configShape = object({
           ),
           peer_unreachable: withDefault(actions, ['ping_peer', 'failover_route'], 'When a peer cannot be reached.'),
         },
-        'What is done about a broken mesh.',
+        'What is done about a broken mesh; nothing is yet.',
       ),
     },
     'The peers.',
