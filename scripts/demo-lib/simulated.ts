@@ -87,7 +87,7 @@ async function play(stage: Stage): Promise<void> {
   // throttle_50 was released to what throttle_10 still held; these two to what stood there at first.
   for (const action of ['throttle_10', 'freeze@batch']) {
     const effects = watcher.result(action, 'released')?.effects ?? [];
-    const isRestored = effects.length > 0 && effects.every((each) => each.former === each.read_back);
+    const isRestored = effects.length > 0 && effects.every((each) => each.former === each.read_after);
     claim(isRestored, `${action} did not give back the former value`);
   }
   claim(hottest() < 105, `it reached ${hottest().toFixed(1)} °C, which the caps should have prevented`);

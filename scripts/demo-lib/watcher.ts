@@ -22,6 +22,7 @@ interface EffectPayload {
   readonly former?: string;
   readonly written?: string;
   readonly read_back?: string;
+  readonly read_after?: string;
 }
 
 export interface ResultPayload {
@@ -93,7 +94,7 @@ function effectText({ effects, outcome, reason }: ResultPayload): string {
   const [first] = effects;
   if (first === undefined) return reason;
   const others = effects.length === 1 ? '' : ` and ${effects.length - 1} more`;
-  const { target, former = '–', written = '–', read_back: readBack = '–' } = first;
-  const values = outcome === 'released' ? `now ${readBack}` : `${former} → ${written}, read back ${readBack}`;
+  const { target, former = '–', written = '–', read_back: readBack = '–', read_after: readAfter = '–' } = first;
+  const values = outcome === 'released' ? `now ${readAfter}` : `${former} → ${written}, read back ${readBack}`;
   return `${target}${others} ${values}; ${reason}`;
 }

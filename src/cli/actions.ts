@@ -1,4 +1,4 @@
-/** `skos actions`: what was done, proposed or not possible, with former → written → read-back value of each target. */
+/** `skos actions`: what was done, proposed or not possible, with former → written → read-back value of each target, and what it read after the release. */
 import type { ActionEffect, ActionRecord } from '../core/ports.js';
 import { type Command, type Io, textOption } from './command.js';
 import { EXIT } from './exit-codes.js';
@@ -10,7 +10,8 @@ export const actions: Command = {
   name: 'actions',
   summary: 'what was done or proposed, and what came of it',
   usage: ['actions [--limit N] [--json]'],
-  details: 'Of each target: cap, former → written → read-back value as the kernel writes it, and the outcome.',
+  details:
+    'Of each target: cap, then as the kernel writes it: former → written → read back (one value where these agree) → after the release; and the outcome.',
   options: { limit: { type: 'string' }, json: { type: 'boolean' } },
   optionHelp: { limit: 'N: at most so many (default 20)', json: 'a JSON array' },
   examples: [
@@ -59,7 +60,14 @@ function timeText({ startedAtMs, endedAtMs }: ActionRecord, now: number): string
 function effectLines(effects: readonly ActionEffect[], { columns }: Pick<Io, 'columns'>): string[] {
   const groups = new Map<string, ActionEffect[]>();
   for (const effect of effects) {
-    const key = JSON.stringify([effect.capPpm, effect.outcome, effect.former, effect.written, effect.readBack]);
+    const key = JSON.stringify([
+      effect.capPpm,
+      effect.outcome,
+      effect.former,
+      effect.written,
+      effect.readBack,
+      effect.readAfter,
+    ]);
     groups.set(key, [...(groups.get(key) ?? []), effect]);
   }
   const rows = [...groups.values()].map((group) => effectRow(group));
@@ -74,7 +82,11 @@ function effectLines(effects: readonly ActionEffect[], { columns }: Pick<Io, 'co
 function effectRow([first, ...others]: readonly ActionEffect[]) {
   if (first === undefined) return [];
   const names = others.length === 0 ? first.target : `${first.target} and ${others.length} more`;
-  const values = [first.former, first.written, first.readBack].map((value) => clean(value ?? '–'));
+  // What was written and what reads back differ only on a discrete knob.
+  const steps =
+    first.written === first.readBack ? [first.former, first.readBack] : [first.former, first.written, first.readBack];
+  const held = steps.map((value) => value ?? '–');
+  const values = [...held, ...(first.readAfter === undefined ? [] : [first.readAfter])].map(clean);
   const texts = [clean(names), percentText(first.capPpm), values.join(' → '), clean(first.outcome)];
   return texts.map((text) => ({ text }));
 }

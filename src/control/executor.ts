@@ -47,7 +47,10 @@ interface Hold {
   state: 'new' | 'asked' | 'held' | 'troubled' | 'refused' | 'lost' | 'releasing' | 'unreleased' | 'undoing' | 'over';
   /** Counts our requests: an answer to an earlier one than the last says nothing about what stands now. */
   turn: number;
+  /** Of the cap. */
   result?: LeaseResult;
+  /** Of the way back. */
+  after?: LeaseResult;
 }
 
 interface Due {
@@ -427,6 +430,7 @@ export class Executor {
   ): void {
     if (hold.turn !== turn) return; // Asked again, released or lost in the meantime; that answer tells.
     hold.result = result;
+    delete hold.after;
     hold.state = state;
     if (running.holds.some((each) => each.state === 'asked')) return;
     const bad = running.holds.filter((each) => each.state !== 'held');
@@ -458,7 +462,7 @@ export class Executor {
     hold.turn += 1;
     hold.state = 'releasing';
     if (this.#wanting(hold.lease).length > 0) {
-      const result = { ...hold.result, ok: true, outcome: 'shared', readBack: hold.result?.readBack ?? '-' };
+      const result = { ok: true, outcome: 'shared', readBack: hold.result?.readBack ?? '-' };
       this.#givenBack(running, hold, { turn: hold.turn, result });
       return;
     }
@@ -482,11 +486,11 @@ export class Executor {
     if (hold.turn !== turn) return; // Asked for again in the meantime.
     // An answer without values is about a lease that was gone already: whether its value came back, the target tells.
     const isProven = result.readBack !== undefined && (result.ok || result.outcome === 'foreign_change');
-    hold.result = { ...hold.result, ...result };
+    hold.after = result;
     hold.state = isProven ? 'over' : 'undoing';
     if (!isProven && !result.ok) this.#become(running, 'undo_pending', `${hold.target}: ${result.outcome}`);
     if (running.holds.some(({ state }) => state !== 'over')) return;
-    const foreign = running.holds.filter((each) => each.result?.outcome === 'foreign_change');
+    const foreign = running.holds.filter((each) => each.after?.outcome === 'foreign_change');
     const why = foreign.map(({ target }) => `${target} was changed by another program and left alone`).join(', ');
     this.#become(running, foreign.length > 0 ? 'foreign_change' : 'released', why || running.endReason, {
       ended: true,
@@ -668,15 +672,18 @@ function holdOf(action: Action, { target, capPpm }: Effect): Hold {
   return { lease: leaseOf(action.text, target), target, capPpm, state: 'new', turn: 0 };
 }
 
-function effectOf({ target, capPpm, state, result }: Hold): ActionEffect {
-  const { former, written, readBack } = result ?? {};
+function effectOf({ target, capPpm, state, result, after }: Hold): ActionEffect {
+  // An actuator that knew the lease no more tells the former value with its release only.
+  const { former = after?.former, written, readBack } = result ?? {};
+  const readAfter = after?.readBack;
   return {
     target,
     capPpm,
-    outcome: result?.outcome ?? state,
+    outcome: after?.outcome ?? result?.outcome ?? state,
     ...(former === undefined ? {} : { former }),
     ...(written === undefined ? {} : { written }),
     ...(readBack === undefined ? {} : { readBack }),
+    ...(readAfter === undefined ? {} : { readAfter }),
   };
 }
 
@@ -694,7 +701,10 @@ function levelOf(state: ActionState, severity: Severity): LogLevel {
 function sentence({ action, state, reason: why, effects, channel }: ActionRecord, ended: boolean): string {
   const moved = effects
     .filter(({ readBack }) => readBack !== undefined)
-    .map(({ target, former, readBack }) => `${target} ${former ?? '?'} → ${readBack}`)
+    .map(
+      ({ target, former, readBack, readAfter }) =>
+        `${target} ${[former, readBack, readAfter].filter(Boolean).join(' → ')}`,
+    )
     .slice(0, 4)
     .join(', ');
   const more = effects.length > 4 ? ` and ${effects.length - 4} more` : '';

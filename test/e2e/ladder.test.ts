@@ -97,7 +97,7 @@ t.test(
       const record = await untilAction(node, action, 'released');
       t.ok(record.endedAtMs !== null);
       t.same(
-        record.effects.map(({ readBack }) => readBack),
+        record.effects.map(({ readAfter }) => readAfter),
         [String(left), String(left)],
       );
     }
