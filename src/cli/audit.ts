@@ -11,6 +11,10 @@ import { tableLines } from './table.js';
 /** A chain of a year is some hundred thousand entries; reading and hashing them takes seconds on a slow disk. */
 const VERIFY_DEADLINE_MS = 300_000;
 const DEFAULT_LIMIT = 20;
+/** What tells most comes first: a narrow terminal shows little of a line. */
+const LEADING_KEYS = ['event', 'action', 'channel', 'subject', 'detail', 'state', 'mode', 'why'];
+/** Compared by programs, or said by the other columns; --json has them. */
+const UNSHOWN_KEYS = ['boot', 'at', 'seq', 'alert'];
 
 export const audit: Command = {
   name: 'audit',
@@ -84,9 +88,14 @@ function entryLines(entries: readonly AuditEntry[], { columns, color, wallMs }: 
   return tableLines({ columns: [{ align: 'right' }, {}, {}, { shrinkTo: 8 }, { shrinkTo: 16 }], rows, width: columns });
 }
 
-/** "rule thermal-cpu, state active": for a glance; --json has all of it. */
+/** "thermal_zone/x86_pkg_temp/0, state firing, …": for a glance; --json has all of it. */
 function whatText(what: AuditEntry['what']): string {
-  return Object.entries(what)
-    .map(([key, value]) => `${key} ${typeof value === 'string' ? value : JSON.stringify(value)}`)
+  const others = Object.keys(what).filter((key) => !LEADING_KEYS.includes(key) && !UNSHOWN_KEYS.includes(key));
+  return [...LEADING_KEYS.filter((key) => key in what), ...others]
+    .map((key, i) => (i === 0 ? '' : `${key} `) + valueText(what[key]))
     .join(', ');
+}
+
+function valueText(value: unknown): string {
+  return typeof value === 'string' ? value : JSON.stringify(value);
 }
