@@ -91,7 +91,11 @@ int64_t Target::Wanted(int64_t* crossed_ns) const {
 int64_t Target::Work(int64_t now_ns) {
   const uint64_t asked = asked_.load();
   // Known before it is needed: a standing order's first cap then costs no look at the cooling devices.
-  if (record_->known == 0 && record_->held == 0) CaptureFormer();
+  if (record_->known == 0 && record_->held == 0) {
+    busy_since_ns_.store(now_ns);  // A device that hangs in the first look is hung, not idle.
+    CaptureFormer();
+    busy_since_ns_.store(0);
+  }
   int64_t crossed_ns = 0;
   const int64_t wanted = Wanted(&crossed_ns);
   // A fresh request looks again even where nothing changed: who asks again may know that the device lost the value.
