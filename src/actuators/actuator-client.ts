@@ -156,10 +156,6 @@ export class ActuatorClient implements Actuator {
     await this.#request('reload');
   }
 
-  async releaseAll(): Promise<void> {
-    await this.#request('release-all');
-  }
-
   #request(text: string): Promise<Reply> {
     return new Promise((resolve, reject) => {
       const socket = this.#socket;

@@ -33,16 +33,16 @@ export interface ChildSpec {
 }
 
 /** The first restart comes well within a second; then twice as long each time. */
-export const FIRST_BACKOFF_MS = 200;
+const FIRST_BACKOFF_MS = 200;
 /** A program that cannot run costs one start in half a minute. */
-export const MAX_BACKOFF_MS = 30_000;
+const MAX_BACKOFF_MS = 30_000;
 /** After a minute of running it counts as healthy and its next restart is a first one. */
-export const HEALTHY_MS = 60_000;
+const HEALTHY_MS = 60_000;
 /** One read of /proc a second: 20 µs. A flood fills 100 MB in about that time, which the machine can bear. */
-export const RSS_PERIOD_MS = 1_000;
+const RSS_PERIOD_MS = 1_000;
 export const STOP_DEADLINE_MS = 3_000;
 /** A process that SIGKILL does not end in this time sits in the kernel; nobody can end it. */
-export const KILL_DEADLINE_MS = 1_000;
+const KILL_DEADLINE_MS = 1_000;
 /** Where the child finds the pipe of its parent; the first descriptor behind the standard ones. */
 const PARENT_FD = 3;
 

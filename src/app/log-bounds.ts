@@ -10,7 +10,7 @@ export const WINDOW_MS = 60_000;
 /** Lines per kind of event, channel and rule in one window. An alert that goes through all its states takes six. */
 export const MAX_PER_WINDOW = 20;
 /** trace and debug in one window, all together: 100 a second, what a terminal can show and journald takes by default. */
-export const MAX_DETAIL_PER_WINDOW = 6_000;
+const MAX_DETAIL_PER_WINDOW = 6_000;
 /** Kinds that are counted at once. Beyond it the rest share one count, so that garbage names cannot grow the map. */
 export const MAX_KINDS = 1_024;
 

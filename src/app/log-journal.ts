@@ -78,7 +78,7 @@ export function journalSink(options: JournalOptions): LogSink {
 
 type Identity = Pick<JournalOptions, 'identifier' | 'node'>;
 
-export function journalFields(entry: LogEntry, { identifier, node }: Identity): Record<string, string> {
+function journalFields(entry: LogEntry, { identifier, node }: Identity): Record<string, string> {
   const { event, code: _code, error, ...others } = entry.fields;
   const code = codeOf(entry.fields);
   const text = fullMessage(entry);

@@ -36,7 +36,7 @@ export interface AdjustableLog extends Log {
   setLevel(level: LogLevel): void;
 }
 
-export const SYSTEM_JOURNAL = '/run/systemd/journal/socket';
+const SYSTEM_JOURNAL = '/run/systemd/journal/socket';
 
 export function createLog(options: LogOptions): AdjustableLog {
   const clock = options.clock ?? systemClock;

@@ -11,7 +11,7 @@ import { userId } from './users.js';
 const INSTALLED_FILE = '/etc/skos/actuator.allow';
 const RUN_FILE = 'actuator.allow';
 /** The user that systemd's units run the agent as. */
-export const AGENT_USER = 'skos';
+const AGENT_USER = 'skos';
 
 /**
  * As named; else in $SKOS_RUN_DIR; else beside the socket of an agent that has an actuator of its own as a child; else where

@@ -33,7 +33,7 @@ export const inventory: Command = {
   },
 };
 
-export function inventoryText({ parts, failed }: Inventory, io: Pick<Io, 'columns'>): string {
+function inventoryText({ parts, failed }: Inventory, io: Pick<Io, 'columns'>): string {
   const rows = Object.entries(parts).flatMap(([part, content]) =>
     members(part, content).map((each, i) => [{ text: i === 0 ? part : '' }, { text: factText(each) }]),
   );

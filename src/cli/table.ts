@@ -61,7 +61,7 @@ const ESCAPE = String.fromCharCode(27);
 const PAINT = new RegExp(`${ESCAPE}\\[\\d+m`, 'g');
 
 /** Code points without colours: every character that we print ourselves is one column wide. */
-export function visibleLength(text: string): number {
+function visibleLength(text: string): number {
   return [...text.replaceAll(PAINT, '')].length;
 }
 

@@ -14,7 +14,7 @@ import { type Config, type ConfigFile, configShape } from './schema.js';
 import { type Found, find, merge, type Place, plain, type Raw } from './tree.js';
 import { parseYaml, readFileText } from './yaml-file.js';
 
-export const DEFAULT_CONFIG_FILE = '/etc/skos/skos.yaml';
+const DEFAULT_CONFIG_FILE = '/etc/skos/skos.yaml';
 export const DROP_IN_DIRECTORY = 'conf.d';
 /** Drop-ins of a packaged node are a handful; a directory with more is the wrong one. */
 const MAX_DROP_INS = 256;
@@ -177,7 +177,7 @@ function refusalOf({ path, message, atKey }: Issue, raw: Raw): Refusal {
 }
 
 /** "rules[0].for.samples"; a name that is no plain word is quoted. */
-export function pathText(path: Path): string {
+function pathText(path: Path): string {
   return path
     .map((step, i) => {
       if (typeof step === 'number') return `[${step}]`;

@@ -41,7 +41,7 @@ const MAX_ACTIONS = 16;
 
 const mode = oneOf(...MODES);
 const severity = oneOf(...SEVERITIES);
-export const nodeName = string({
+const nodeName = string({
   pattern: NODE_NAME,
   expected: 'a node name: lower-case letters, digits, "-" and "_", at most 63',
 });

@@ -107,7 +107,7 @@ function keyOf({ name, channelId }: Rule): string {
   return `${name} ${channelId}`;
 }
 
-export function alertIdOf({ name, channelId }: Pick<Rule, 'name' | 'channelId'>): string {
+function alertIdOf({ name, channelId }: Pick<Rule, 'name' | 'channelId'>): string {
   return segment(`${name}-${channelId.replaceAll('/', '-')}`);
 }
 

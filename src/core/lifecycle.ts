@@ -20,7 +20,7 @@ export interface Part {
 }
 
 /** Opening a database after a power loss replays its log; beyond this the part is taken to hang. */
-export const START_DEADLINE_MS = 30_000;
+const START_DEADLINE_MS = 30_000;
 /** Twelve parts that all hang still end before systemd's TimeoutStopSec of 90 s would kill the rest. */
 export const STOP_DEADLINE_MS = 5_000;
 

@@ -9,7 +9,6 @@
  * user) may use every verb, `net` (skos-net's user) those marked net.
  */
 import type { ChannelJson } from './channel.js';
-import type { ErrorCode } from './errors.js';
 import type {
   ActionRecord,
   ActuatorLease,
@@ -173,20 +172,3 @@ export interface Events {
   'net.config': Record<string, never>;
 }
 export type EventName = keyof Events;
-
-export interface RequestLine {
-  readonly id: number;
-  readonly verb: string;
-  readonly params?: unknown;
-}
-export type ResponseLine =
-  | { readonly id: number; readonly result: unknown; readonly error?: never }
-  | {
-      readonly id: number;
-      readonly error: { readonly code: ErrorCode; readonly message: string };
-      readonly result?: never;
-    };
-export interface EventLine {
-  readonly event: EventName;
-  readonly data: unknown;
-}

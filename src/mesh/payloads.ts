@@ -25,7 +25,7 @@ import {
 } from '../core/shape.js';
 import type { TopicName } from './topics.js';
 
-export const PAYLOAD_VERSION = 1;
+const PAYLOAD_VERSION = 1;
 /** Of the contract: larger payloads are neither sent nor taken. */
 export const MAX_PAYLOAD_BYTES = 64 * 1024;
 /** A command that is older is not to be followed: what it answers may be over by then. */
@@ -228,7 +228,7 @@ const heartbeatShape = object(
 );
 
 /** One per topic of the contract. `node` is that of the topic: a peer speaks for itself only. */
-export const PAYLOADS = {
+const PAYLOADS = {
   heartbeat: heartbeatShape,
   lastHeartbeat: heartbeatShape,
   alert: alertShape,

@@ -25,7 +25,7 @@ export const RUN_EXPIRY_MS = 60_000;
 export const FLAP_COUNT = 4;
 export const FLAP_WINDOW_MS = 10 * 60_000;
 /** With the default keep of 10 s a flapping alert must be calm for a minute per rung. */
-export const FLAP_KEEP_FACTOR = 6;
+const FLAP_KEEP_FACTOR = 6;
 /** Because the factor would do nothing for a keep of 0. */
 export const FLAP_KEEP_MIN_MS = 60_000;
 /**

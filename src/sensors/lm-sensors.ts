@@ -52,11 +52,6 @@ interface Affine {
   readonly offset: number;
 }
 
-const RAW: FeatureConf = { ignored: false };
-
-/** A machine without lm-sensors' configuration. */
-export const noSensorsConf: SensorsConf = { feature: () => RAW };
-
 export class LmSensorsConf implements SensorsConf {
   readonly issues: ConfIssue[] = [];
   readonly #sections: ChipSection[] = [];
@@ -176,24 +171,6 @@ export async function loadSensorsConf({ root = '/etc' }: { root?: string } = {})
   const conf = new LmSensorsConf(files);
   conf.issues.unshift(...unread);
   return conf;
-}
-
-/** As `sensors` prints it; see libsensors' sensors_snprintf_chip_name. */
-export function chipNameText({ prefix, bus, busNumber, address }: ChipName): string {
-  const hex = (digits: number) => address.toString(16).padStart(digits, '0');
-  switch (bus) {
-    case 'isa':
-    case 'pci':
-      return `${prefix}-${bus}-${hex(4)}`;
-    case 'i2c':
-      return `${prefix}-i2c-${busNumber}-${hex(2)}`;
-    case 'spi':
-    case 'hid':
-    case 'scsi':
-      return `${prefix}-${bus}-${busNumber}-${hex(1)}`;
-    default:
-      return `${prefix}-${bus}-${hex(1)}`;
-  }
 }
 
 class ConfSyntaxError extends Error {}

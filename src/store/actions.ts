@@ -7,7 +7,7 @@ import { PREFIX } from './keys.js';
 import type { Writer } from './writer.js';
 
 /** About 6 MB; years of a quiet node. */
-export const ACTIONS_KEPT = 10_000;
+const ACTIONS_KEPT = 10_000;
 
 /** States that something still follows. */
 const UNDER_WAY: readonly ActionState[] = ['proposed', 'pending', 'active', 'undo_pending'];

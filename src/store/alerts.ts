@@ -6,7 +6,7 @@ import { PREFIX } from './keys.js';
 import type { Writer } from './writer.js';
 
 /** About 6 MB; years of a quiet node. */
-export const ALERTS_KEPT = 10_000;
+const ALERTS_KEPT = 10_000;
 
 export class AlertRecords extends Episodes<Alert> {
   constructor(options: { database: Database; writer: Writer; log: Log }) {

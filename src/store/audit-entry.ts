@@ -17,7 +17,7 @@ import { reason } from '../core/errors.js';
 import type { AuditEntry, AuditHead, AuditInput, AuditVerdict } from '../core/ports.js';
 import { canonicalJson } from './canonical.js';
 
-export const NO_HASH = '0'.repeat(64);
+const NO_HASH = '0'.repeat(64);
 export const GENESIS: AuditHead = Object.freeze({ seq: 0, hash: NO_HASH });
 export const RESTART_KIND = 'audit.restart';
 
@@ -61,11 +61,6 @@ export function seal({ atMs, kind, who, what }: Draft, head: AuditHead): Sealed 
   return { head: { seq, hash }, text: `{"atMs":${atMs},"hash":"${hash}",${rest}` };
 }
 
-/** The entry in its canonical form, for export. */
-export function entryText(entry: AuditEntry): string {
-  return canonicalJson(entry);
-}
-
 /** Reads a canonical form. Returns what is wrong with it instead, where something is. */
 export function parseEntry(text: string | Uint8Array): AuditEntry | string {
   let entry: unknown;
@@ -100,7 +95,7 @@ export function isHash(value: unknown): value is string {
 }
 
 /** What the hash of the entry should be. */
-export function entryHash(entry: AuditEntry): string {
+function entryHash(entry: AuditEntry): string {
   const { hash: _, ...rest } = entry;
   return sha256(canonicalJson(rest));
 }

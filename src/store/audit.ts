@@ -23,7 +23,7 @@ import type { Sealer } from './writer.js';
 
 /** Half a day of a busy node's entries; with MAX_WAITING_BYTES a bound on memory. */
 export const MAX_WAITING = 10_000;
-export const MAX_WAITING_BYTES = 8 * 1024 * 1024;
+const MAX_WAITING_BYTES = 8 * 1024 * 1024;
 /** Entries in one batch: some hundred KiB, so that a backlog goes to disk in pieces that each make progress. */
 const MAX_SEALED = 512;
 /** The most that list() returns at once: the socket's line is bounded to 4 MiB. */

@@ -22,7 +22,7 @@ import { draft, GENESIS, seal, verifyEntries } from './audit-entry.js';
 import { stateText } from './state.js';
 
 /** Of each kind; some MiB in all, for hours of a busy node. */
-export const KEPT_IN_MEMORY = 2_000;
+const KEPT_IN_MEMORY = 2_000;
 
 export class MemoryAudit implements AuditLog {
   readonly durable = false;

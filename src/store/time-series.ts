@@ -20,7 +20,7 @@ import { channelKey, channelNumber, chunkKey, chunkRange, chunkStartAtMs, PREFIX
 import type { Writer } from './writer.js';
 
 /** What may be lost of the raw series when the process is killed. */
-export const FLUSH_EVERY_MS = 10_000;
+const FLUSH_EVERY_MS = 10_000;
 /** Long enough to see what led to an incident that somebody looks into the same day. */
 export const RAW_KEPT_MS = 6 * 60 * 60 * 1000;
 /** Channels that may ever have had a number; beyond it new ones are not stored, and that is said once. */

@@ -20,14 +20,14 @@ import type { Database, Opened, Operation, ScanOptions } from './database.js';
 import { keyText } from './keys.js';
 
 /** How long an unsynced record may wait: one batch a second costs next to nothing, one per put 37 µs each. */
-export const FLUSH_AFTER_MS = 1_000;
+const FLUSH_AFTER_MS = 1_000;
 /** Waiting records: some thousand alerts and actions. Beyond it the oldest go, counted. */
 export const MAX_RECORD_BYTES = 4 * 1024 * 1024;
 /** Waiting chunks: hours of 64 channels. Beyond it the oldest go, counted. */
-export const MAX_SAMPLE_BYTES = 4 * 1024 * 1024;
+const MAX_SAMPLE_BYTES = 4 * 1024 * 1024;
 /** First and longest pause between tries: soon enough for a log rotation that makes space, rare enough to cost nothing. */
 export const RETRY_FIRST_MS = 250;
-export const RETRY_MAX_MS = 15_000;
+const RETRY_MAX_MS = 15_000;
 /** A write that takes longer than this is reported as hanging: a healthy disk needs milliseconds. */
 const HANGING_AFTER_MS = 5_000;
 /** Recovery writes up to one memtable as a table, and a manifest: twice that must be free before it is tried. */

@@ -12,14 +12,14 @@ import { cpus } from '../../src/sensors/cpu.js';
 import { discoverAll, MAX_CHANNELS } from '../../src/sensors/discover.js';
 import { fileSystems } from '../../src/sensors/file-system.js';
 import { hwmon } from '../../src/sensors/hwmon.js';
-import { LmSensorsConf, noSensorsConf } from '../../src/sensors/lm-sensors.js';
+import { LmSensorsConf } from '../../src/sensors/lm-sensors.js';
 import { makeChannel } from '../../src/sensors/make-channel.js';
 import { memory } from '../../src/sensors/memory.js';
 import { networkInterfaces } from '../../src/sensors/network.js';
 import { pressure } from '../../src/sensors/pressure.js';
 import { thermalZones } from '../../src/sensors/thermal-zone.js';
 import { rootsFromEnvironment } from '../../src/sensors/tree.js';
-import { discover, ids, treesOf } from '../fixtures/discovery.js';
+import { discover, ids, noSensorsConf, treesOf } from '../fixtures/discovery.js';
 import { fakeMachine } from '../fixtures/fake-sysfs.js';
 
 const ALL = [

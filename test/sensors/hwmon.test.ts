@@ -6,10 +6,10 @@ import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
 import { discoverAll } from '../../src/sensors/discover.js';
 import { hwmon } from '../../src/sensors/hwmon.js';
-import { LmSensorsConf, noSensorsConf } from '../../src/sensors/lm-sensors.js';
+import { LmSensorsConf } from '../../src/sensors/lm-sensors.js';
 import { thermalZones } from '../../src/sensors/thermal-zone.js';
 import { FileTree } from '../../src/sensors/tree.js';
-import { channelOf, discover, ids, treesOf } from '../fixtures/discovery.js';
+import { channelOf, discover, ids, noSensorsConf, treesOf } from '../fixtures/discovery.js';
 import { type FakeMachine, fakeMachine } from '../fixtures/fake-sysfs.js';
 
 const CORETEMP = {
