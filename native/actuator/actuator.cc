@@ -210,8 +210,12 @@ void Actuator::OnCrossing(const std::vector<std::shared_ptr<OrderState>>& orders
   order.crossed_ns.store(crossing.reading.time_ns);
   order.raised.store(crossing.raised);
   PokeAll();
-  state_->Event(crossing.raised ? "order_raised" : "order_clear", order.spec.name.c_str(), "quality=%s value=%" PRId64,
-                QualityWord(crossing.reading.quality), crossing.reading.value);
+  const char* kind = crossing.raised ? "order_raised" : "order_clear";
+  const Reading& reading = crossing.reading;
+  if (reading.quality == Quality::kOk)
+    state_->Event(kind, order.spec.name.c_str(), "quality=ok value=%" PRId64, reading.value);
+  else
+    state_->Event(kind, order.spec.name.c_str(), "quality=%s", QualityWord(reading.quality));
 }
 
 // A component "*" stands for the only entry of its directory: the hwmonN below a device, whose number changes with every boot

@@ -125,7 +125,7 @@ export const JOURNAL_EVENTS = {
     subject: 'No target for @SKOS_ACTION@',
     meaning:
       'The rule asks for an action that has nothing to act upon on this node: no device, no configured target, or no actuator.',
-    next: 'Configure a target or hook for it, or take it out of the actions of the rule: skos config explain.',
+    next: 'Configure a target for it, or take it out of the actions of the rule: skos config explain.',
   },
   'action.proposed': {
     id: '6c971358d263589e1dc3197292b8ff71',
