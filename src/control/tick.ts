@@ -135,10 +135,10 @@ export class Tick {
     }
   }
 
-  /** Said once a tick. */
+  /** Said once a tick; not `fatal`, whose lines are not bounded: this may go on for hours. */
   #failed(what: string, error: unknown): void {
     this.#failures += 1;
     if (this.#failures === 1)
-      this.#options.log.fatal(`the protection tick failed at ${what}: ${reason(error)}`, { error });
+      this.#options.log.error(`the protection tick failed at ${what}: ${reason(error)}`, { error });
   }
 }

@@ -75,8 +75,8 @@ for (const broken of ['store', 'alerts', 'executor', 'sensing'] as const) {
     const { fed } = made;
     pass(3_000, 86);
     t.equal(made.fed, fed);
-    t.ok(log.lines.every(({ level, message }) => level !== 'fatal' || message.includes(`${broken} is broken`)));
-    t.ok(log.lines.some(({ level }) => level === 'fatal'));
+    t.ok(log.lines.every(({ level, message }) => level !== 'error' || message.includes(`${broken} is broken`)));
+    t.ok(log.lines.some(({ level }) => level === 'error'));
     if (broken !== 'sensing') t.equal(rulebook.bound[0]?.ladder.rung, 1, 'the ladder climbs');
     if (broken !== 'executor' && broken !== 'sensing') t.ok(executor.actions.length > 0, 'and it is acted');
     for (const each of mend) each();
