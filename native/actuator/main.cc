@@ -1,6 +1,7 @@
 // skos-actuator: command line, the process's own safety (real-time class, locked memory, OOM protection), the socket, and
 // the loop that joins them. README.md beside this file is the contract.
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <malloc.h>
 #include <poll.h>
 #include <sched.h>
@@ -13,6 +14,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -32,6 +34,8 @@ constexpr int kExitBusy = 4;
 constexpr int kExitSystem = 5;
 
 constexpr int kRealtimePriority = 10;       // Above every ordinary program, below the kernel's own threads (50).
+constexpr const char* kLockDirectory = "/run/skos-actuator";  // RuntimeDirectory of the unit.
+constexpr const char* kLockFile = "/run/skos-actuator/sysfs.lock";
 constexpr int kTickMs = 1000;               // Orphans, retries and the watchdog; protection does not wait for it.
 constexpr int64_t kPatienceNs = 500'000'000;  // A client that makes one round of the loop wait for so long is dropped.
 constexpr int kBacklog = 128;               // Strangers that knock must not keep a controller from knocking.
@@ -80,6 +84,19 @@ int ProtectSelf() {
 }
 
 int OpenRoot(const std::string& path) { return open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); }
+
+// One instance per sysfs root, for the life of the process. A captured tree is locked by its own directory; the kernel's sysfs
+// by a file where only root writes, because anybody may open /sys and hold a lock on it.
+bool LockRoot(int sysfs_fd) {
+  int fd = sysfs_fd;
+  struct statfs file_system = {};
+  if (fstatfs(sysfs_fd, &file_system) == 0 && file_system.f_type == SYSFS_MAGIC) {
+    mkdir(kLockDirectory, 0755);  // There already, as a rule; what else is wrong, open() says.
+    const int file = open(kLockFile, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (file >= 0) fd = file;
+  }
+  return flock(fd, LOCK_EX | LOCK_NB) == 0;
+}
 
 int Listen(const std::string& path) {
   const int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -271,7 +288,7 @@ int Main(int argc, char** argv) {
     Warn(settings.sysfs_root.c_str(), errno);
     return kExitSystem;
   }
-  if (flock(roots.sysfs_fd, LOCK_EX | LOCK_NB) != 0) {
+  if (!LockRoot(roots.sysfs_fd)) {
     std::fprintf(stderr, "skos-actuator: another instance holds %s\n", settings.sysfs_root.c_str());
     return kExitBusy;
   }
