@@ -37,6 +37,8 @@ export class Sensing {
   #skipped: Discovery['skipped'] = [];
   #unbound: string[] = [];
   #qualities: Quality[] = [];
+  /** Ids of channels whose loss was told: their return is news, too. The first reading of a new one is not. */
+  #missed = new Set<string>();
   #timer: NodeJS.Timeout | undefined;
   #soonMs = REDISCOVER_SOON_MS;
   #isSoon = false;
@@ -130,6 +132,7 @@ export class Sensing {
     this.#unbound = unbound;
     this.#overruns = 0;
     // A rate needs two readings: its first one is no_data by nature, and no news.
+    this.#missed = new Set(channels.map(({ id }) => id).filter((id) => this.#missed.has(id)));
     this.#qualities = channels.map(({ id, probe }) => (isRate(probe) ? 'no_data' : (former.get(id) ?? 'no_data')));
   }
 
@@ -188,13 +191,22 @@ export class Sensing {
     const before = this.#qualities[index];
     this.#qualities[index] = quality;
     if (channel === undefined) return;
-    const fields = { channel: channel.id, quality };
-    if (quality === 'hung')
-      this.#options.log.error(`${channel.id}: its driver does not answer`, { event: 'sensor.hung', ...fields });
-    else if (before === 'ok') this.#options.log.warn(`${channel.id}: ${quality}`, { event: 'sensor.gone', ...fields });
-    else if (quality === 'ok' && before !== 'no_data')
-      this.#options.log.info(`${channel.id} is read again`, { event: 'sensor.back', ...fields });
+    this.#tellQuality(channel.id, quality, before);
     if (quality === 'no_data' && before === 'ok') this.#rediscoverSoon();
+  }
+
+  #tellQuality(channel: string, quality: Quality, before: Quality | undefined): void {
+    const { log } = this.#options;
+    if (quality === 'ok') {
+      if (this.#missed.delete(channel))
+        log.info(`${channel} is read again`, { event: 'sensor.back', channel, quality });
+      return;
+    }
+    if (quality === 'hung')
+      log.error(`${channel}: its driver does not answer`, { event: 'sensor.hung', channel, quality });
+    else if (before === 'ok') log.warn(`${channel}: ${quality}`, { event: 'sensor.gone', channel, quality });
+    else return;
+    this.#missed.add(channel);
   }
 }
 

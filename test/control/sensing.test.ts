@@ -186,6 +186,22 @@ t.test('a rate that has no value right after a swap is no news', async (t) => {
   );
 });
 
+t.test('says that a sensor is back when its loss was said, also after a swap, and of no other', async (t) => {
+  const { part, feed, log } = sensing(t);
+  const told = () => log.lines.map(({ fields }) => fields.event).filter((event) => /^sensor\./.test(`${event}`));
+  await part.start();
+  feed(50);
+  t.strictSame(told(), [], 'a first reading is no return');
+  feed(0, 'no_data');
+  feed(0, 'fault');
+  feed(50);
+  t.strictSame(told(), ['sensor.gone', 'sensor.back']);
+  feed(0, 'hung');
+  await part.reload();
+  feed(50);
+  t.strictSame(told().slice(2), ['sensor.hung', 'sensor.back']);
+});
+
 t.test('says once when samples were lost', async (t) => {
   const { part, newest, feed, log } = sensing(t);
   await part.start();
