@@ -53,7 +53,7 @@ export class Reloader {
       what: { changed, mode: next.mode },
       level: 'info',
       message: `configuration reloaded, mode ${next.mode}; changed: ${changed.join(', ') || 'nothing'}`,
-      fields: { event: 'config.reloaded' },
+      fields: { event: eventOf(former, next) },
     });
     await this.#tellActuator();
     return changed;
@@ -90,6 +90,12 @@ export class Reloader {
       throw new SkosError(code, why, { cause: error });
     }
   }
+}
+
+/** Arming and disarming are reloads, and more: whether the node acts is what an operator looks for in the journal. */
+function eventOf(former: Config, next: Config): string {
+  if ((former.mode === 'auto') === (next.mode === 'auto')) return 'config.reloaded';
+  return next.mode === 'auto' ? 'arm.armed' : 'arm.disarmed';
 }
 
 function codeOf(error: unknown, otherwise: ErrorCode): ErrorCode {

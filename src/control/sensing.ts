@@ -20,6 +20,9 @@ const REDISCOVER_SOON_MS = 2_000;
 
 const UNREAD: Reading = { value: null, quality: 'no_data', atMs: 0 };
 
+/** Of what was not found, in the line at the start: as much as is read. */
+const MAX_TOLD = 8;
+
 export interface SensingOptions {
   readonly config: CurrentConfig;
   readonly rulebook: Rulebook;
@@ -64,7 +67,9 @@ export class Sensing {
   async start(): Promise<void> {
     this.#stopped = false;
     await this.#look((channels) => this.#replaceSampler(channels));
-    if (!this.#stopped) this.#schedule(REDISCOVER_EVERY_MS);
+    if (this.#stopped) return;
+    this.#schedule(REDISCOVER_EVERY_MS);
+    this.#tellNotFound();
   }
 
   stop(): void {
@@ -176,6 +181,15 @@ export class Sensing {
     const gone = this.channels.filter(({ id }) => watched.has(id) && !ids.has(id));
     const quiet = gone.filter(({ id }) => !raised.has(id)).slice(-MAX_GONE);
     return [...found, ...gone.filter((channel) => raised.has(channel.id) || quiet.includes(channel))];
+  }
+
+  /** Once, in one line: who wonders why a sensor is missing looks into the journal of the start. */
+  #tellNotFound(): void {
+    const lines = this.notFound;
+    if (lines.length === 0) return;
+    const rest = lines.length > MAX_TOLD ? [`and ${lines.length - MAX_TOLD} more, see skos status`] : [];
+    const message = `not found: ${[...lines.slice(0, MAX_TOLD), ...rest].join('; ')}`;
+    this.#options.log.info(message, { event: 'sensors.not_found' });
   }
 
   #tellChanges(former: readonly Channel[], next: readonly Channel[]): void {

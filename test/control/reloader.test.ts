@@ -47,6 +47,18 @@ t.test('puts a good configuration in force everywhere and says what changed', as
   t.match(store.entries, [{ kind: 'config.reloaded', what: { mode: 'auto' } }]);
 });
 
+t.test('arming and disarming are events of their own', async (t) => {
+  const modes = ['auto', 'auto', 'propose', 'observe'] as const;
+  const pending = [...modes];
+  const { part, log } = reloader({ load: async () => configOf({ mode: pending.shift() ?? 'observe' }) });
+  for (const _ of modes) await part.reload();
+  await turns();
+  t.strictSame(
+    log.lines.map(({ fields }) => fields.event),
+    ['arm.armed', 'config.reloaded', 'arm.disarmed', 'config.reloaded'],
+  );
+});
+
 for (const [what, given] of [
   ['a bad file', { load: refuse('SKOS_CONFIG_INVALID') }],
   ['sensors that cannot be taken over', { sensing: refuse('SKOS_SAMPLER_SPEC') }],

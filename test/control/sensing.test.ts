@@ -15,6 +15,7 @@ function sensing(t: Test, first: readonly Channel[] = [CPU]) {
   const samplers: FakeSampler[] = [];
   const made = {
     found: first,
+    skipped: [] as Discovery['skipped'],
     fails: '' as '' | 'discover' | 'create' | 'start',
     discoveries: 0,
     /** When set, discovery answers only when these are called. */
@@ -30,7 +31,7 @@ function sensing(t: Test, first: readonly Channel[] = [CPU]) {
       const { gates } = made;
       if (gates !== undefined) await new Promise<void>((resolve) => gates.push(resolve));
       if (made.fails === 'discover') throw new Error('the tree is gone');
-      return { channels: found, skipped: [] };
+      return { channels: found, skipped: made.skipped };
     },
     createSampler: (channels, tripwires) => {
       if (made.fails === 'create') throw new Error('bad spec');
@@ -184,6 +185,21 @@ t.test('a rate that has no value right after a swap is no news', async (t) => {
     log.lines.filter(({ level }) => level === 'warn'),
     [],
   );
+});
+
+t.test('says at the start in one line what was not found and why', async (t) => {
+  const { part, made, log } = sensing(t);
+  const told = () => log.lines.filter(({ fields }) => fields.event === 'sensors.not_found');
+  made.skipped = Array.from({ length: 10 }, (_, i) => ({
+    source: 'hwmon',
+    what: `chip ${i}`,
+    why: 'it is going away',
+  }));
+  await part.start();
+  t.equal(told().length, 1);
+  t.match(told()[0]?.message, /^not found: hwmon: chip 0: it is going away; .*chip 7.*; and 2 more, see skos status$/);
+  await part.reload();
+  t.equal(told().length, 1);
 });
 
 t.test('says that a sensor is back when its loss was said, also after a swap, and of no other', async (t) => {
