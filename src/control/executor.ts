@@ -355,7 +355,7 @@ export class Executor {
       return;
     }
     if (verdict === 'propose') {
-      this.#become(running, 'proposed', 'waits for approval');
+      this.#become(running, 'proposed', 'not automatic here: do it by hand if you agree');
       return;
     }
     if (verdict === 'barred') {
@@ -520,7 +520,7 @@ export class Executor {
       who,
       what: { rules: barred, released, forMs },
       level: 'warn',
-      message: `${who} released ${released.length} actions; ${barred.length} rules are barred for ${Math.round(forMs / 1000)} s`,
+      message: `released by ${who}; actions ended: ${released.length}, rules barred for ${Math.round(forMs / 1000)} s: ${barred.length}`,
       fields: { event: 'release.operator', ...(rule === undefined ? {} : { rule }) },
     });
     return { released, barred };

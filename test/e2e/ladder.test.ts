@@ -146,7 +146,7 @@ function writable(node: HeatedNode): string {
   );
 }
 
-t.test('mode propose writes nothing and waits for approval', async (t) => {
+t.test('mode propose writes nothing and leaves it to the operator', async (t) => {
   const node = await heatedNode(t, { mode: 'propose' });
   const before = writable(node);
   node.celsius(CELSIUS.emergency);
