@@ -253,7 +253,7 @@ function withoutNumber(path: string, channels: readonly Channel[]): string {
 }
 
 /** `<rule>:<channel id>`, shortened with a digest where it would not fit. Room is kept for split()'s suffix. */
-function orderName(rule: string, channel: string): string {
+export function orderName(rule: string, channel: string): string {
   const name = `${rule}:${channel}`;
   const room = ALLOW_LIMITS.idLength - 4;
   if (name.length <= room) return name;

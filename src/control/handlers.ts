@@ -1,9 +1,11 @@
 /** What the verbs of the agent's socket do. Each answers from what is there; the ones that change something say who asked. */
+import { orderName } from '../config/compile.js';
 import type { Config } from '../config/schema.js';
+import type { Channel } from '../core/channel.js';
 import type { Clock } from '../core/clock.js';
 import { SkosError } from '../core/errors.js';
 import { globMatches } from '../core/glob.js';
-import type { ActionRecord, Log, Store } from '../core/ports.js';
+import type { ActionRecord, ActuatorOrder, Log, Store } from '../core/ports.js';
 import type { NetConfig, NetReport, Status } from '../core/protocol.js';
 import { suggest } from '../core/suggest.js';
 import { BUILT_IN_RULES, type LogLevel } from '../core/vocabulary.js';
@@ -121,7 +123,10 @@ async function status(options: HandlerOptions, net: NetState): Promise<Status> {
     tickP99Ms: tick.p99Ms,
     channels: sensing.channels.length,
     channelsByQuality,
-    notFound: sensing.notFound,
+    notFound: [
+      ...sensing.notFound,
+      ...(actuator.connected && mode === 'auto' ? unguarded(sensing.channels, actuator.orders) : []),
+    ],
     actuator,
     store: { ...store.health(), head: store.audit.head() },
     net: net.view(),
@@ -129,6 +134,20 @@ async function status(options: HandlerOptions, net: NetState): Promise<Status> {
     bars: executor.bars.map(({ rule, untilMs }) => ({ rule, untilAtMs: Math.round(untilMs + monotonicToWallMs) })),
     logLevel: options.log.level,
   };
+}
+
+/**
+ * CPU temperatures that no standing order guards: their driver came after the allow-list was made. One line each; policy
+ * guards them as long as the agent lives.
+ */
+export function unguarded(channels: readonly Channel[], orders: readonly ActuatorOrder[]): string[] {
+  const names = new Set(orders.map(({ order }) => order));
+  return channels
+    .filter(
+      ({ thermalDefault, class: hot, probe }) => thermalDefault === true && hot === 'cpu' && probe.kind === 'integer',
+    )
+    .filter(({ id }) => !names.has(orderName('thermal', id)))
+    .map(({ id }) => `standing order: none for ${id}: run \`skos config compile\`, then reload skos-actuator`);
 }
 
 function netConfig(config: Config, { node, bootId, log }: HandlerOptions): NetConfig {

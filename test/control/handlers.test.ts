@@ -1,7 +1,7 @@
 /** The verbs that change something: what they refuse. */
 import t from 'tap';
-import { createHandlers, type HandlerOptions } from '../../src/control/handlers.js';
-import { configOf } from '../fixtures/antibodies.js';
+import { createHandlers, type HandlerOptions, unguarded } from '../../src/control/handlers.js';
+import { configOf, cpuTemperature } from '../fixtures/antibodies.js';
 import { life } from '../fixtures/control.js';
 
 const rules = [{ name: 'my-fan', class: 'cpu', raise: 80, severity: 'warning', actions: [] }];
@@ -22,3 +22,14 @@ t.test(
     t.equal(now.executor.bars.length, 2);
   },
 );
+
+t.test('names the CPU temperatures that no standing order guards, and no others', async (t) => {
+  const guarded = cpuTemperature();
+  const late = cpuTemperature({ id: 'hwmon/late/temp1' });
+  const board = cpuTemperature({ id: 'hwmon/board/temp1', thermalDefault: false });
+  const orders = [{ order: `thermal:${guarded.id}`, raised: false, value: 50_000, quality: 'ok' as const }];
+  t.strictSame(
+    unguarded([guarded, late, board], orders).map((line) => line.split(': ')[1]),
+    ['none for hwmon/late/temp1'],
+  );
+});
