@@ -33,6 +33,7 @@ import { Tick } from '../control/tick.js';
 import { agentSocketPath } from '../core/agent-client.js';
 import { writeAtomically } from '../core/atomic-file.js';
 import { systemClock as clock } from '../core/clock.js';
+import { within } from '../core/deadline.js';
 import { reason, SkosError } from '../core/errors.js';
 import { Lifecycle, type Part } from '../core/lifecycle.js';
 import type { ConnectPacketSocket } from '../core/ports.js';
@@ -223,13 +224,10 @@ async function compose(given: {
 async function openStore(dataDir: string, log: AdjustableLog): Promise<LevelStore | MemoryStore> {
   const store = new LevelStore({ dataDir, log, clock });
   const opening = store.start();
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    const error = new SkosError('SKOS_STORE_OPEN', 'the disk does not answer');
-    timer = setTimeout(() => reject(error), OPEN_DEADLINE_MS);
-  });
   try {
-    await Promise.race([opening, late]);
+    await within(opening, OPEN_DEADLINE_MS, () => {
+      throw new SkosError('SKOS_STORE_OPEN', 'the disk does not answer');
+    });
     return store;
   } catch (error) {
     // Should it open after all, it must not hold its lock for nothing.
@@ -240,8 +238,6 @@ async function openStore(dataDir: string, log: AdjustableLog): Promise<LevelStor
     const code = error instanceof SkosError ? error.code : 'SKOS_STORE_OPEN';
     log.error(`the record is kept in memory only: ${reason(error)}`, { event: 'store.failed', code, error });
     return new MemoryStore({ clock, why: reason(error) });
-  } finally {
-    clearTimeout(timer);
   }
 }
 

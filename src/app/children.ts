@@ -10,6 +10,7 @@ import { type ChildProcess as NodeChild, spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { Readable } from 'node:stream';
 import { type Clock, systemClock } from '../core/clock.js';
+import { isDoneWithin } from '../core/deadline.js';
 import { type ErrorCode, SkosError } from '../core/errors.js';
 import type { Part } from '../core/lifecycle.js';
 import type { Log } from '../core/ports.js';
@@ -117,10 +118,10 @@ export class ChildProcess implements Part {
 
   private async end(run: Run): Promise<void> {
     run.child.kill('SIGTERM');
-    if (await within(run.gone, this.spec.stopDeadlineMs ?? STOP_DEADLINE_MS)) return;
+    if (await isDoneWithin(run.gone, this.spec.stopDeadlineMs ?? STOP_DEADLINE_MS)) return;
     this.log.warn(`${this.name} does not end on SIGTERM and is killed`, { child: this.name, pid: run.child.pid });
     run.child.kill('SIGKILL');
-    if (await within(run.gone, KILL_DEADLINE_MS)) return;
+    if (await isDoneWithin(run.gone, KILL_DEADLINE_MS)) return;
     run.child.unref();
     this.log.error(`${this.name} is stuck in the kernel and left behind`, {
       child: this.name,
@@ -210,15 +211,4 @@ function residentBytes(pid: number): number | undefined {
   } catch {
     return undefined;
   }
-}
-
-/** True when it came to pass in time. */
-async function within(work: Promise<void>, deadlineMs: number): Promise<boolean> {
-  let timer: NodeJS.Timeout | undefined;
-  const deadline = new Promise<false>((resolve) => {
-    timer = setTimeout(() => resolve(false), deadlineMs);
-  });
-  const done = await Promise.race([work.then(() => true as const), deadline]);
-  clearTimeout(timer);
-  return done;
 }

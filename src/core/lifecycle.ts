@@ -6,6 +6,7 @@
  * so (SKOS_SHUTDOWN_DEADLINE) and leaves the rest to the kernel. The contract of a part is that stop() is idempotent
  * and copes with a start() that failed half way.
  */
+import { isDoneWithin } from './deadline.js';
 import { reason, SkosError } from './errors.js';
 import type { Log } from './ports.js';
 
@@ -83,7 +84,7 @@ export class Lifecycle {
   private async startPart(part: Part): Promise<void> {
     const deadlineMs = part.startDeadlineMs ?? START_DEADLINE_MS;
     const start = Promise.resolve().then(() => part.start());
-    if (await settledWithin(start, deadlineMs)) return;
+    if (await isDoneWithin(start, deadlineMs)) return;
     // It may still come up after we gave up on it: then it is stopped a second time, which stop() must allow.
     start.then(() => this.stopPart(part)).catch((error) => this.lateFailure(part, error));
     throw new SkosError('SKOS_STARTUP_DEADLINE', `${part.name} did not start within ${deadlineMs} ms`);
@@ -119,7 +120,7 @@ export class Lifecycle {
     const deadlineMs = part.stopDeadlineMs ?? STOP_DEADLINE_MS;
     const stop = Promise.resolve().then(() => part.stop());
     try {
-      if (await settledWithin(stop, deadlineMs)) return;
+      if (await isDoneWithin(stop, deadlineMs)) return;
       stop.catch((error) => this.log.error(`${part.name} failed to stop`, { part: part.name, error }));
       this.log.error(`${part.name} did not stop within ${deadlineMs} ms and is left behind`, {
         part: part.name,
@@ -128,18 +129,5 @@ export class Lifecycle {
     } catch (error) {
       this.log.error(`${part.name} failed to stop: ${reason(error)}`, { part: part.name, error });
     }
-  }
-}
-
-/** True when it resolved in time, false when the deadline came first; rejects as it does. */
-async function settledWithin(work: Promise<void>, deadlineMs: number): Promise<boolean> {
-  let timer: NodeJS.Timeout | undefined;
-  const deadline = new Promise<false>((resolve) => {
-    timer = setTimeout(() => resolve(false), deadlineMs);
-  });
-  try {
-    return await Promise.race([work.then(() => true as const), deadline]);
-  } finally {
-    clearTimeout(timer);
   }
 }

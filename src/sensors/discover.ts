@@ -7,9 +7,9 @@
  */
 import { type Channel, segment } from '../core/channel.js';
 import { type Clock, systemClock } from '../core/clock.js';
+import { withDeadline } from '../core/deadline.js';
 import { reason } from '../core/errors.js';
 import type { Discovery, SensorsConf, Source, SourceContext, Tree } from '../core/ports.js';
-import { withDeadline } from './deadline.js';
 import type { ConfIssue } from './lm-sensors.js';
 import { compareNaturally } from './tree.js';
 

@@ -4,8 +4,9 @@
  * For a oneshot command only. The library starts dozens of shells and stays in memory, so that it is loaded on demand
  * and never by the agent. Each part is asked by itself: one that fails or hangs is said so, and the others are shown.
  */
+
+import { withDeadline } from '../core/deadline.js';
 import { reason } from '../core/errors.js';
-import { withDeadline } from './deadline.js';
 
 /** The slowest part (memory layout by dmidecode, disks by lsblk and smartctl) takes about a second. */
 const PART_DEADLINE_MS = 15_000;

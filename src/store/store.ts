@@ -7,6 +7,7 @@
  */
 import type { Channel, Quality } from '../core/channel.js';
 import type { Clock } from '../core/clock.js';
+import { isDoneWithin } from '../core/deadline.js';
 import { reason } from '../core/errors.js';
 import type { ActionRecord, Alert, Log, Store } from '../core/ports.js';
 import { ActionRecords } from './actions.js';
@@ -140,23 +141,10 @@ export class LevelStore implements Store {
   }
 
   async #stopInTime(): Promise<void> {
-    let timer: NodeJS.Timeout | undefined;
-    const deadline = new Promise<'late'>((resolve) => {
-      timer = setTimeout(() => resolve('late'), this.#stopDeadlineMs);
-    });
-    const outcome = await Promise.race([this.#stopAll(), deadline]);
-    clearTimeout(timer);
-    if (outcome === 'late') {
-      const lost = this.audit.abandon();
-      this.#log.error(
-        `The store did not close in ${this.#stopDeadlineMs / 1000} s; ${lost} audit entries are not recorded`,
-        {
-          event: 'store.failed',
-          code: 'SKOS_SHUTDOWN_DEADLINE',
-          lost,
-        },
-      );
-    }
+    if (await isDoneWithin(this.#stopAll(), this.#stopDeadlineMs)) return;
+    const lost = this.audit.abandon();
+    const message = `The store did not close in ${this.#stopDeadlineMs / 1000} s; ${lost} audit entries are not recorded`;
+    this.#log.error(message, { event: 'store.failed', code: 'SKOS_SHUTDOWN_DEADLINE', lost });
   }
 
   async #stopAll(): Promise<void> {
