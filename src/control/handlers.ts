@@ -5,7 +5,7 @@ import type { Channel } from '../core/channel.js';
 import type { Clock } from '../core/clock.js';
 import { SkosError } from '../core/errors.js';
 import { globMatches } from '../core/glob.js';
-import type { ActionRecord, ActuatorOrder, Log, Store } from '../core/ports.js';
+import type { ActionRecord, Log, Store } from '../core/ports.js';
 import type { NetConfig, NetReport, Status } from '../core/protocol.js';
 import { suggest } from '../core/suggest.js';
 import { BUILT_IN_RULES, type LogLevel } from '../core/vocabulary.js';
@@ -23,6 +23,9 @@ const LISTED_BY_DEFAULT = 50;
 const AUDIT_LISTED_BY_DEFAULT = 100;
 /** skos-net reports each second; silent for longer, it is not connected. */
 const REPORT_VALID_MS = 5_000;
+
+/** What a default standing order caps. */
+const CPU_TARGET = /^(cpufreq|intel_pstate|rapl)\//;
 
 export interface HandlerOptions {
   readonly node: string;
@@ -123,10 +126,7 @@ async function status(options: HandlerOptions, net: NetState): Promise<Status> {
     tickP99Ms: tick.p99Ms,
     channels: sensing.channels.length,
     channelsByQuality,
-    notFound: [
-      ...sensing.notFound,
-      ...(actuator.connected && mode === 'auto' ? unguarded(sensing.channels, actuator.orders) : []),
-    ],
+    notFound: [...sensing.notFound, ...(mode === 'auto' ? unguarded(sensing.channels, actuator) : [])],
     actuator,
     store: { ...store.health(), head: store.audit.head() },
     net: net.view(),
@@ -137,10 +137,14 @@ async function status(options: HandlerOptions, net: NetState): Promise<Status> {
 }
 
 /**
- * CPU temperatures that no standing order guards: their driver came after the allow-list was made. One line each; policy
- * guards them as long as the agent lives.
+ * CPU temperatures that no standing order guards, though there is something to cap: their driver came after the allow-list was
+ * made. One line each; policy guards them as long as the agent lives.
  */
-export function unguarded(channels: readonly Channel[], orders: readonly ActuatorOrder[]): string[] {
+export function unguarded(
+  channels: readonly Channel[],
+  { targets, orders }: Pick<Status['actuator'], 'targets' | 'orders'>,
+): string[] {
+  if (!targets.some(({ target }) => CPU_TARGET.test(target))) return [];
   const names = new Set(orders.map(({ order }) => order));
   return channels
     .filter(

@@ -28,8 +28,11 @@ t.test('names the CPU temperatures that no standing order guards, and no others'
   const late = cpuTemperature({ id: 'hwmon/late/temp1' });
   const board = cpuTemperature({ id: 'hwmon/board/temp1', thermalDefault: false });
   const orders = [{ order: `thermal:${guarded.id}`, raised: false, value: 50_000, quality: 'ok' as const }];
+  const targets = [{ target: 'cpufreq/policy0', state: 'idle', former: '-', current: '-' }];
+  const lines = unguarded([guarded, late, board], { targets, orders });
   t.strictSame(
-    unguarded([guarded, late, board], orders).map((line) => line.split(': ')[1]),
+    lines.map((line) => line.split(': ')[1]),
     ['none for hwmon/late/temp1'],
   );
+  t.strictSame(unguarded([late], { targets: [], orders: [] }), [], 'nothing could be capped anyway');
 });
