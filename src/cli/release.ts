@@ -26,8 +26,8 @@ export const release: Command = {
       ...(duration === undefined ? {} : { forSeconds: durationSeconds(duration) }),
     };
     const { released, barred } = await (await agent()).request('release', params);
-    io.out(`Released ${plural(released.length, 'lease')}.`);
-    for (const lease of released) io.out(`  ${lease}`);
+    io.out(`Released ${plural(released.length, 'action')}.`);
+    for (const action of released) io.out(`  ${action}`);
     if (barred.length > 0) io.out(`Barred from acting for ${duration ?? '10m'}: ${barred.join(', ')}.`);
     return EXIT.ok;
   },

@@ -95,7 +95,7 @@ export interface Verbs {
   sensors: { params: { glob?: string }; result: ChannelJson[] };
   alerts: { params: { all?: boolean; limit?: number }; result: Alert[] };
   actions: { params: { limit?: number }; result: ActionRecord[] };
-  /** Ends the leases of one rule, of one alert, or of all (`rule` absent), and bars the rules for `forSeconds`. */
+  /** Ends the actions of one rule, or of all (`rule` absent), and bars the rules for `forSeconds`. Answers action ids. */
   release: { params: { rule?: string; forSeconds?: number }; result: { released: string[]; barred: string[] } };
   /** Reads the config again; on a bad one nothing changes and the error says why. The actuator reloads too. */
   reload: { params: Record<string, never>; result: { mode: Mode; changed: string[] } };

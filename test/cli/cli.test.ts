@@ -147,7 +147,7 @@ t.test('releases everything, or one rule for a while', async (t) => {
   });
   t.match(
     (await each.skos(['release'])).out,
-    /Released 1 lease\.\n {2}a:cpufreq\/policy0\nBarred from acting for 10m: thermal-cpu\./,
+    /Released 1 action\.\n {2}a:cpufreq\/policy0\nBarred from acting for 10m: thermal-cpu\./,
   );
   await each.skos(['release', 'thermal-cpu', '--for', '0']);
   t.match(asked, [{}, { rule: 'thermal-cpu', forSeconds: 0 }]);

@@ -32,7 +32,7 @@ t.test('skos release ends the caps at once and bars the rule; when the bar is ov
   await warm(node);
   await node.until('active', async () => (await node.actions())[0]?.state === 'active');
   const done = await node.cli('release', 'thermal-cpu', '--for', '3s');
-  t.match(done, { code: 0, out: /Released 1 lease/ }, done.err);
+  t.match(done, { code: 0, out: /Released 1 action/ }, done.err);
   const releasedAtMs = performance.now();
   await node.untilCappedAt(FORMER_KHZ);
   await node.stays('not capped while barred', () => node.isCappedAt(FORMER_KHZ), 1_500);
