@@ -333,6 +333,18 @@ t.test('catalog', async (t) => {
     t.equal(new Set(ids).size, ids.length);
   });
 
+  t.test('explains nothing that no source says', async (t) => {
+    const files = readdirSync('src', { recursive: true, encoding: 'utf8' });
+    const others = files.filter((file) => file.endsWith('.ts') && !file.endsWith('journal-events.ts'));
+    const sources = others.map((file) => readFileSync(join('src', file), 'utf8')).join('\n');
+    // `action.${state}` and `mesh.peer_${state}` are put together where they are said.
+    const said = (event: string) => /^(action\.|mesh\.peer_)/.test(event) || sources.includes(`'${event}'`);
+    t.strictSame(
+      Object.keys(JOURNAL_EVENTS).filter((event) => !said(event)),
+      [],
+    );
+  });
+
   t.test('explains every kind of event that the sources name', async (t) => {
     const named = new Set(ACTION_STATES.map((state) => `action.${state}`));
     for (const file of readdirSync('src', { recursive: true, encoding: 'utf8' })) {
