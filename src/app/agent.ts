@@ -14,7 +14,7 @@ import { operatorRules } from '../antibodies/operator-rules.js';
 import { storageWatcher } from '../antibodies/storage-watcher.js';
 import { thermalSentinel } from '../antibodies/thermal-sentinel.js';
 import { loadConfig } from '../config/load.js';
-import type { Config } from '../config/schema.js';
+import { type Config, DEFAULT_ACTUATOR_SOCKET } from '../config/schema.js';
 import { ActuatorLink } from '../control/actuator-link.js';
 import { AlertBook } from '../control/alert-book.js';
 import { Breakers } from '../control/breakers.js';
@@ -277,7 +277,10 @@ function actuatorPlace(
   { runDirectory, withChildren }: { runDirectory: string; withChildren: boolean },
 ): ActuatorPlace {
   const { mode, socket: configured } = config.actuator;
-  const socket = process.env.SKOS_RUN_DIR === undefined ? configured : join(runDirectory, 'actuator.sock');
+  const socket =
+    process.env.SKOS_RUN_DIR === undefined && configured !== DEFAULT_ACTUATOR_SOCKET
+      ? configured
+      : join(runDirectory, 'actuator.sock');
   const place = { socket, allow: join(runDirectory, 'actuator.allow') };
   const isRoot = process.getuid?.() === 0;
   if (mode === 'off') return { ...place, path: null, why: 'actuator.mode is off', own: false };

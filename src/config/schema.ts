@@ -184,6 +184,9 @@ const peer = object({
   key: optional(certificates.key),
 });
 
+/** Beside the agent's socket, wherever that is, unless the operator names a place. */
+export const DEFAULT_ACTUATOR_SOCKET = '/run/skos/actuator.sock';
+
 export const configShape = object({
   node: withDefault(nullable(nodeName), null, 'Name of this node; null is the host name.'),
   role: withDefault(
@@ -231,7 +234,7 @@ export const configShape = object({
         'auto',
         'auto: the socket if present, else a child when root, else off, said aloud.',
       ),
-      socket: withDefault(file, '/run/skos/actuator.sock', 'Socket of the installed skos-actuator.'),
+      socket: withDefault(file, DEFAULT_ACTUATOR_SOCKET, 'Socket of the installed skos-actuator.'),
       lease: withDefault(number({ min: 2, max: 600 }), 30, 'Seconds for which a cap stands without the agent.'),
     },
     'The privileged part that moves limits.',
