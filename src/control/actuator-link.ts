@@ -261,11 +261,11 @@ export class ActuatorLink {
       who: 'actuator',
       what: { seq, at: new Date(Math.round(atMs)).toISOString(), event: kind, subject, detail },
       // While we are connected most events echo what the executor has said already.
-      level: NEWS.has(kind) ? 'warn' : atMs < this.#connectedAtMs ? 'info' : 'debug',
+      level: TROUBLE.has(kind) ? 'warn' : kind === 'order_clear' || atMs < this.#connectedAtMs ? 'info' : 'debug',
       message: `actuator: ${kind} ${subject} ${detail}`,
       fields: { event: 'actuator.event', subject },
     });
   }
 }
 
-const NEWS: ReadonlySet<string> = new Set(['order_raised', 'order_clear', 'failed', 'hung', 'foreign_change']);
+const TROUBLE: ReadonlySet<string> = new Set(['order_raised', 'failed', 'hung', 'foreign_change']);

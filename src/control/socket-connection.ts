@@ -123,8 +123,8 @@ export class SocketConnection {
 
   /** A line that is no request has no id: it is answered with -1, which no client waits for and a person can read. */
   #error(id: number, error: unknown): void {
-    // A handler's own failure is the agent's, and still an answer: the client must not wait for its deadline.
-    const code: ErrorCode = error instanceof SkosError ? error.code : 'SKOS_PROTOCOL_INVALID';
+    // A handler's own failure is the agent's mistake, and still an answer: the client must not wait for its deadline.
+    const code: ErrorCode = error instanceof SkosError ? error.code : 'SKOS_AGENT_INTERNAL';
     this.send(lineOf({ id: id === 0 ? -1 : id, error: { code, message: reason(error) } }));
   }
 

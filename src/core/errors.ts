@@ -63,6 +63,10 @@ export const ERRORS = {
     meaning: 'The audit chain does not verify: an entry was changed, removed, inserted or reordered.',
     next: 'Keep a copy of data_dir as evidence; compare the heads in the journal (SKOS_AUDIT_HEAD) and on the peers.',
   },
+  SKOS_AGENT_INTERNAL: {
+    meaning: 'The agent failed at what it was asked. Protection goes on.',
+    next: 'This is a mistake in the agent: report it with the message and the log lines around it.',
+  },
   SKOS_SOCKET_BUSY: {
     meaning: 'Another agent answers on the socket.',
     next: 'Stop the other agent, or set SKOS_RUN_DIR or data_dir to a place of its own.',
