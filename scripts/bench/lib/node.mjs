@@ -67,7 +67,9 @@ export async function startNode({ name, port, config = '', populate }) {
       for (const { pid } of all) {
         try {
           process.kill(pid, 'SIGTERM');
-        } catch {}
+        } catch {
+          // It has ended with its agent.
+        }
       }
       await sleep(300);
       rmSync(root, { recursive: true, force: true });
