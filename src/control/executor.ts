@@ -8,19 +8,21 @@
  * Nothing here waits on the protection path: requests to the actuator are sent at once and their answers become state
  * when they come. What the actuator does not answer or cannot take back is shown as that, never as done.
  */
-import { createHash } from 'node:crypto';
 import type { Effect } from '../actuators/effect.js';
 import { buildEffects } from '../actuators/effects.js';
 import { type Action, parseAction } from '../core/action-names.js';
 import type { Clock } from '../core/clock.js';
 import { reason } from '../core/errors.js';
-import type { ActionEffect, ActionRecord, Actuator, ActuatorTarget, LeaseResult, Log, Store } from '../core/ports.js';
-import type { ActionState, LogLevel, Severity } from '../core/vocabulary.js';
+import type { ActionRecord, Actuator, ActuatorTarget, LeaseResult, Log, Store } from '../core/ports.js';
+import type { ActionState, Severity } from '../core/vocabulary.js';
 import { type Permission, permitted } from '../policy/action.js';
 import { type Bar, isBarred, standingBars, withBar } from '../policy/bar.js';
 import { dueActions, NO_RUNG } from '../policy/ladder.js';
+import { ActionIds } from './action-ids.js';
+import { ActionTeller } from './action-teller.js';
 import type { Breakers } from './breakers.js';
 import type { CurrentConfig } from './current-config.js';
+import { effectOf, type Hold, holdOf, isSettled, leaseOf } from './hold.js';
 import type { Outlet } from './outlet.js';
 import type { Record } from './record.js';
 import type { BoundRule, Rulebook } from './rulebook.js';
@@ -34,24 +36,6 @@ const SETTLE_EVERY_MS = 1_000;
 export const BARS_KEY = 'bars';
 
 type Verdict = Permission | 'barred';
-
-interface Hold {
-  readonly lease: string;
-  readonly target: string;
-  readonly capPpm: number;
-  /**
-   * asked → held, or troubled (the actuator retries by itself), or refused (there is no lease: we retry); lost with the
-   * connection. releasing: the release is asked for. unreleased: that was refused. undoing: the lease is gone, the device
-   * does not have its value back yet. over: it has.
-   */
-  state: 'new' | 'asked' | 'held' | 'troubled' | 'refused' | 'lost' | 'releasing' | 'unreleased' | 'undoing' | 'over';
-  /** Counts our requests: an answer to an earlier one than the last says nothing about what stands now. */
-  turn: number;
-  /** Of the cap. */
-  result?: LeaseResult;
-  /** Of the way back. */
-  after?: LeaseResult;
-}
 
 interface Due {
   readonly bound: BoundRule;
@@ -87,12 +71,10 @@ export interface ExecutorOptions {
 export class Executor {
   readonly #options: ExecutorOptions;
   readonly #running = new Map<string, Running>();
-  readonly #usedIds = new Map<string, number>();
+  readonly #ids: ActionIds;
+  readonly #teller: ActionTeller;
   /** Unfinished actions of an earlier agent, until an actuator tells what became of them. */
   #earlier: readonly ActionRecord[] = [];
-  /** An agent that was started again within a second must not give its actions the names of others. */
-  readonly #earlierIds = new Set<string>();
-  #usedIdsSecond = 0;
   #bars: readonly Bar[] = [];
   #actuator: Actuator | undefined;
   #targets: readonly ActuatorTarget[] = [];
@@ -104,6 +86,8 @@ export class Executor {
 
   constructor(options: ExecutorOptions) {
     this.#options = options;
+    this.#ids = new ActionIds(options.node);
+    this.#teller = new ActionTeller(options);
   }
 
   get bars(): readonly Bar[] {
@@ -122,7 +106,7 @@ export class Executor {
     const { boot, list } = (bars ?? {}) as { boot?: unknown; list?: unknown };
     // Another boot has another monotonic clock: a bar that takes protection away is then over.
     if (boot === this.#options.bootId && Array.isArray(list)) this.#bars = list.filter(isBar);
-    for (const { actionId } of records) this.#earlierIds.add(actionId);
+    for (const { actionId } of records) this.#ids.recall(actionId);
     const unfinished = records.filter(({ endedAtMs }) => endedAtMs === null);
     this.#earlier = unfinished.filter(({ effects }) => effects.length > 0);
     for (const record of unfinished) {
@@ -186,7 +170,7 @@ export class Executor {
 
   #close(former: ActionRecord, state: ActionState, why: string): void {
     const closed: ActionRecord = { ...former, state, reason: why, endedAtMs: this.#options.clock.wallMs() };
-    this.#tell(closed, { ended: true });
+    this.#teller.tell(closed, { ended: true });
   }
 
   /** What was asked of a lost connection is asked again, and what waited for an actuator begins anew. */
@@ -336,7 +320,7 @@ export class Executor {
 
   #begin({ bound, action, severity, verdict }: Due): void {
     const record: ActionRecord = {
-      actionId: this.#actionId(bound, action),
+      actionId: this.#ids.next({ type: bound.rule.type, action: action.text, wallMs: this.#options.clock.wallMs() }),
       action: action.text,
       rule: bound.rule.name,
       alert: bound.alertId,
@@ -608,48 +592,7 @@ export class Executor {
     if (before.state === state && before.reason === why && !ended) return;
     if (state === 'failed') breakers.failed(running.action, clock.monotonicMs());
     else if (state === 'released') breakers.succeeded(running.action, clock.monotonicMs());
-    this.#tell(running.record, { ended });
-  }
-
-  #tell(told: ActionRecord, { ended }: { ended: boolean }): void {
-    const { store, record, outlet, log } = this.#options;
-    try {
-      store.putAction(told);
-      outlet.broadcast('result', told);
-    } catch (error) {
-      // Whoever cannot keep or carry it must not keep us from acting: the next lease is asked for all the same.
-      log.error(`${told.actionId} is not recorded: ${reason(error)}`, { error });
-    }
-    const { actionId, action, alert, rule, channel, severity, state, reason: why, effects } = told;
-    record.add({
-      kind: ended ? 'action.end' : `action.${state}`,
-      who: 'agent',
-      what: { action: actionId, rule, channel, severity, state, reason: why, effects },
-      level: levelOf(state, severity),
-      message: sentence(told, ended),
-      fields: {
-        ...(state === 'failed' ? { code: 'SKOS_ACTUATOR_FAILED' as const } : {}),
-        event: `action.${state}`,
-        action: actionId,
-        alert,
-        rule,
-        channel,
-        outcome: state,
-        verb: action,
-      },
-    });
-  }
-
-  #actionId({ rule }: BoundRule, action: Action): string {
-    const second = Math.floor(this.#options.clock.wallMs() / 1000);
-    if (second !== this.#usedIdsSecond) this.#usedIds.clear();
-    this.#usedIdsSecond = second;
-    const base = `${this.#options.node}:${rule.type}:${action.text}:${second}`;
-    const nth = (used: number) => (used === 0 ? base : `${base}:${used}`);
-    let used = this.#usedIds.get(base) ?? 0;
-    while (this.#earlierIds.has(nth(used))) used += 1;
-    this.#usedIds.set(base, used + 1);
-    return nth(used);
+    this.#teller.tell(running.record, { ended });
   }
 }
 
@@ -657,57 +600,7 @@ function keyOf({ bound, action }: { bound: BoundRule; action: Action }): string 
   return `${bound.rule.name} ${bound.channel.id} ${action.text}`;
 }
 
-/** The same for the same action and target, whichever rule and sensor want it, also in the next life of the agent. */
-export function leaseOf(action: string, target: string): string {
-  const digest = createHash('sha256').update(`${action}\n${target}`).digest('hex');
-  return `${action.slice(0, 48)}:${digest.slice(0, 16)}`;
-}
-
 function isBar(value: unknown): value is Bar {
   const { rule, sinceMs, untilMs } = (value ?? {}) as Partial<Bar>;
   return typeof rule === 'string' && Number.isFinite(sinceMs) && Number.isFinite(untilMs);
-}
-
-function holdOf(action: Action, { target, capPpm }: Effect): Hold {
-  return { lease: leaseOf(action.text, target), target, capPpm, state: 'new', turn: 0 };
-}
-
-function effectOf({ target, capPpm, state, result, after }: Hold): ActionEffect {
-  // An actuator that knew the lease no more tells the former value with its release only.
-  const { former = after?.former, written, readBack } = result ?? {};
-  const readAfter = after?.readBack;
-  return {
-    target,
-    capPpm,
-    outcome: after?.outcome ?? result?.outcome ?? state,
-    ...(former === undefined ? {} : { former }),
-    ...(written === undefined ? {} : { written }),
-    ...(readBack === undefined ? {} : { readBack }),
-    ...(readAfter === undefined ? {} : { readAfter }),
-  };
-}
-
-/** Nothing of ours stands there any more, or what stands belongs to another lease or order. */
-function isSettled(target: ActuatorTarget | undefined): boolean {
-  return target === undefined || ['idle', 'held', 'foreign_change'].includes(target.state);
-}
-
-function levelOf(state: ActionState, severity: Severity): LogLevel {
-  if (state === 'failed' || state === 'foreign_change') return 'error';
-  if (state === 'unavailable' || state === 'undo_pending') return 'warn';
-  return state === 'active' && severity !== 'warning' ? 'warn' : 'info';
-}
-
-function sentence({ action, state, reason: why, effects, channel }: ActionRecord, ended: boolean): string {
-  const moved = effects
-    .filter(({ readBack }) => readBack !== undefined)
-    .map(
-      ({ target, former, readBack, readAfter }) =>
-        `${target} ${[former, readBack, readAfter].filter(Boolean).join(' → ')}`,
-    )
-    .slice(0, 4)
-    .join(', ');
-  const more = effects.length > 4 ? ` and ${effects.length - 4} more` : '';
-  const what = `${action} for ${channel}: ${ended && state !== 'released' ? `${state}, over` : state}`;
-  return [what, why, moved + more].filter((part) => part !== '').join('; ');
 }

@@ -1,7 +1,7 @@
 /** The executor under any interleaving of dangers, connections, answers, releases and modes: what is due is held, and nothing else. */
 import fc from 'fast-check';
 import t from 'tap';
-import { leaseOf } from '../../src/control/executor.js';
+import { leaseOf } from '../../src/control/hold.js';
 import type { ActionRecord } from '../../src/core/ports.js';
 import type { Mode } from '../../src/core/vocabulary.js';
 import { type Life, life, turns } from '../fixtures/control.js';

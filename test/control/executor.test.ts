@@ -1,6 +1,7 @@
 /** The executor step by step: escalation, relapse, independent leases, trouble, restarts, bars, breakers. */
 import t from 'tap';
-import { BARS_KEY, leaseOf } from '../../src/control/executor.js';
+import { BARS_KEY } from '../../src/control/executor.js';
+import { leaseOf } from '../../src/control/hold.js';
 import type { ActionRecord } from '../../src/core/ports.js';
 import { CLOSED } from '../../src/policy/breaker.js';
 import { configOf, cpuTemperature } from '../fixtures/antibodies.js';
