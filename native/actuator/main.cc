@@ -32,6 +32,7 @@ constexpr int kExitUsage = 2;
 constexpr int kExitAllow = 3;
 constexpr int kExitBusy = 4;
 constexpr int kExitSystem = 5;
+constexpr int kExitHeld = 6;
 
 constexpr int kRealtimePriority = 10;       // Above every ordinary program, below the kernel's own threads (50).
 constexpr const char* kLockDirectory = "/run/skos-actuator";  // RuntimeDirectory of the unit.
@@ -264,7 +265,8 @@ int Loop(const Settings& settings, Actuator* actuator, StateFile* state, int lis
     const bool at_rest = actuator->AtRest();
     if (leave_by_ns != 0 && (at_rest || NowNs() > leave_by_ns)) {
       state->Event("stopped", "actuator", at_rest ? "everything restored" : "a device did not take its value back in time");
-      if (at_rest) state->Leave();
+      if (!at_rest) return kExitHeld;
+      state->Leave();
       return 0;
     }
     const bool adopted = client.ever() || NowNs() - started_ns > kAdoptionNs;

@@ -19,6 +19,7 @@ namespace {
 // it may hold the only record of a former value.
 constexpr uint64_t kMagic = 0x31'30'53'4f'4b'53ULL;
 // Set in the magic, in every version, by an actuator that left with everything restored: then there is no value to lose.
+// scripts/install --uninstall looks at this bit before it removes the file.
 constexpr uint64_t kRestored = 1ULL << 63;
 
 void CopyText(char* out, size_t size, const char* text) { std::snprintf(out, size, "%s", text); }

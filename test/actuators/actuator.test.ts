@@ -275,6 +275,25 @@ t.test('caps nothing anew on the way out, whoever asks', async (t) => {
   t.equal(machine.get(`${other}/scaling_max_freq`), '3000000');
 });
 
+t.test('says by its exit status and its state file whether everything was given back', async (t) => {
+  const machine = node(t);
+  // The byte that the uninstaller looks at before it removes the file.
+  const isRestored = () => (readFileSync(join(machine.root, 'state', 'actuator.state'))[7] ?? 0) >= 128;
+  const first = await started(t, machine, [CPU]);
+  await first.client.set({ lease: 'a', target: 'cpufreq/policy0', capPpm: 500_000, ttlMs: HOUR_MS });
+  machine.remove(POLICY);
+  first.actuator.process.kill('SIGTERM');
+  t.equal(await first.actuator.exited, 6);
+  t.notOk(isRestored());
+  machine.addCpufreq({ policies: [[0, 1]], maxKHz: 3_000_000, minKHz: 800_000 });
+  machine.set(MAX, 1_500_000);
+  const second = await started(t, machine, [CPU]);
+  second.actuator.process.kill('SIGTERM');
+  t.equal(await second.actuator.exited, 0);
+  t.ok(isRestored());
+  t.equal(machine.get(MAX), '3000000');
+});
+
 t.test('goes on with leases, undo values and events after it was killed', async (t) => {
   const machine = node(t);
   const first = await started(t, machine, [CPU, ORDER]);

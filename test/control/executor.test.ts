@@ -358,6 +358,22 @@ t.test('leaves a lease to the actuator when its sensor is not there after a rest
   t.equal(core.leases.size, 0, 'not renewed');
 });
 
+t.test('gives a lease back to the sensor whose record stands, not to the first that could want it', async (t) => {
+  const rules = [thermalRule({ name: 'first' }), thermalRule({ name: 'second' })];
+  const { now: former, core } = await attached({ rules });
+  rung(former, 1, 1);
+  await tick(former, core);
+  const records = await former.store.actions();
+  const now = life({ rules, clock: former.clock, store: former.store });
+  now.executor.recall({ records, bars: undefined });
+  await now.executor.attach(new FakeActuator(core));
+  t.strictSame(
+    now.rulebook.bound.map(({ ladder }) => ladder.rung),
+    [-1, 1],
+  );
+  t.equal(core.leases.size, 2);
+});
+
 t.test('adopts leases whose records were lost with the disk', async (t) => {
   const { former, core } = await killed();
   const now = life({ clock: former.clock });
