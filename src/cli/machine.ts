@@ -5,7 +5,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from '../config/schema.js';
 import { Machine } from '../control/machine.js';
-import { type Channel, type ChannelJson, channelJson } from '../core/channel.js';
+import { type Channel, type ChannelJson, channelJson, isRate } from '../core/channel.js';
 import type { Sampler } from '../core/ports.js';
 import { loadAddon } from '../sensors/addon.js';
 import type { Io } from './command.js';
@@ -49,11 +49,7 @@ export async function readOnce({ config, env, wallMs }: Where & Pick<Io, 'wallMs
 }
 
 function forOneLook(channel: Channel): Channel {
-  return isDifference(channel) ? { ...channel, rateHz: DIFFERENCE_RATE_HZ } : channel;
-}
-
-function isDifference({ probe }: Channel): boolean {
-  return probe.kind === 'cpu_busy' || probe.perSecond === true;
+  return isRate(channel) ? { ...channel, rateHz: DIFFERENCE_RATE_HZ } : channel;
 }
 
 /** Until every channel was read, differences twice; what hangs is waited for no longer than its deadline. */
@@ -65,6 +61,6 @@ async function untilRead(sampler: Sampler, deadlineMs: number): Promise<void> {
     sampler.drain((i) => {
       readings[i] = (readings[i] ?? 0) + 1;
     });
-    if (sampler.channels.every((channel, i) => (readings[i] ?? 0) >= (isDifference(channel) ? 2 : 1))) return;
+    if (sampler.channels.every((channel, i) => (readings[i] ?? 0) >= (isRate(channel) ? 2 : 1))) return;
   }
 }

@@ -5,7 +5,7 @@
  * What the operator asked for and does not fit stands in the file as a comment, so that the list itself says what it lacks.
  */
 import { createHash } from 'node:crypto';
-import type { Channel } from '../core/channel.js';
+import { type Channel, fileOf } from '../core/channel.js';
 import { globMatches } from '../core/glob.js';
 import { cgroupPath } from './check.js';
 import { ruleBounds } from './rule-bounds.js';
@@ -245,8 +245,8 @@ function relativePath(path: string, root: string): string | undefined {
 function withoutNumber(path: string, channels: readonly Channel[]): string {
   const [, parent, chip] = /^(devices\/.*\/hwmon)\/(hwmon\d+)\//.exec(path) ?? [];
   if (parent === undefined || chip === undefined) return path;
-  const chips = channels.flatMap(({ probe }) => {
-    const [, itsParent, itsChip] = /^(.*\/hwmon)\/(hwmon\d+)\//.exec(probe.path) ?? [];
+  const chips = channels.flatMap((channel) => {
+    const [, itsParent, itsChip] = /^(.*\/hwmon)\/(hwmon\d+)\//.exec(fileOf(channel) ?? '') ?? [];
     return itsParent?.endsWith(`/${parent}`) && itsChip !== undefined ? [itsChip] : [];
   });
   return new Set(chips).size > 1 ? path : path.replace(`${parent}/${chip}/`, `${parent}/*/`);
@@ -291,6 +291,7 @@ function orderLine(
   { config, sysfsRoot, channels }: CompileInput,
 ): string {
   const { probe } = channel;
+  if (probe.kind !== 'integer') throw new TypeError(`order ${name}: its sensor is no integer file`); // isOrderable() has looked.
   const place = (absolute: string) => {
     const relative = relativePath(absolute, sysfsRoot);
     return relative === undefined ? undefined : withoutNumber(relative, channels);

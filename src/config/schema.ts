@@ -187,6 +187,8 @@ const peer = object({
 /** Beside the agent's socket, wherever that is, unless the operator names a place. */
 export const DEFAULT_ACTUATOR_SOCKET = '/run/skos/actuator.sock';
 
+export const DEFAULT_GPU_SOCKET = '/run/skos-gpu/gpu.sock';
+
 export const configShape = object({
   node: withDefault(nullable(nodeName), null, 'Name of this node; null is the host name.'),
   role: withDefault(
@@ -238,6 +240,22 @@ export const configShape = object({
       lease: withDefault(number({ min: 2, max: 600 }), 30, 'Seconds for which a cap stands without the agent.'),
     },
     'The privileged part that moves limits.',
+  ),
+  gpu: section(
+    {
+      mode: withDefault(
+        oneOf('auto', 'socket', 'child', 'off'),
+        'auto',
+        'auto: the socket if present, else a child under `skos run`, else off, said aloud.',
+      ),
+      socket: withDefault(file, DEFAULT_GPU_SOCKET, 'Socket of the installed skos-gpu.'),
+      nvml: withDefault(
+        string({ pattern: /^[\x21-\x7e]{1,255}$/, expected: 'the name or path of a library' }),
+        'libnvidia-ml.so.1',
+        'The NVML library that skos-gpu loads when it runs as a child; installed, its unit says it.',
+      ),
+    },
+    'The part that reads GPU drivers.',
   ),
   log: section(
     { level: withDefault(oneOf(...LOG_LEVELS), 'info', '`skos log level` changes it for a while.') },

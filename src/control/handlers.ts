@@ -5,7 +5,7 @@ import type { Channel } from '../core/channel.js';
 import type { Clock } from '../core/clock.js';
 import { SkosError } from '../core/errors.js';
 import { globMatches } from '../core/glob.js';
-import type { ActionRecord, Log, Store } from '../core/ports.js';
+import type { ActionRecord, Gpus, Log, Store } from '../core/ports.js';
 import type { NetConfig, NetReport, Status } from '../core/protocol.js';
 import { suggest } from '../core/suggest.js';
 import { BUILT_IN_RULES, type LogLevel } from '../core/vocabulary.js';
@@ -39,6 +39,7 @@ export interface HandlerOptions {
   readonly executor: Executor;
   readonly link: ActuatorLink;
   readonly publisher: Publisher;
+  readonly gpus: Gpus;
   readonly store: Store & { health(): { ok: boolean; why: string } };
   readonly log: Log & { readonly level: LogLevel; setLevel(level: LogLevel): void };
   readonly clock: Clock;
@@ -47,7 +48,7 @@ export interface HandlerOptions {
 }
 
 export function createHandlers(options: HandlerOptions): Handlers {
-  const { alerts, executor, store, log, clock, publisher, config } = options;
+  const { alerts, executor, store, log, clock, publisher, config, gpus } = options;
   const net = new NetState(clock);
   const logLevel = new LogLevelLease(log, clock);
   return {
@@ -73,6 +74,9 @@ export function createHandlers(options: HandlerOptions): Handlers {
     'audit.verify': () => store.audit.verify(),
     'audit.list': ({ fromSeq = 1, limit = AUDIT_LISTED_BY_DEFAULT }) => store.audit.list({ fromSeq, limit }),
     'log.level': ({ level, forSeconds }) => ({ level, untilAtMs: logLevel.set(level, forSeconds) }),
+    gpu: () => gpus.status(),
+    'gpu.detach': async ({ id }) => ({ address: await gpus.detach(id) }),
+    'gpu.attach': async ({ id }) => ({ address: await gpus.attach(id) }),
     'net.config': () => netConfig(config.get(), options),
     'net.report': (report) => {
       net.report(report);

@@ -4,7 +4,7 @@
  *
  * A channel that a rule watches never leaves the list by itself: "was there, now gone" is news (no_data), not silence.
  */
-import type { Channel, Quality, Reading } from '../core/channel.js';
+import { type Channel, isRate, type Quality, type Reading } from '../core/channel.js';
 import { reason } from '../core/errors.js';
 import type { Discovery, Log, Sampler, Tripwire } from '../core/ports.js';
 import { NO_RUNG } from '../policy/ladder.js';
@@ -138,7 +138,7 @@ export class Sensing {
     this.#overruns = 0;
     // A rate needs two readings: its first one is no_data by nature, and no news.
     this.#missed = new Set(channels.map(({ id }) => id).filter((id) => this.#missed.has(id)));
-    this.#qualities = channels.map(({ id, probe }) => (isRate(probe) ? 'no_data' : (former.get(id) ?? 'no_data')));
+    this.#qualities = channels.map((channel) => (isRate(channel) ? 'no_data' : (former.get(channel.id) ?? 'no_data')));
   }
 
   #schedule(delayMs: number): void {
@@ -235,10 +235,6 @@ function tripwires(rulebook: Rulebook, channels: readonly Channel[]): Tripwire[]
       samples: rule.forSamples,
     })),
   );
-}
-
-function isRate({ kind, perSecond }: Channel['probe']): boolean {
-  return kind === 'cpu_busy' || perSecond === true;
 }
 
 function fingerprint(channels: readonly Channel[]): string {

@@ -23,11 +23,13 @@ export interface Limits {
   readonly emergency?: number;
 }
 
+export type Probe = FileProbe | GpuProbe | PushedProbe;
+
 /**
- * How the native sampler reads a value. Paths are absolute (root already applied).
+ * How the native sampler of the agent reads a value. Paths are absolute (root already applied).
  * The raw integer (or decimal) is read, then value = round(raw × multiplier + offset), in the canonical unit.
  */
-export type Probe = ProbeKind & {
+export type FileProbe = FileProbeKind & {
   /** Default 1. */
   readonly multiplier?: number;
   /** Default 0, in the canonical unit. */
@@ -37,7 +39,7 @@ export type Probe = ProbeKind & {
   /** `*_fault` file read together with the value: 1 makes the quality `fault`. */
   readonly faultPath?: string;
 };
-type ProbeKind =
+type FileProbeKind =
   /** A file that holds one integer. */
   | { readonly kind: 'integer'; readonly path: string }
   /** Line whose first word is `key` ('' is the first line), white-space separated column (0 is the first word); a
@@ -46,7 +48,34 @@ type ProbeKind =
   /** Busy share of a `cpu…` line of /proc/stat since the previous sample, in parts per million. */
   | { readonly kind: 'cpu_busy'; readonly path: string; readonly key: string }
   /** statvfs of a mount point. Used shares are of what an unprivileged user can use, as df counts. */
-  | { readonly kind: 'statvfs'; readonly path: string; readonly field: StatvfsField };
+  | { readonly kind: 'statvfs'; readonly path: string; readonly field: StatvfsField }
+  /** A file that holds a word (or "4: ACTIVE", whose last word counts): the value is its index in `words`, which are compared
+   * without regard to case; any other text is a fault. */
+  | { readonly kind: 'word'; readonly path: string; readonly words: readonly string[] };
+
+/** Read by skos-gpu, which puts it into a shared region: channel `index` of the GPU at this PCI address. */
+export interface GpuProbe {
+  readonly kind: 'gpu';
+  readonly address: string;
+  readonly index: number;
+}
+
+/** Made in the agent: derived from other channels, or told by another program. `feed` says by whom. */
+export interface PushedProbe {
+  readonly kind: 'pushed';
+  readonly feed: string;
+}
+
+/** The file that a channel is read from; undefined where another program reads it, or nobody. */
+export function fileOf({ probe }: Pick<Channel, 'probe'>): string | undefined {
+  return probe.kind === 'gpu' || probe.kind === 'pushed' ? undefined : probe.path;
+}
+
+/** A counter turned into a rate, whose first reading is no_data by nature. */
+export function isRate({ probe }: Pick<Channel, 'probe'>): boolean {
+  if (probe.kind === 'gpu' || probe.kind === 'pushed') return false;
+  return probe.kind === 'cpu_busy' || probe.perSecond === true;
+}
 
 export const STATVFS_FIELDS = ['total_bytes', 'available_bytes', 'used_ppm', 'inodes_used_ppm'] as const;
 export type StatvfsField = (typeof STATVFS_FIELDS)[number];

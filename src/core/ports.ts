@@ -128,6 +128,130 @@ export interface Sampler {
   readonly overruns: number;
 }
 
+// ---- GPUs and hardware events ----------------------------------------------------------------------------------------
+
+export const GPU_STATES = [
+  'opening',
+  'serving',
+  'failed',
+  'lost',
+  'reset_required',
+  'hung',
+  'detached',
+  'gone',
+] as const;
+/** See native/gpu/README.md. */
+export type GpuState = (typeof GPU_STATES)[number];
+
+export interface GpuProcess {
+  readonly pid: number;
+  readonly name: string;
+  readonly memoryBytes: number | null;
+  readonly type: 'compute' | 'graphics';
+}
+
+export interface MigInstance {
+  readonly gpuInstance: number;
+  readonly computeInstance: number;
+  readonly uuid: string;
+  readonly name: string;
+  readonly memoryBytes: number | null;
+}
+
+export interface GpuDetails {
+  readonly processes: readonly GpuProcess[];
+  readonly mig: readonly MigInstance[];
+  readonly persistenceMode: boolean | null;
+  readonly migMode: boolean | null;
+  readonly eccMode: boolean | null;
+}
+
+export interface GpuView {
+  /** PCI, "0000:3b:00.0". */
+  readonly address: string;
+  readonly source: string;
+  readonly state: GpuState;
+  /** Why it is in this state; '' when it serves. */
+  readonly why: string;
+  readonly sinceAtMs: number;
+  /** Device segment of its channels' ids; '' while it was never served. */
+  readonly device: string;
+  /** name, vendor, uuid, serial, vbios, driver … as the driver says them. */
+  readonly info: Readonly<Record<string, string>>;
+  readonly details: GpuDetails | null;
+}
+
+export interface GpuLibrary {
+  readonly source: string;
+  readonly state: 'ok' | 'absent' | 'failed' | 'hung' | 'unused';
+  readonly why: string;
+  readonly path: string;
+  readonly version: string;
+}
+
+export interface GpuStatus {
+  /** To skos-gpu. */
+  readonly connected: boolean;
+  readonly why: string;
+  readonly libraries: readonly GpuLibrary[];
+  readonly gpus: readonly GpuView[];
+}
+
+/** The GPUs of this node, as skos-gpu serves them. */
+export interface Gpus {
+  status(): GpuStatus;
+  /** `id`: PCI address, device segment, UUID, or the beginning of one that fits no other. Answers the address. */
+  detach(id: string): Promise<string>;
+  attach(id: string): Promise<string>;
+}
+
+/** Something that hardware or its driver announced, in the kernel's log or by a library's events. */
+export interface HardwareEvent {
+  /** A word of native/probes/kernel_event.h: xid, sxid, gpu_lost, mce, aer, oom … */
+  readonly kind: string;
+  readonly origin: 'kmsg' | 'nvml';
+  /** PCI address in the kernel's form, '' where the line names none. */
+  readonly address: string;
+  /** The number that the kind goes with: XID, SXid; null without one. */
+  readonly code: number | null;
+  /** What else the line says: pid, process, channel, device, bank … Bounded: ≤ 16 entries of ≤ 128 characters. */
+  readonly detail: Readonly<Record<string, string>>;
+  /** The line itself, ≤ 512 characters, unprintable ones replaced. */
+  readonly text: string;
+  /** Clock.monotonicMs. */
+  readonly atMs: number;
+  /** Equal events that this one stands for (a burst). */
+  readonly count: number;
+}
+
+// ---- Flight recorder ---------------------------------------------------------------------------------------------------
+
+export interface RecordingInfo {
+  /** Id of the alert that it was made for. */
+  readonly alert: string;
+  /** Wall time of the alert. */
+  readonly alertAtMs: number;
+  readonly fromAtMs: number;
+  readonly toAtMs: number;
+  /** Channels in it, and all their samples. */
+  readonly channels: number;
+  readonly samples: number;
+  /** It is still being written. */
+  readonly open: boolean;
+}
+
+export interface RecordingSeries {
+  readonly channel: string;
+  readonly label: string;
+  readonly quantity: string;
+  readonly unit: string;
+  /** Wall times, and values in the base unit; null where the quality is not ok. */
+  readonly atMs: readonly number[];
+  readonly values: readonly (number | null)[];
+  /** [index of the first sample, quality], at each change. */
+  readonly qualities: readonly (readonly [number, Quality])[];
+}
+
 // ---- Actuator ------------------------------------------------------------------------------------------------------
 
 /** What a target of the actuator is asked for. Smaller is stricter. Meaning by kind: see native/actuator/README.md. */

@@ -18,6 +18,7 @@ import type {
   AuditEntry,
   AuditHead,
   AuditVerdict,
+  GpuStatus,
 } from './ports.js';
 import type { AntibodyType, LogLevel, Mode } from './vocabulary.js';
 
@@ -110,6 +111,10 @@ export interface Verbs {
     params: { level: LogLevel; forSeconds?: number };
     result: { level: LogLevel; untilAtMs: number | null };
   };
+  gpu: { params: Record<string, never>; result: GpuStatus };
+  /** Lets go of a GPU, or takes it again. `id`: PCI address, device segment, UUID or a unique beginning of one. */
+  'gpu.detach': { params: { id: string }; result: { address: string } };
+  'gpu.attach': { params: { id: string }; result: { address: string } };
   /** net. Config that skos-net needs, so that it reads no file but certificates. */
   'net.config': { params: Record<string, never>; result: NetConfig };
   /** net. Each second, and at once when sensorDemand or a peer changes. */

@@ -5,7 +5,7 @@ import { constants, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
-import type { Channel, Probe } from '../../src/core/channel.js';
+import type { Channel, FileProbe } from '../../src/core/channel.js';
 import { systemClock } from '../../src/core/clock.js';
 import type { Tripwire } from '../../src/core/ports.js';
 import { type Crossing, loadAddon, type PeerCredentials, type SamplerSettings } from '../../src/sensors/addon.js';
@@ -30,7 +30,7 @@ function write(path: string, content: string): string {
   return path;
 }
 
-function channel(probe: Probe, more: Partial<Channel> = {}): Channel {
+function channel(probe: FileProbe, more: Partial<Channel> = {}): Channel {
   return {
     id: 'test/device/value',
     source: 'test',
@@ -174,9 +174,9 @@ t.test('refuses what it cannot take, with a code', async (t) => {
     ['channels', []],
     [[channel({ kind: 'integer', path: 'relative' })], []],
     [[channel({ kind: 'integer', path: '/with\0nul' })], []],
-    [[channel({ kind: 'telepathy', path: '/x' } as unknown as Probe)], []],
+    [[channel({ kind: 'telepathy', path: '/x' } as unknown as FileProbe)], []],
     [[channel({ kind: 'field', path: '/x', key: 'a', column: -1 })], []],
-    [[channel({ kind: 'statvfs', path: '/', field: 'mood' } as unknown as Probe)], []],
+    [[channel({ kind: 'statvfs', path: '/', field: 'mood' } as unknown as FileProbe)], []],
     [[channel({ kind: 'integer', path: '/x', multiplier: Number.NaN })], []],
     [[{ ...good, rateHz: 0 }], []],
     [[{ ...good, rateHz: 1001 }], []],

@@ -11,6 +11,7 @@ import { thermalZones } from '../../src/sensors/thermal-zone.js';
 import { FileTree } from '../../src/sensors/tree.js';
 import { channelOf, discover, ids, noSensorsConf, treesOf } from '../fixtures/discovery.js';
 import { type FakeMachine, fakeMachine } from '../fixtures/fake-sysfs.js';
+import { fileProbe } from '../fixtures/probes.js';
 
 const CORETEMP = {
   name: 'coretemp',
@@ -63,10 +64,10 @@ t.test('makes a channel of every kind of sensor, each in its canonical unit', as
   for (const [name, quantity, multiplier] of expected) {
     const channel = channelOf(found, `${device}/${name}`);
     t.equal(channel.quantity, quantity);
-    t.equal(channel.probe.multiplier ?? 1, multiplier, `multiplier of ${name}`);
+    t.equal(fileProbe(channel).multiplier ?? 1, multiplier, `multiplier of ${name}`);
     t.equal(channel.domain, 'nct6775', 'the driver is the hazard domain');
     t.equal(channel.rateHz, name === 'temp1' ? 10 : 1);
-    t.ok(existsSync(channel.probe.path));
+    t.ok(existsSync(fileProbe(channel).path));
   }
 });
 
@@ -141,7 +142,7 @@ t.test('reads faults with their sensor, and alarms as channels of their own', as
     },
   });
   const found = await discover(machine, [hwmon]);
-  t.match(channelOf(found, 'hwmon/nct6798-nct6775-656/temp1').probe.faultPath, /temp1_fault$/);
+  t.match(fileProbe(channelOf(found, 'hwmon/nct6798-nct6775-656/temp1')).faultPath, /temp1_fault$/);
   t.match(channelOf(found, 'hwmon/nct6798-nct6775-656/temp1_crit_alarm'), {
     quantity: 'stateCode',
     label: 'CPU crit alarm',
@@ -420,10 +421,10 @@ t.test("honours lm-sensors' labels, computes and ignores", async (t) => {
   t.match(channel('in2').probe, { multiplier: -1, offset: 1000 });
   t.same(channel('in2').limits, { min: -1000, max: 0, lowCritical: -1500 }, 'a turned sign turns the limits');
   t.match(channel('temp1'), { probe: { offset: -5500 }, limits: { critical: 84_500 } });
-  t.equal(channel('fan1').probe.multiplier, 0.5);
+  t.equal(fileProbe(channel('fan1')).multiplier, 0.5);
   t.match(channel('power1').probe, { multiplier: 0.002, offset: 3000 });
   t.match(channel('humidity1').probe, { multiplier: 10, offset: 50_000 });
-  t.equal(channel('temp3').probe.multiplier, undefined, 'what cannot be computed is shown raw');
+  t.equal(fileProbe(channel('temp3')).multiplier, undefined, 'what cannot be computed is shown raw');
   t.notOk(
     ids(found).some((id) => id.includes('temp2')),
     'an ignored sensor has no alarm either',
@@ -584,7 +585,7 @@ for (const { card, slot, temperatures } of [
     for (const channel of channels) {
       t.equal(channel.class, 'gpu');
       t.match(channel.device, slot === undefined ? /^amdgpu-/ : `amdgpu-${slot}`);
-      t.ok(existsSync(channel.probe.path), channel.path);
+      t.ok(existsSync(fileProbe(channel).path), channel.path);
     }
     for (const [label, critical] of Object.entries(temperatures)) {
       const channel = channels.find((each) => each.label === label);

@@ -3,6 +3,7 @@ import t from 'tap';
 import { networkInterfaces } from '../../src/sensors/network.js';
 import { channelOf, discover, ids } from '../fixtures/discovery.js';
 import { type FakeMachine, fakeMachine } from '../fixtures/fake-sysfs.js';
+import { fileProbe } from '../fixtures/probes.js';
 
 function addInterface(machine: FakeMachine, name: string, { physical = false, uevent = '' } = {}): void {
   const directory = physical ? `devices/pci0000:00/${name}/net/${name}` : `devices/virtual/net/${name}`;
@@ -26,7 +27,7 @@ t.test('reads traffic as rates, errors and lost links as counts', async (t) => {
     probe: { kind: 'integer', perSecond: true },
   });
   t.match(channelOf(found, 'network/eth0/receive_errors'), { quantity: 'countTotal' });
-  t.equal(channelOf(found, 'network/eth0/link_lost').probe.perSecond, undefined);
+  t.equal(fileProbe(channelOf(found, 'network/eth0/link_lost')).perSecond, undefined);
 });
 
 t.test('takes bonds and WireGuard, and leaves what containers and bridges make', async (t) => {
