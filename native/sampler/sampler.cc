@@ -28,7 +28,7 @@ namespace skos {
 namespace {
 
 constexpr int64_t kMinPeriodNs = 1'000'000;           // 1000 Hz: a wake-up costs 20–60 µs.
-constexpr int64_t kMaxPeriodNs = 10 * kNsPerSecond;   // 0.1 Hz.
+constexpr int64_t kMaxPeriodNs = 60 * kNsPerSecond;   // Counters that a GPU driver takes milliseconds to answer for.
 constexpr int64_t kMinDeadlineNs = 1'000'000;
 constexpr int64_t kStopGraceNs = 5'000'000;           // A healthy read takes microseconds; longer ones are abandoned.
 constexpr int64_t kSpawnRetryNs = 100'000'000;        // When the system has no thread for us.
@@ -59,7 +59,7 @@ struct Domain {
 struct ChannelState {
   uint32_t domain = 0;
   int64_t stale_after_ns = 0;
-  std::unique_ptr<Probe> probe;
+  std::shared_ptr<Probe> probe;
   std::vector<uint32_t> tripwires;
 };
 
@@ -190,7 +190,7 @@ Sampler::Shared::Shared(std::vector<ChannelSpec> specs, const std::vector<Tripwi
     const ChannelSpec& spec = specs[i];
     ChannelState& channel = channels[i];
     channel.domain = names[spec.domain];
-    channel.probe = options.make_probe ? options.make_probe(spec.probe) : domains[channel.domain].factory.Make(spec.probe);
+    channel.probe = spec.probe_object ? spec.probe_object : domains[channel.domain].factory.Make(spec.probe);
     const int64_t period_ns = std::clamp(spec.period_ns, kMinPeriodNs, kMaxPeriodNs);
     channel.stale_after_ns = 2 * period_ns + std::max(options.read_deadline_ns, kMinDeadlineNs);
     Group& group = by_period[period_ns];

@@ -20,10 +20,15 @@
 
 namespace skos {
 
+struct SampleMemory;
+
 struct ChannelSpec {
   ProbeSpec probe;
-  int64_t period_ns = 100'000'000;  // 1 ms … 10 s; other periods are clamped.
+  int64_t period_ns = 100'000'000;  // 1 ms … 60 s; other periods are clamped.
   std::string domain;               // Channels of one domain share its fate.
+  // A ready-made probe, used instead of `probe`. Shared, because a thread that is stuck in it may outlive the sampler. All
+  // probe objects that share state belong into one domain: then no two of them are read at once.
+  std::shared_ptr<Probe> probe_object;
 };
 
 // Raised after `samples` consecutive readings with value > raise; cleared after `samples` consecutive ok readings with
@@ -57,8 +62,9 @@ struct SamplerOptions {
   int realtime_priority = 0;                 // SCHED_RR priority of each thread; 0 leaves the scheduling class alone.
   // Called in a sampler thread on each crossing (and by the thread that notices a hang). Must not block or allocate.
   std::function<void(const Crossing&)> on_crossing;
-  // For tests: makes the probe of a channel. Default MakeProbe.
-  std::function<std::unique_ptr<Probe>(const ProbeSpec&)> make_probe;
+  // Where the readings go: RegionWriter::memory(), for one sampler only, made for as many channels; its ring counts instead of
+  // ring_records. Absent: memory of the sampler's own.
+  std::shared_ptr<SampleMemory> memory;
 };
 
 class Sampler {

@@ -69,10 +69,9 @@ class WorldProbe : public Probe {
   const std::string path_;
 };
 
-SamplerOptions OptionsOf(const std::shared_ptr<World>& world) {
+SamplerOptions Options() {
   SamplerOptions options;
   options.read_deadline_ns = kDeadlineNs;
-  options.make_probe = [world](const ProbeSpec& spec) { return std::make_unique<WorldProbe>(world, spec.path); };
   return options;
 }
 
@@ -82,6 +81,11 @@ ChannelSpec Channel(const std::string& path, const std::string& domain, int64_t 
   spec.domain = domain;
   spec.period_ns = period_ns;
   return spec;
+}
+
+std::vector<ChannelSpec> In(const std::shared_ptr<World>& world, std::vector<ChannelSpec> channels) {
+  for (ChannelSpec& spec : channels) spec.probe_object = std::make_shared<WorldProbe>(world, spec.probe.path);
+  return channels;
 }
 
 std::vector<Reading> Latest(const Sampler& sampler) {
@@ -124,8 +128,9 @@ int64_t LongestGapNs(const std::vector<Record>& records, uint32_t channel) {
 
 void SamplesEachChannelAtItsRate() {
   auto world = std::make_shared<World>();
-  Sampler sampler({Channel("a", "x", 2 * kMs), Channel("b", "y", 20 * kMs), Channel("c", "x", 0), Channel("d", "y", 50 * kMs)},
-                  {}, OptionsOf(world));
+  Sampler sampler(In(world, {Channel("a", "x", 2 * kMs), Channel("b", "y", 20 * kMs), Channel("c", "x", 0),
+                             Channel("d", "y", 50 * kMs)}),
+                  {}, Options());
   CHECK_EQ(Latest(sampler)[0].quality, Quality::kNoData);
   const int64_t begin_ns = MonotonicNs();
   CHECK_EQ(sampler.Start(), 0);
@@ -146,8 +151,9 @@ void SamplesEachChannelAtItsRate() {
 
 void HungDomainLeavesTheOthersTheirRate() {
   auto world = std::make_shared<World>();
-  Sampler sampler({Channel("a", "healthy"), Channel("gate", "stuck"), Channel("b", "stuck"), Channel("c", "other")}, {},
-                  OptionsOf(world));
+  Sampler sampler(
+      In(world, {Channel("a", "healthy"), Channel("gate", "stuck"), Channel("b", "stuck"), Channel("c", "other")}), {},
+      Options());
   CHECK_EQ(sampler.Start(), 0);
   UntilQuality(sampler, 1, Quality::kOk);
   world->Shut("gate");
@@ -171,10 +177,11 @@ void HungDomainLeavesTheOthersTheirRate() {
 
 void EachDomainHangsOnItsOwnAgainAndAgain() {
   auto world = std::make_shared<World>();
-  SamplerOptions options = OptionsOf(world);
+  SamplerOptions options = Options();
   options.read_deadline_ns = 20 * kMs;
-  Sampler sampler({Channel("gate1", "one"), Channel("gate2", "two"), Channel("gate3", "three"), Channel("a", "four")}, {},
-                  std::move(options));
+  Sampler sampler(
+      In(world, {Channel("gate1", "one"), Channel("gate2", "two"), Channel("gate3", "three"), Channel("a", "four")}), {},
+      std::move(options));
   CHECK_EQ(sampler.Start(), 0);
   for (int round = 0; round < 5; ++round) {
     for (const char* gate : {"gate1", "gate2", "gate3"}) world->Shut(gate);
@@ -192,11 +199,11 @@ void StopIsNotHeldUpByAStuckThread() {
   std::atomic<int> crossings{0};
   for (const bool found_out : {true, false}) {
     world->Shut("gate");
-    SamplerOptions options = OptionsOf(world);
+    SamplerOptions options = Options();
     options.on_crossing = [&crossings](const Crossing&) { ++crossings; };
     TripwireSpec wire;
     wire.raise = 10;
-    auto sampler = std::make_unique<Sampler>(std::vector<ChannelSpec>{Channel("gate", "stuck")},
+    auto sampler = std::make_unique<Sampler>(In(world, {Channel("gate", "stuck")}),
                                              std::vector<TripwireSpec>{wire}, std::move(options));
     CHECK_EQ(sampler->Start(), 0);
     Until([&] { return world->inside() == 1; });
@@ -216,7 +223,7 @@ void StopIsNotHeldUpByAStuckThread() {
 
 void CrossingsComeAfterTheirData() {
   auto world = std::make_shared<World>();
-  SamplerOptions options = OptionsOf(world);
+  SamplerOptions options = Options();
   Sampler* handle = nullptr;
   std::atomic<int> raised{0};
   std::atomic<int> cleared{0};
@@ -231,7 +238,7 @@ void CrossingsComeAfterTheirData() {
   wire.raise = 80;
   wire.clear = 70;
   wire.samples = 2;
-  Sampler sampler({Channel("a", "x"), Channel("b", "x")}, {wire}, std::move(options));
+  Sampler sampler(In(world, {Channel("a", "x"), Channel("b", "x")}), {wire}, std::move(options));
   handle = &sampler;
   CHECK_EQ(sampler.Start(), 0);
   UntilQuality(sampler, 1, Quality::kOk);
@@ -250,7 +257,7 @@ void CrossingsComeAfterTheirData() {
 
 void LossRaisesWhileHung() {
   auto world = std::make_shared<World>();
-  SamplerOptions options = OptionsOf(world);
+  SamplerOptions options = Options();
   std::atomic<int> raised{0};
   std::atomic<Quality> quality{Quality::kOk};
   options.on_crossing = [&](const Crossing& crossing) {
@@ -264,7 +271,7 @@ void LossRaisesWhileHung() {
   wire.loss_raises = true;
   TripwireSpec indifferent = wire;
   indifferent.loss_raises = false;
-  Sampler sampler({Channel("gate", "stuck")}, {wire, indifferent}, std::move(options));
+  Sampler sampler(In(world, {Channel("gate", "stuck")}), {wire, indifferent}, std::move(options));
   CHECK_EQ(sampler.Start(), 0);
   UntilQuality(sampler, 0, Quality::kOk);
   world->Shut("gate");
@@ -280,7 +287,7 @@ void LossRaisesWhileHung() {
 
 void CallsAnOverdueReadingStale() {
   auto world = std::make_shared<World>();
-  Sampler sampler({Channel("a", "x")}, {}, OptionsOf(world));
+  Sampler sampler(In(world, {Channel("a", "x")}), {}, Options());
   CHECK_EQ(sampler.Start(), 0);
   UntilQuality(sampler, 0, Quality::kOk);
   sampler.Stop();
@@ -290,9 +297,9 @@ void CallsAnOverdueReadingStale() {
 
 void CountsOverrunsOfTheRing() {
   auto world = std::make_shared<World>();
-  SamplerOptions options = OptionsOf(world);
+  SamplerOptions options = Options();
   options.ring_records = 16;
-  Sampler sampler({Channel("a", "x", kMs)}, {}, std::move(options));
+  Sampler sampler(In(world, {Channel("a", "x", kMs)}), {}, std::move(options));
   CHECK_EQ(sampler.Start(), 0);
   Until([&] { return sampler.overruns() > 10; });
   sampler.Stop();
@@ -303,11 +310,11 @@ void CountsOverrunsOfTheRing() {
 
 void DrainsWhileSampling() {
   auto world = std::make_shared<World>();
-  SamplerOptions options = OptionsOf(world);
+  SamplerOptions options = Options();
   options.ring_records = 64;
   std::vector<ChannelSpec> channels;
   for (int i = 0; i < 32; ++i) channels.push_back(Channel("a", "x", kMs));
-  Sampler sampler(channels, {}, std::move(options));
+  Sampler sampler(In(world, channels), {}, std::move(options));
   CHECK_EQ(sampler.Start(), 0);
   std::vector<int64_t> newest(32, 0);
   Record out[16];
