@@ -198,6 +198,76 @@ export const JOURNAL_EVENTS = {
       'It did this without the agent: a standing order, the end of an orphaned lease, or a change by somebody else.',
     next: 'See `skos status` (orders) and `skos actions`.',
   },
+  'gpu.unread': {
+    id: 'ab2851fff5fd4a1d80fbc4dca9c9aaeb',
+    subject: 'No GPU is read',
+    meaning:
+      'skos-gpu does not answer, so that no GPU temperature is known. All other sensors are watched as before.',
+    next: 'On a node with GPUs: start skos-gpu.service, then run skos doctor. Without GPUs: nothing, or gpu.mode: off.',
+  },
+  'gpu.serving': {
+    id: '3d51c47141d5496a860b4e38c386f1d5',
+    subject: 'A GPU is read',
+    meaning:
+      'Its driver answers and its channels have values.',
+    next: 'Nothing.',
+  },
+  'gpu.failed': {
+    id: '53f410c311064ab784cc2c2ce4533ae7',
+    subject: 'A GPU cannot be read',
+    meaning:
+      'Its driver or library refused; the message says what it said. It is tried again by itself.',
+    next: 'Run skos doctor; check the driver (nvidia-smi, dmesg).',
+  },
+  'gpu.lost': {
+    id: 'ec4ad2bd949142f19eef5f40e48c81cd',
+    subject: 'A GPU has fallen off the bus',
+    meaning:
+      'The driver says that the device is lost: only some values can be read, and jobs on it fail.',
+    next: 'Drain the node; reset the GPU or restart the node; see skos gpu and the kernel log.',
+  },
+  'gpu.reset_required': {
+    id: '3b2f192a5a9b48d4b5e0e27a6c5857eb',
+    subject: 'A GPU asks for a reset',
+    meaning:
+      'Its driver wants every user of the device gone. skos-gpu has let go of it and tries again each 30 s.',
+    next: 'Drain it, reset it (nvidia-smi --gpu-reset -i …); it is taken again by itself.',
+  },
+  'gpu.hung': {
+    id: 'd388b5fde3634622b9081ebce6640bfd',
+    subject: 'A GPU driver does not answer',
+    meaning:
+      'A call into the driver has not returned; its channels say hung. Other GPUs are read as before.',
+    next: 'Look into the kernel log; a driver that hangs for good needs a reset of the GPU or of the node.',
+  },
+  'gpu.detached': {
+    id: 'fb8a537ca7044a74978075348002ca3f',
+    subject: 'A GPU was let go of',
+    meaning:
+      'skos-gpu has closed the device, so that it can be reset, re-partitioned or its driver changed. Nobody watches it.',
+    next: 'When done: skos gpu attach ID.',
+  },
+  'gpu.gone': {
+    id: '7a6169616d174c17b1a0155bcc451b1f',
+    subject: 'A GPU is no longer there',
+    meaning:
+      'The device has left the bus or its driver was unloaded.',
+    next: 'Nothing, if you took it out; else see the kernel log.',
+  },
+  'gpu.detach': {
+    id: '8844aca91942420f8ee22933ea0e303c',
+    subject: 'An operator let go of a GPU',
+    meaning:
+      'Asked for with skos gpu detach; the message says who.',
+    next: 'When done: skos gpu attach ID.',
+  },
+  'gpu.attach': {
+    id: 'a68c99fa231646c6a4a97e05f3af4f4c',
+    subject: 'An operator took a GPU again',
+    meaning:
+      'Asked for with skos gpu attach; the message says who.',
+    next: 'Nothing.',
+  },
   'store.failed': {
     id: '5452d22ca247abc73af11fea3447684b',
     subject: 'The record cannot be written',

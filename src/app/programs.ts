@@ -43,6 +43,27 @@ export function actuatorSpec({ allow, socket, state, sysfs, cgroup }: ActuatorPa
   };
 }
 
+export interface GpuPaths {
+  readonly socket: string;
+  readonly sysfs: string;
+  readonly nvml: string;
+  readonly rateHz: number;
+  readonly deadlineMs: number;
+}
+
+export function gpuSpec({ socket, sysfs, nvml, rateHz, deadlineMs }: GpuPaths): ChildSpec {
+  return {
+    name: 'skos-gpu',
+    command: find('build/native/skos-gpu', { installed: 'skos-gpu', code: 'SKOS_GPU_ABSENT' }),
+    args: [
+      ...['--socket', socket, '--sysfs', sysfs, '--nvml', nvml],
+      ...['--rate-mhz', String(Math.round(rateHz * 1000)), '--deadline-ms', String(deadlineMs)],
+    ],
+    code: 'SKOS_GPU_ABSENT',
+    event: 'gpu.unread',
+  };
+}
+
 export function netSpec({ runDirectory }: { runDirectory: string }): ChildSpec {
   return {
     name: 'skos-net',

@@ -15,6 +15,7 @@ import type { AlertBook } from './alert-book.js';
 import type { CurrentConfig } from './current-config.js';
 import type { Executor } from './executor.js';
 import type { Publisher } from './publisher.js';
+import type { Record } from './record.js';
 import type { Sensing } from './sensing.js';
 import type { Caller, Handlers } from './socket-server.js';
 import type { Tick } from './tick.js';
@@ -40,6 +41,7 @@ export interface HandlerOptions {
   readonly link: ActuatorLink;
   readonly publisher: Publisher;
   readonly gpus: Gpus;
+  readonly record: Record;
   readonly store: Store & { health(): { ok: boolean; why: string } };
   readonly log: Log & { readonly level: LogLevel; setLevel(level: LogLevel): void };
   readonly clock: Clock;
@@ -75,8 +77,8 @@ export function createHandlers(options: HandlerOptions): Handlers {
     'audit.list': ({ fromSeq = 1, limit = AUDIT_LISTED_BY_DEFAULT }) => store.audit.list({ fromSeq, limit }),
     'log.level': ({ level, forSeconds }) => ({ level, untilAtMs: logLevel.set(level, forSeconds) }),
     gpu: () => gpus.status(),
-    'gpu.detach': async ({ id }) => ({ address: await gpus.detach(id) }),
-    'gpu.attach': async ({ id }) => ({ address: await gpus.attach(id) }),
+    'gpu.detach': async ({ id }, caller) => ({ address: await asked(options, 'gpu.detach', { id, caller }) }),
+    'gpu.attach': async ({ id }, caller) => ({ address: await asked(options, 'gpu.attach', { id, caller }) }),
     'net.config': () => netConfig(config.get(), options),
     'net.report': (report) => {
       net.report(report);
@@ -84,6 +86,26 @@ export function createHandlers(options: HandlerOptions): Handlers {
       return {};
     },
   };
+}
+
+/** Lets go of a GPU or takes it again, and puts on record who asked. */
+async function asked(
+  { gpus, record }: HandlerOptions,
+  kind: 'gpu.detach' | 'gpu.attach',
+  { id, caller }: { id: string; caller: Caller },
+): Promise<string> {
+  const who = nameOf(caller);
+  const address = await (kind === 'gpu.detach' ? gpus.detach(id) : gpus.attach(id));
+  const done = kind === 'gpu.detach' ? 'let go of' : 'taken again';
+  record.add({
+    kind,
+    who,
+    what: { address },
+    level: 'info',
+    message: `GPU ${address} was ${done}, asked for by ${who}`,
+    fields: { event: kind, channel: address },
+  });
+  return address;
 }
 
 /** A rule may be barred while its sensor is not there; a name that no rule has would bar nothing and say that it did. */
@@ -112,7 +134,7 @@ async function status(options: HandlerOptions, net: NetState): Promise<Status> {
   const actuator = await options.link.status();
   const { mode } = config.get();
   sensing.refresh();
-  const channelsByQuality: Record<string, number> = {};
+  const channelsByQuality: { [quality: string]: number } = {};
   sensing.channels.forEach((_, index) => {
     const { quality } = sensing.latest(index);
     channelsByQuality[quality] = (channelsByQuality[quality] ?? 0) + 1;

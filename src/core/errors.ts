@@ -99,6 +99,22 @@ export const ERRORS = {
     meaning: 'A client did not read fast enough and was disconnected; it reconnects and asks for the current state.',
     next: 'Nothing, unless it repeats: then look for a stuck client.',
   },
+  SKOS_GPU_ABSENT: {
+    meaning: 'skos-gpu is not reachable: no GPU is read. Everything else is protected as before.',
+    next: 'Start skos-gpu.service; `skos doctor` says what is missing.',
+  },
+  SKOS_GPU_UNKNOWN: {
+    meaning: 'No GPU has this address, device name or UUID, or several begin with it.',
+    next: 'Take one that `skos gpu` lists.',
+  },
+  SKOS_GPU_REFUSED: {
+    meaning: 'skos-gpu could not do what it was asked for; the message says why.',
+    next: 'See `skos gpu`; a worker that hangs in its driver lets go only when the driver answers.',
+  },
+  SKOS_GPU_PROTOCOL: {
+    meaning: 'skos-gpu sent something that the agent does not understand.',
+    next: 'Install agent and skos-gpu of the same version.',
+  },
   SKOS_ACTUATOR_ABSENT: {
     meaning: 'No actuator is reachable: nothing can be throttled. The agent observes and alerts.',
     next: 'Start skos-actuator.service, or run as root so that the agent may start its own.',
