@@ -8,6 +8,8 @@ namespace {
 constexpr uint32_t kMaxChannels = 65536;   // A node has hundreds; the bound only keeps a mistake from eating memory.
 constexpr uint32_t kMaxTripwires = 65536;
 constexpr size_t kMaxPathBytes = 4095;     // PATH_MAX without its end.
+constexpr uint32_t kMaxWords = 64;         // The longest list of states has a dozen.
+constexpr size_t kMaxWordBytes = 63;       // What the probe reads.
 constexpr double kMaxColumn = 1000;
 constexpr double kMaxSamples = 1'000'000;
 constexpr double kMaxExact = 9007199254740992.0;  // 2^53: what a JS number holds exactly.
@@ -44,6 +46,17 @@ bool ToStatvfsField(Napi::Value value, StatvfsField* out) {
   return true;
 }
 
+bool ToWords(Napi::Value value, std::vector<std::string>* out) {
+  if (!value.IsArray()) return false;
+  Napi::Array list = value.As<Napi::Array>();
+  if (list.Length() < 1 || list.Length() > kMaxWords) return false;
+  out->resize(list.Length());
+  for (uint32_t i = 0; i < list.Length(); ++i) {
+    if (!ToText(list.Get(i), &(*out)[i]) || (*out)[i].size() > kMaxWordBytes) return false;
+  }
+  return true;
+}
+
 const char* ToKind(Napi::Object probe, ProbeSpec* out) {
   std::string kind;
   double column = 0;
@@ -62,8 +75,13 @@ const char* ToKind(Napi::Object probe, ProbeSpec* out) {
   } else if (kind == "statvfs") {
     out->kind = ProbeKind::kStatvfs;
     if (!ToStatvfsField(probe.Get("field"), &out->field)) return "probe.field is none of the statvfs fields";
+  } else if (kind == "hexadecimal") {
+    out->kind = ProbeKind::kHexadecimal;
+  } else if (kind == "word") {
+    out->kind = ProbeKind::kWord;
+    if (!ToWords(probe.Get("words"), &out->words)) return "probe.words is no list of 1 to 64 strings";
   } else {
-    return "probe.kind is none of integer, field, cpu_busy, statvfs";
+    return "probe.kind is none of integer, field, cpu_busy, statvfs, word, hexadecimal";
   }
   return nullptr;
 }

@@ -29,9 +29,42 @@ bool WholeWord(std::string_view word, T* out) {
   return result.ec == std::errc() && result.ptr == end;
 }
 
+char Lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
+
+bool EqualsWithoutCase(std::string_view a, std::string_view b) {
+  if (a.size() != b.size()) return false;
+  for (size_t i = 0; i < a.size(); ++i) {
+    if (Lower(a[i]) != Lower(b[i])) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 bool ParseInteger64(std::string_view text, int64_t* out) { return WholeWord(Trim(text), out); }
+
+bool ParseHexadecimal64(std::string_view text, int64_t* out) {
+  text = Trim(text);
+  if (text.substr(0, 2) != "0x") return false;
+  text.remove_prefix(2);
+  // from_chars would take a sign behind the prefix.
+  if (text.empty() || text.front() == '-') return false;
+  const char* end = text.data() + text.size();
+  const auto result = std::from_chars(text.data(), end, *out, 16);
+  return result.ec == std::errc() && result.ptr == end;
+}
+
+int IndexOfWord(std::string_view text, const std::vector<std::string>& words) {
+  text = Trim(text);
+  size_t digits = 0;
+  while (digits < text.size() && text[digits] >= '0' && text[digits] <= '9') ++digits;
+  if (digits > 0 && digits < text.size() && text[digits] == ':') text = Trim(text.substr(digits + 1));
+  if (text.empty()) return -1;
+  for (size_t i = 0; i < words.size(); ++i) {
+    if (EqualsWithoutCase(text, words[i])) return static_cast<int>(i);
+  }
+  return -1;
+}
 
 bool ParseNumber(std::string_view word, Number* out) {
   const size_t equals = word.find('=');

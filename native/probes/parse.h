@@ -3,7 +3,9 @@
 #define SKOS_PROBES_PARSE_H_
 
 #include <cstdint>
+#include <string>
 #include <string_view>
+#include <vector>
 
 namespace skos {
 
@@ -18,6 +20,13 @@ struct Number {
 
 // The whole text is one decimal integer, blanks around it allowed: "-44000\n". False for anything else, overflow included.
 bool ParseInteger64(std::string_view text, int64_t* out);
+
+// The same with 16 as its base, "0x1f\n": SCSI's counters are written so. The prefix is required.
+bool ParseHexadecimal64(std::string_view text, int64_t* out);
+
+// The place of the text in `words`, letters compared without regard to case. Blanks around it are dropped, and a number in front
+// of it ("4: ACTIVE" of InfiniBand); blanks within belong to it ("Not charging"). -1: it is none of them, or there is no text.
+int IndexOfWord(std::string_view text, const std::vector<std::string>& words);
 
 // An integer, or a finite decimal like "0.25"; a word like "avg10=0.25" yields what stands behind '='.
 bool ParseNumber(std::string_view word, Number* out);

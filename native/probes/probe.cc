@@ -31,6 +31,7 @@ namespace {
 using Sources = ProbeFactory::Sources;
 
 constexpr size_t kIntegerBytes = 64;  // A 64-bit integer has 20 characters; more is no integer.
+constexpr size_t kWordBytes = 64;     // States are a word or three; more is no state.
 constexpr int kCpuColumns = 8;        // user nice system idle iowait irq softirq steal; guest time is within user.
 constexpr int kIdleColumn = 4;        // Word 0 is the name.
 constexpr int kIowaitColumn = 5;
@@ -125,7 +126,8 @@ class ScalingProbe : public Probe {
 
 class IntegerProbe final : public ScalingProbe {
  public:
-  explicit IntegerProbe(const ProbeSpec& spec) : ScalingProbe(spec), file_(spec.path) {}
+  explicit IntegerProbe(const ProbeSpec& spec)
+      : ScalingProbe(spec), file_(spec.path), hexadecimal_(spec.kind == ProbeKind::kHexadecimal) {}
 
  protected:
   Raw ReadRaw(int64_t now_ns) override {
@@ -136,12 +138,34 @@ class IntegerProbe final : public ScalingProbe {
     if (raw.quality != Quality::kOk) return raw;
     // A full buffer may be the head of a longer text.
     const bool whole = length < sizeof buffer;
-    if (!whole || !ParseInteger64({buffer, length}, &raw.number.integer)) raw.quality = Quality::kFault;
+    const auto parse = hexadecimal_ ? ParseHexadecimal64 : ParseInteger64;
+    if (!whole || !parse({buffer, length}, &raw.number.integer)) raw.quality = Quality::kFault;
     return raw;
   }
 
  private:
   KeptFile file_;
+  const bool hexadecimal_;
+};
+
+class WordProbe final : public ScalingProbe {
+ public:
+  explicit WordProbe(const ProbeSpec& spec) : ScalingProbe(spec), file_(spec.path), words_(spec.words) {}
+
+ protected:
+  Raw ReadRaw(int64_t now_ns) override {
+    char buffer[kWordBytes];
+    size_t length = 0;
+    Raw raw;
+    raw.quality = file_.ReadAt(now_ns, 0, buffer, sizeof buffer, &length);
+    if (raw.quality != Quality::kOk) return raw;
+    const int index = length < sizeof buffer ? IndexOfWord({buffer, length}, words_) : -1;
+    return index < 0 ? Raw{Quality::kFault, {}} : RawInteger(index);
+  }
+
+ private:
+  KeptFile file_;
+  const std::vector<std::string> words_;
 };
 
 // Probes of shared sources. `alone` is a probe that MakeProbe made: each of its reads is a tick.
@@ -319,6 +343,7 @@ class StatvfsProbe final : public SharedProbe {
 std::unique_ptr<Probe> Make(const ProbeSpec& spec, const std::shared_ptr<Sources>& sources, bool alone) {
   switch (spec.kind) {
     case ProbeKind::kInteger:
+    case ProbeKind::kHexadecimal:
       return std::make_unique<IntegerProbe>(spec);
     case ProbeKind::kField:
       return std::make_unique<FieldProbe>(spec, sources, alone);
@@ -326,6 +351,8 @@ std::unique_ptr<Probe> Make(const ProbeSpec& spec, const std::shared_ptr<Sources
       return std::make_unique<CpuBusyProbe>(spec, sources, alone);
     case ProbeKind::kStatvfs:
       return std::make_unique<StatvfsProbe>(spec, sources, alone);
+    case ProbeKind::kWord:
+      return std::make_unique<WordProbe>(spec);
   }
   return nullptr;
 }

@@ -9,12 +9,13 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "sampler/reading.h"
 
 namespace skos {
 
-enum class ProbeKind : uint8_t { kInteger, kField, kCpuBusy, kStatvfs };
+enum class ProbeKind : uint8_t { kInteger, kField, kCpuBusy, kStatvfs, kWord, kHexadecimal };
 enum class StatvfsField : uint8_t { kTotalBytes, kAvailableBytes, kUsedPpm, kInodesUsedPpm };
 
 struct ProbeSpec {
@@ -23,6 +24,7 @@ struct ProbeSpec {
   std::string key;   // kField: first word of the line, "" is the first line. kCpuBusy: "cpu", "cpu0", …
   int column = 0;    // kField: white-space separated, 0 is the first word; "avg10=0.25" yields the decimal behind '='.
   StatvfsField field = StatvfsField::kTotalBytes;
+  std::vector<std::string> words;  // kWord: the value is the text's place among them; any other text is a fault.
   double multiplier = 1;   // value = round(raw * multiplier + offset)
   double offset = 0;
   bool per_second = false;  // Counter to rate; no_data at the first read, or when the counter fell.

@@ -53,6 +53,49 @@ void ReadsIntegersOfEitherSign() {
   CheckOk(ReadText("-9223372036854775808\n"), INT64_MIN);
 }
 
+Reading ReadWord(std::string_view content) {
+  TempDir dir;
+  ProbeSpec spec = Integer(dir.Write("state", content));
+  spec.kind = ProbeKind::kWord;
+  spec.words = {"", "Down", "ACTIVE", "Not charging"};
+  return ReadOnce(spec);
+}
+
+void ReadsWordsByTheirPlaceInTheList() {
+  CheckOk(ReadWord("DOWN\n"), 1);
+  CheckOk(ReadWord("active"), 2);
+  CheckOk(ReadWord("4: ACTIVE\n"), 2);
+  CheckOk(ReadWord("12:  down \n"), 1);
+  CheckOk(ReadWord("Not charging\n"), 3);
+}
+
+void CallsFaultWhatIsNoneOfTheWords() {
+  const std::string_view texts[] = {"", "\n", " ", "4:", "4: ", "4:\n", "ACTIVE2", "ACTIV", "not", "4 ACTIVE", "x: ACTIVE",
+                                    "Not  charging", "4", "0x2", "4: 4: ACTIVE", std::string_view("ACTIVE\0", 7)};
+  for (const std::string_view text : texts) CHECK_EQ(ReadWord(text).quality, Quality::kFault);
+  CHECK_EQ(ReadWord(std::string(1 << 20, '4')).quality, Quality::kFault);
+  ProbeSpec absent = Integer("/nonexistent/state");
+  absent.kind = ProbeKind::kWord;
+  absent.words = {"a"};
+  CHECK_EQ(ReadOnce(absent).quality, Quality::kNoData);
+}
+
+Reading ReadHexadecimal(std::string_view content) {
+  TempDir dir;
+  ProbeSpec spec = Integer(dir.Write("value", content));
+  spec.kind = ProbeKind::kHexadecimal;
+  return ReadOnce(spec);
+}
+
+void ReadsHexadecimalIntegers() {
+  CheckOk(ReadHexadecimal("0x0\n"), 0);
+  CheckOk(ReadHexadecimal("0x1f\n"), 31);
+  CheckOk(ReadHexadecimal("0xABcd"), 0xabcd);
+  CheckOk(ReadHexadecimal("0x7fffffffffffffff\n"), INT64_MAX);
+  const std::string_view texts[] = {"", "0x", "0x-1", "-0x1", "10", "0X10", "0xg", "0x1 2", "0x8000000000000000", "0x1.5"};
+  for (const std::string_view text : texts) CHECK_EQ(ReadHexadecimal(text).quality, Quality::kFault);
+}
+
 void CallsFaultWhatIsNoInteger() {
   const std::string_view texts[] = {"", "\n", "garbage\n", "42x", "4 2", "0x20", "1.5", "+5", "--5", "-", "nan",
                                     "9223372036854775808", "99999999999999999999999999", std::string_view("4\0002", 3)};
@@ -267,6 +310,9 @@ void ReadsTheRealProc() {
 int main() {
   using namespace skos::test;
   RUN(ReadsIntegersOfEitherSign);
+  RUN(ReadsWordsByTheirPlaceInTheList);
+  RUN(CallsFaultWhatIsNoneOfTheWords);
+  RUN(ReadsHexadecimalIntegers);
   RUN(CallsFaultWhatIsNoInteger);
   RUN(RefusesWhatIsNoRegularFileWithoutBlocking);
   RUN(NoticesThatAFileVanishesAndComesBack);

@@ -40,8 +40,10 @@ export type FileProbe = FileProbeKind & {
   readonly faultPath?: string;
 };
 type FileProbeKind =
-  /** A file that holds one integer. */
+  /** A file that holds one decimal integer. */
   | { readonly kind: 'integer'; readonly path: string }
+  /** A file that holds one integer as 0x1f. */
+  | { readonly kind: 'hexadecimal'; readonly path: string }
   /** Line whose first word is `key` ('' is the first line), white-space separated column (0 is the first word); a
    * column like `avg10=0.25` yields the decimal behind '='. All fields of one path in one domain share one read. */
   | { readonly kind: 'field'; readonly path: string; readonly key: string; readonly column: number }
@@ -49,8 +51,8 @@ type FileProbeKind =
   | { readonly kind: 'cpu_busy'; readonly path: string; readonly key: string }
   /** statvfs of a mount point. Used shares are of what an unprivileged user can use, as df counts. */
   | { readonly kind: 'statvfs'; readonly path: string; readonly field: StatvfsField }
-  /** A file that holds a word (or "4: ACTIVE", whose last word counts): the value is its index in `words`, which are compared
-   * without regard to case; any other text is a fault. */
+  /** A file that holds a word or few ("Not charging"), perhaps behind a number ("4: ACTIVE"): the value is the text's index in
+   * `words`, compared without regard to case; any other text is a fault. */
   | { readonly kind: 'word'; readonly path: string; readonly words: readonly string[] };
 
 /** Read by skos-gpu, which puts it into a shared region: channel `index` of the GPU at this PCI address. */
