@@ -21,6 +21,8 @@ export function quantityText(value: number, unit: string): string {
   switch (unit) {
     case 'celsius':
       return `${value.toFixed(1)} °C`;
+    case 'celsius_per_second':
+      return `${value.toFixed(2)} °C/s`;
     case 'ratio':
       return `${(value * 100).toFixed(1)} %`;
     case 'bytes':
@@ -86,8 +88,8 @@ export function percentText(ppm: number): string {
   return `${Number((ppm / 10_000).toFixed(2))} %`;
 }
 
-export function plural(count: number, noun: string): string {
-  return `${count} ${noun}${count === 1 ? '' : 's'}`;
+export function plural(count: number, noun: string, nouns = `${noun}s`): string {
+  return `${count} ${count === 1 ? noun : nouns}`;
 }
 
 /** UTC, as every payload and the journal's fields have it. */

@@ -4,7 +4,14 @@
  */
 
 import type { Antibody } from '../antibodies/antibody.js';
-import { type Channel, type ChannelJson, channelJson, type DeviceClass, type Quality } from '../core/channel.js';
+import {
+  type Channel,
+  type ChannelJson,
+  channelJson,
+  type DeviceClass,
+  isDerived,
+  type Quality,
+} from '../core/channel.js';
 import type { Clock } from '../core/clock.js';
 import type { Log, Store } from '../core/ports.js';
 import type { Heartbeat, PeerStatus } from '../core/protocol.js';
@@ -151,7 +158,7 @@ export class Publisher {
     sensing.refresh();
     let hottest: number | null = null;
     sensing.channels.forEach((channel, index) => {
-      if (channel.class !== deviceClass || channel.quantity !== 'temperatureMilliCelsius') return;
+      if (channel.class !== deviceClass || channel.quantity !== 'temperatureMilliCelsius' || isDerived(channel)) return;
       const { value } = sensing.latest(index);
       if (value !== null && (hottest === null || value > hottest)) hottest = value;
     });

@@ -4,7 +4,7 @@
  *
  * A channel that a rule watches never leaves the list by itself: "was there, now gone" is news (no_data), not silence.
  */
-import { type Channel, isRate, type Quality, type Reading } from '../core/channel.js';
+import { type Channel, isDerived, isRate, type Quality, type Reading } from '../core/channel.js';
 import { reason } from '../core/errors.js';
 import type { Discovery, Log, Sampler, Tripwire } from '../core/ports.js';
 import { NO_RUNG } from '../policy/ladder.js';
@@ -204,7 +204,8 @@ export class Sensing {
   #qualityChanged(channel: Channel | undefined, index: number, quality: Quality): void {
     const before = this.#qualities[index];
     this.#qualities[index] = quality;
-    if (channel === undefined) return;
+    // A derived one is without a value by nature now and then, and what it is derived from tells its own loss.
+    if (channel === undefined || isDerived(channel)) return;
     this.#tellQuality(channel.id, quality, before);
     if (quality === 'no_data' && before === 'ok') this.#rediscoverSoon();
   }

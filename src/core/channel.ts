@@ -73,6 +73,14 @@ export function fileOf({ probe }: Pick<Channel, 'probe'>): string | undefined {
   return probe.kind === 'gpu' || probe.kind === 'pushed' ? undefined : probe.path;
 }
 
+/** `feed` of the channels that the agent computes from others (sensors/derived.ts). */
+export const DERIVED_FEED = 'derived';
+
+/** Computed from other channels: without a value by nature at times, and no reading of the device itself. */
+export function isDerived({ probe }: Pick<Channel, 'probe'>): boolean {
+  return probe.kind === 'pushed' && probe.feed === DERIVED_FEED;
+}
+
 /** A counter turned into a rate, whose first reading is no_data by nature. */
 export function isRate({ probe }: Pick<Channel, 'probe'>): boolean {
   if (probe.kind === 'gpu' || probe.kind === 'pushed') return false;

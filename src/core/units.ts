@@ -18,6 +18,12 @@ interface QuantitySpec {
 
 export const QUANTITIES = {
   temperatureMilliCelsius: { quantity: 'temperature', unit: 'celsius', perBase: 1000, symbol: '°C' },
+  temperatureRateMilliCelsiusPerSecond: {
+    quantity: 'temperature_rate',
+    unit: 'celsius_per_second',
+    perBase: 1000,
+    symbol: '°C/s',
+  },
   voltageMilliVolts: { quantity: 'voltage', unit: 'volts', perBase: 1000, symbol: 'V' },
   currentMilliAmps: { quantity: 'current', unit: 'amperes', perBase: 1000, symbol: 'A' },
   powerMilliWatts: { quantity: 'power', unit: 'watts', perBase: 1000, symbol: 'W' },

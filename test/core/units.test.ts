@@ -6,7 +6,7 @@ const quantities = Object.keys(QUANTITIES) as Quantity[];
 
 t.test('the name of every quantity ends in its canonical unit', async (t) => {
   const unit =
-    /(MilliCelsius|MilliVolts|MilliAmps|MilliWatts|MilliJoules|Hertz|Rpm|PartsPerMillion|Bytes|Total|Ms|BytesPerSecond|Bitmask|Code)$/;
+    /(MilliCelsius|MilliCelsiusPerSecond|MilliVolts|MilliAmps|MilliWatts|MilliJoules|Hertz|Rpm|PartsPerMillion|Bytes|Total|Ms|BytesPerSecond|Bitmask|Code)$/;
   for (const quantity of quantities) t.match(quantity, unit);
 });
 
