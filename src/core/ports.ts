@@ -197,6 +197,19 @@ export interface GpuStatus {
   readonly gpus: readonly GpuView[];
 }
 
+/** Readings that another process writes into shared memory: native/sampler/region.h. */
+export interface Region {
+  /** JSON, as the writer says it. */
+  readonly description: string;
+  readonly channelCount: number;
+  latest(i: number): Reading;
+  refresh(): void;
+  drain(each: (channel: number, value: number, quality: Quality, atMs: number) => void): void;
+  readonly overruns: number;
+  /** Idempotent; nothing is read afterwards. */
+  close(): void;
+}
+
 /** The GPUs of this node, as skos-gpu serves them. */
 export interface Gpus {
   status(): GpuStatus;

@@ -21,7 +21,7 @@ const BYTES_PER_SECTOR = 512;
 /** Milliseconds of work per second are thousandths. */
 const PPM_PER_MS_PER_SECOND = 1000;
 
-const NO_DISK = /^(loop|ram|zram|fd|sr|nbd|dm-|md|mtdblock|drbd)\d/;
+export const NO_DISK = /^(loop|ram|zram|fd|sr|nbd|dm-|md|mtdblock|drbd)\d/;
 
 const CHANNELS = [
   { name: 'read', label: 'read', quantity: 'rateBytesPerSecond', column: 2, multiplier: BYTES_PER_SECTOR },
@@ -74,7 +74,7 @@ async function diskChannels(sysfs: Tree, name: string): Promise<Channel[]> {
 }
 
 /** Two namespaces of one NVMe disk share its serial, and each has a wwid: that comes first. */
-async function diskName(sysfs: Tree, directory: string, name: string): Promise<string> {
+export async function diskName(sysfs: Tree, directory: string, name: string): Promise<string> {
   for (const file of ['wwid', 'device/wwid', 'serial', 'device/serial']) {
     const identity = (await sysfs.text(`${directory}/${file}`))?.replace(/\s+/g, '-');
     if (identity) return identity;

@@ -18,10 +18,10 @@ import type {
   HardwareEvent,
   Log,
   PacketSocket,
+  Region,
   Sampler,
   Tripwire,
 } from '../core/ports.js';
-import type { Region } from './addon.js';
 import { type GpuDescription, type GpuMessage, gpuDescription, gpuEvent, gpuMessage } from './gpu-message.js';
 import { GpuSampler, type GpuWire, type ServedGpu } from './gpu-sampler.js';
 
@@ -145,7 +145,11 @@ export class GpuLink implements Gpus {
     const gpus = [...this.#gpus.values()].filter(({ state }) => state !== 'serving' && state !== 'opening');
     return [
       ...libraries.map((library) => ({ source, what: library.source, why: `${library.state}: ${library.why}` })),
-      ...gpus.map(({ address, state, why }) => ({ source, what: address, why: why === '' ? state : `${state}: ${why}` })),
+      ...gpus.map(({ address, state, why }) => ({
+        source,
+        what: address,
+        why: why === '' ? state : `${state}: ${why}`,
+      })),
     ];
   }
 
@@ -250,7 +254,9 @@ export class GpuLink implements Gpus {
   async #sendWires(address: string, wires: readonly GpuWire[]): Promise<void> {
     const gpu = this.#gpus.get(address);
     if (gpu === undefined || !READABLE.has(gpu.state)) return;
-    const words = wires.slice(0, MAX_WIRES).map(({ index, raise, clear, samples }) => `${index}:${raise}:${clear}:${samples}`);
+    const words = wires
+      .slice(0, MAX_WIRES)
+      .map(({ index, raise, clear, samples }) => `${index}:${raise}:${clear}:${samples}`);
     await this.#tryRequest(['wires', address, ...words].join(' '));
   }
 
@@ -341,26 +347,16 @@ export class GpuLink implements Gpus {
   }
 
   #take(message: Exclude<GpuMessage, { type: 'device' }>): void {
-    switch (message.type) {
-      case 'reply':
-        return this.#answer(message.seq, message);
-      case 'library': {
-        const { source, state, why, path, version } = message;
-        this.#libraries.set(source, { source, state, why, path, version });
-        return;
-      }
-      case 'details': {
-        const gpu = this.#gpus.get(message.address);
-        if (gpu !== undefined) gpu.details = message.details;
-        return;
-      }
-      case 'event':
-        return this.#event(message.address, message.event);
-      case 'crossing':
-        return this.#options.onCrossing();
-      case 'listed':
-      case 'uevent':
-        return;
+    const { type } = message;
+    if (type === 'reply') this.#answer(message.seq, message);
+    else if (type === 'event') this.#event(message.address, message.event);
+    else if (type === 'crossing') this.#options.onCrossing();
+    else if (type === 'library') {
+      const { source, state, why, path, version } = message;
+      this.#libraries.set(source, { source, state, why, path, version });
+    } else if (type === 'details') {
+      const gpu = this.#gpus.get(message.address);
+      if (gpu !== undefined) gpu.details = message.details;
     }
   }
 

@@ -19,6 +19,7 @@ import {
   parse,
   record,
   type Shape,
+  section,
   string,
   withDefault,
 } from '../core/shape.js';
@@ -43,7 +44,13 @@ const details: Shape<GpuDetails> = object({
   ),
   mig: list(
     object(
-      { gpuInstance: count, computeInstance: count, uuid: string({ max: 128 }), name: string({ max: 128 }), memoryBytes },
+      {
+        gpuInstance: count,
+        computeInstance: count,
+        uuid: string({ max: 128 }),
+        name: string({ max: 128 }),
+        memoryBytes,
+      },
       { open: true },
     ),
     { max: MAX_MIG },
@@ -70,7 +77,10 @@ const SHAPES = {
     { open: true },
   ),
   details: object({ address, details }, { open: true }),
-  event: object({ address: withDefault(string({ max: 32 }), ''), event: anything, atMs: optional(number({})) }, { open: true }),
+  event: object(
+    { address: withDefault(string({ max: 32 }), ''), event: anything, atMs: optional(number({})) },
+    { open: true },
+  ),
   crossing: object({ address }, { open: true }),
   listed: object({}, { open: true }),
   uevent: object({}, { open: true }),
@@ -91,7 +101,10 @@ export function gpuMessage(packet: string): GpuMessage | undefined {
 }
 
 const event = object(
-  { kind: string({ pattern: /^[a-z0-9_]{1,64}$/, expected: 'a word' }), code: optional(number({ min: 0, integer: true })) },
+  {
+    kind: string({ pattern: /^[a-z0-9_]{1,64}$/, expected: 'a word' }),
+    code: optional(number({ min: 0, integer: true })),
+  },
   { open: true },
 );
 const MAX_DETAIL_ENTRIES = 16;
@@ -122,7 +135,7 @@ const described = object(
           label: withDefault(string({ max: 128 }), ''),
           quantity,
           rateHz: number({ min: 0.01, max: 1000 }),
-          limits: withDefault(object({ min: limit, max: limit, critical: limit, emergency: limit }), {}),
+          limits: section({ min: limit, max: limit, critical: limit, emergency: limit }),
           path: withDefault(string({ max: 512 }), ''),
           thermalDefault: withDefault(boolean, false),
         },

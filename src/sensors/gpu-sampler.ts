@@ -7,8 +7,7 @@
  */
 import type { Channel, Quality, Reading } from '../core/channel.js';
 import type { Clock } from '../core/clock.js';
-import type { Sampler, Tripwire } from '../core/ports.js';
-import type { Region } from './addon.js';
+import type { Region, Sampler, Tripwire } from '../core/ports.js';
 
 /** Shorter than the longest silence that a rule takes for ordinary; a hundred channels cost nothing at this rate. */
 const REPEAT_MS = 500;
@@ -112,7 +111,8 @@ export class GpuSampler implements Sampler {
     let isTold = false;
     gpu.indexes.forEach((i, index) => {
       if (i === undefined) return;
-      const { quality } = gpu.region === undefined || index >= gpu.region.channelCount ? ABSENT : gpu.region.latest(index);
+      const { quality } =
+        gpu.region === undefined || index >= gpu.region.channelCount ? ABSENT : gpu.region.latest(index);
       // A slow channel that is quiet between two reads is in order.
       if (quality === 'ok') return;
       isTold = true;
@@ -126,7 +126,9 @@ export class GpuSampler implements Sampler {
     const served = this.#options.served(address);
     if (served?.region === undefined) return undefined;
     const ours = this.#gpus.get(address);
-    const fits = ours?.indexes.every((i, index) => i === undefined || this.channels[i]?.id === served.channels[index]?.id);
+    const fits = ours?.indexes.every(
+      (i, index) => i === undefined || this.channels[i]?.id === served.channels[index]?.id,
+    );
     return fits === true ? served.region : undefined;
   }
 
