@@ -27,8 +27,9 @@ function maker(made: Made[], { fails = false } = {}): MakeSampler {
       },
       latest: (i) => ({ value: i, quality: 'ok', atMs: 0 }),
       refresh: () => undefined,
-      drain: (each: (channel: number, value: number, quality: Quality, atMs: number) => void) =>
-        channels.forEach((_, i) => each(i, i * 10, 'ok', i)),
+      drain: (each: (channel: number, value: number, quality: Quality, atMs: number) => void) => {
+        for (const i of channels.keys()) each(i, i * 10, 'ok', i);
+      },
       overruns: channels.length,
     };
   };
