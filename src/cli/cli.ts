@@ -17,6 +17,7 @@ import { config } from './config.js';
 import { EXIT, exitCodeOf } from './exit-codes.js';
 import { explain } from './explain.js';
 import { paint } from './format.js';
+import { gpu } from './gpu.js';
 import { COMMON_OPTIONS, commandHelp, overview } from './help.js';
 import { inventory } from './inventory.js';
 import { log } from './log.js';
@@ -28,6 +29,7 @@ import { status } from './status.js';
 export const COMMANDS: readonly Command[] = [
   status,
   sensors,
+  gpu,
   alerts,
   actions,
   release,

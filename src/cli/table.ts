@@ -26,7 +26,10 @@ const GAP = '  ';
 export function tableLines({ columns, rows, width, indent = 0 }: TableOptions): string[] {
   const widths = fittedWidths(columns, rows, width - indent);
   return rows.map((row) => {
-    const cells = columns.map((column, i) => padded(row[i] ?? { text: '' }, column, widths[i] ?? 0));
+    const cells = columns.flatMap((column, i) => {
+      const each = widths[i] ?? 0;
+      return each === 0 ? [] : [padded(row[i] ?? { text: '' }, column, each)]; // An empty column takes no gap either.
+    });
     return (' '.repeat(indent) + cells.join(GAP)).trimEnd();
   });
 }
@@ -61,7 +64,7 @@ const ESCAPE = String.fromCharCode(27);
 const PAINT = new RegExp(`${ESCAPE}\\[\\d+m`, 'g');
 
 /** Code points without colours: every character that we print ourselves is one column wide. */
-function visibleLength(text: string): number {
+export function visibleLength(text: string): number {
   return [...text.replaceAll(PAINT, '')].length;
 }
 

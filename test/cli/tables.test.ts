@@ -32,14 +32,14 @@ function fits(t: Pick<Tap, 'ok'>, text: string): void {
   for (const line of text.split('\n')) t.ok([...line].length <= 80 && !CONTROL.test(line), line);
 }
 
-t.test('sensors stand below their device, with value, unit and limits', async (t) => {
+t.test('sensors stand below their device, with value, margin and limits', async (t) => {
   const text = sensorsText([channel(), channel({ name: 'temp2', label: 'Core 0', value: null, quality: 'hung' })], IO);
   t.equal(
     text,
     [
       'hwmon/coretemp-isa-0000  cpu',
-      '  temp1  Package id 0  54.3 °C  max 80, crit 100',
-      '  temp2  Core 0           hung  max 80, crit 100',
+      '  temp1  Package id 0  54.3 °C  26 to max  max 80, crit 100',
+      '  temp2  Core 0           hung             max 80, crit 100',
       '2 channels, 1 without a value',
     ].join('\n'),
   );

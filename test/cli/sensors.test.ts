@@ -1,0 +1,83 @@
+import t from 'tap';
+import { marginText, temperatureMargin } from '../../src/cli/margin.js';
+import { sensorsText } from '../../src/cli/sensors.js';
+import { type ChannelJson, channelJson } from '../../src/core/channel.js';
+import { node } from '../fixtures/cli.js';
+import { cpuChannel } from '../fixtures/configs.js';
+import { gpuChannels, gpuStatus, h200, mi210 } from '../fixtures/gpus.js';
+
+const IO = { columns: 80, color: false };
+
+function at(celsius: number | null, limits: Readonly<Record<string, number>>): ChannelJson {
+  const reading = {
+    value: celsius === null ? null : celsius * 1000,
+    quality: celsius === null ? 'stale' : 'ok',
+    atMs: 0,
+  } as const;
+  return { ...channelJson(cpuChannel({}), reading, 0), limits };
+}
+
+t.test('the margin is to the nearest limit above, and to the highest that is exceeded', async (t) => {
+  for (const [celsius, limits, text] of [
+    [61, { max: 80, critical: 90 }, '19 to max'],
+    [61, { critical: 90 }, '29 to crit'],
+    [61, { emergency: 65.5, critical: 90 }, '4.5 to emerg'],
+    [80, { max: 80 }, '0 to max'],
+    [85.25, { max: 80, critical: 90 }, '5.3 over max'],
+    [104, { max: 80, critical: 90 }, '14 over crit'],
+  ] as const) {
+    const margin = temperatureMargin(at(celsius, limits));
+    t.equal(margin && marginText(margin), text);
+  }
+  for (const [celsius, limits] of [
+    [61, {}],
+    [61, { min: 0, lowCritical: -10 }],
+    [null, { max: 80 }],
+  ] as const)
+    t.equal(temperatureMargin(at(celsius, limits)), undefined);
+});
+
+t.test('devices stand by class, GPUs under their name in the order of the bus', async (t) => {
+  const amd = gpuChannels(mi210(), { temperature: ['temperatureMilliCelsius', 48_000, { critical: 100_000 }] });
+  const nvidia = gpuChannels(h200(), { temperature: ['temperatureMilliCelsius', 61_000, { max: 87_000 }] });
+  const disk = { ...at(40, {}), source: 'hwmon', device: 'nvme-0', class: 'disk' as const, id: 'hwmon/nvme-0/temp1' };
+  const text = sensorsText([disk, ...amd, ...nvidia, at(54, { max: 80 })], IO, [mi210(), h200()]);
+  t.same(
+    text.split('\n').filter((line) => !line.startsWith('  ')),
+    [
+      'hwmon/coretemp-isa-0000  cpu',
+      `NVIDIA H200 0000:3b:00.0  nvml/${h200().device}  gpu`,
+      `AMD Instinct MI210 0000:83:00.0  amdgpu/${mi210().device}  gpu`,
+      'hwmon/nvme-0  disk',
+      '4 channels, all ok',
+    ],
+  );
+  t.match(text, / 61\.0 °C {2}26 to max /);
+});
+
+t.test('what is derived from a device stands with it', async (t) => {
+  const own = gpuChannels(h200(), { temperature: ['temperatureMilliCelsius', 61_000] });
+  const derived = gpuChannels({ ...h200(), source: 'derived' }, { time_to_limit: ['durationMs', 30_000] });
+  const lines = sensorsText([...derived, ...own], IO, [h200()]).split('\n');
+  t.match(lines[0], /^NVIDIA H200/);
+  t.match(lines[1], /^ {2}derived\/…\/time_to_limit .* 30\.0 s/);
+  t.match(lines[2], /^ {2}temperature /);
+  t.equal(lines.length, 4);
+});
+
+t.test('an agent that says nothing of GPUs costs their names, not the values', async (t) => {
+  const channels = gpuChannels(h200(), { power: ['powerMilliWatts', 1000] });
+  const mute = await node(t, { sensors: () => channels });
+  const { code, out } = await mute.skos(['sensors']);
+  t.equal(code, 0);
+  t.match(out, /^nvml\/gpu-5a2c.* {2}gpu\n {2}power {2}1\.0 W\n/);
+  const telling = await node(t, { sensors: () => channels, gpu: () => gpuStatus([h200()]) });
+  t.match((await telling.skos(['sensors'])).out, /^NVIDIA H200 0000:3b:00\.0 {2}nvml/);
+});
+
+t.test('thousands of channels are shown at once', async (t) => {
+  const many = Array.from({ length: 4096 }, (_, i) => ({ ...at(50, { max: 80 }), name: `temp${i}` }));
+  const began = performance.now();
+  sensorsText(many, IO);
+  t.ok(performance.now() - began < 1000);
+});
