@@ -68,7 +68,8 @@ export class Sensing {
     this.#stopped = false;
     await this.#look((channels) => this.#replaceSampler(channels));
     if (this.#stopped) return;
-    this.#schedule(REDISCOVER_EVERY_MS);
+    // Somebody may have asked for a look since this one began.
+    if (!this.#isSoon) this.#schedule(REDISCOVER_EVERY_MS);
     this.#tellNotFound();
   }
 
@@ -166,11 +167,22 @@ export class Sensing {
     if (!this.#stopped && this.#timer === undefined) this.#schedule(REDISCOVER_EVERY_MS);
   }
 
+  /**
+   * Looks again within about a second, since something told that the machine has changed; who tells it again and again makes us
+   * look less and less often.
+   */
+  lookSoon(why: string): void {
+    if (this.#stopped || this.#isSoon) return;
+    this.#options.log.debug(`sensors are looked for again: ${why}`);
+    // Sooner than for a silent channel: what is told has happened already.
+    this.#rediscoverSoon(this.#soonMs / 2);
+  }
+
   /** A sensor that flickers must neither put the look off again and again nor make us look all the time. */
-  #rediscoverSoon(): void {
+  #rediscoverSoon(delayMs = this.#soonMs): void {
     if (this.#isSoon) return;
     this.#isSoon = true;
-    this.#schedule(this.#soonMs);
+    this.#schedule(delayMs);
   }
 
   #withWatched(found: readonly Channel[]): Channel[] {

@@ -171,6 +171,54 @@ t.test('looks for sensors soon after one fell silent, though it flickers, and ev
   t.ok(looks.length <= 7, `${looks.join()}`);
 });
 
+t.test('looks within a second when it is told to, and ever less often when that does not end', async (t) => {
+  const { mock } = await import('node:test');
+  mock.timers.enable({ apis: ['setTimeout'] });
+  t.teardown(() => mock.timers.reset());
+  const { part, made } = sensing(t);
+  part.lookSoon('before the start');
+  mock.timers.tick(60_000);
+  t.equal(made.discoveries, 0, 'the start looks by itself');
+  await part.start();
+  const looks: number[] = [];
+  for (let ms = 0; ms < 120_000; ms += 250) {
+    part.lookSoon('block');
+    const before = made.discoveries;
+    mock.timers.tick(250);
+    await turns(1);
+    if (made.discoveries > before) looks.push(ms + 250);
+  }
+  t.equal(looks[0], 1_000);
+  t.ok(looks.length <= 8, `${looks.join()}`);
+  part.stop();
+  const before = made.discoveries;
+  part.lookSoon('block');
+  mock.timers.tick(120_000);
+  await turns(1);
+  t.equal(made.discoveries, before, 'not after the end');
+});
+
+t.test('forgets no look that is asked for during another one', async (t) => {
+  const { mock } = await import('node:test');
+  mock.timers.enable({ apis: ['setTimeout'] });
+  t.teardown(() => mock.timers.reset());
+  const { part, made } = sensing(t);
+  made.gates = [];
+  const starting = part.start();
+  part.lookSoon('nvme');
+  made.gates.shift()?.();
+  await starting;
+  mock.timers.tick(1_000);
+  await turns(1);
+  t.equal(made.discoveries, 2, 'during the first one');
+  part.lookSoon('nvme');
+  made.gates.shift()?.();
+  await turns(1);
+  mock.timers.tick(2_000);
+  await turns(1);
+  t.equal(made.discoveries, 3, 'during the second one');
+});
+
 t.test('a rate that has no value right after a swap is no news', async (t) => {
   const rate = cpuTemperature({ id: 'cpu/usage/all', probe: { kind: 'cpu_busy', path: '/proc/stat', key: 'cpu' } });
   const { part, made, feed, log } = sensing(t, [rate]);
