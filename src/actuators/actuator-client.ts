@@ -14,6 +14,7 @@ import type {
   ActuatorEvent,
   ActuatorLease,
   ActuatorOrder,
+  ActuatorPower,
   ActuatorTarget,
   ConnectPacketSocket,
   LeaseRequest,
@@ -140,6 +141,16 @@ export class ActuatorClient implements Actuator {
       const [order = '', raised, quality = '', value = ''] = row.split(' ');
       const known: Quality = isQuality(quality) ? quality : 'fault';
       return { order, raised: raised === 'raised', quality: known, value: known === 'ok' ? Number(value) : null };
+    });
+  }
+
+  async powers(): Promise<ActuatorPower[]> {
+    const { rows } = await this.#request('powers');
+    return rows.map((row) => {
+      const [id = '', word = '', value = ''] = row.split(' ');
+      const milliWatts = /^\d{1,12}$/.test(value) ? Number(value) : null;
+      const quality: Quality = !isQuality(word) || (word === 'ok' && milliWatts === null) ? 'fault' : word;
+      return { id, quality, milliWatts: quality === 'ok' ? milliWatts : null };
     });
   }
 

@@ -6,6 +6,7 @@
  */
 import type { ActuatableFacts, CgroupController } from '../config/compile.js';
 import type { Tree } from '../core/ports.js';
+import { energyZones } from '../sensors/rapl.js';
 
 const CPUFREQ = 'devices/system/cpu/cpufreq';
 const INTEL_PSTATE = 'devices/system/cpu/intel_pstate';
@@ -23,6 +24,7 @@ export async function actuatorFacts({ sysfs, cgroup }: ActuatableTrees): Promise
     // In active mode the policies are there too and reach single CPUs, which the global percentage does not.
     pstate: cpufreqPolicies.length === 0 && (await sysfs.exists(`${INTEL_PSTATE}/max_perf_pct`)),
     raplZones: await raplZones(sysfs),
+    energyZones: await energyZones(sysfs),
     cgroup: { cpu: await cpuController(cgroup), freezer: await freezerController(cgroup) },
   };
 }

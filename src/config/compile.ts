@@ -13,7 +13,7 @@ import type { Config, RuleConfig } from './schema.js';
 import { type Bounds, thermalBounds } from './thermal-bounds.js';
 
 /** The bounds of the format; native/actuator/README.md. */
-const ALLOW_LIMITS = { targets: 512, orders: 64, orderTargets: 64, idLength: 64 };
+const ALLOW_LIMITS = { targets: 512, orders: 64, orderTargets: 64, energies: 64, idLength: 64 };
 
 /** No cap below this share whatever is asked, in parts per million: the node must still answer its operator. */
 const FLOOR_PPM = { cpufreq: 200_000, pstate: 200_000, rapl: 300_000, quota: 10_000, freeze: 0 };
@@ -39,6 +39,8 @@ export interface ActuatableFacts {
   readonly pstate: boolean;
   /** Package zones whose limit can be written. */
   readonly raplZones: readonly string[];
+  /** Zones whose energy is counted: `zone` is the kernel's name, `path` its directory. */
+  readonly energyZones: readonly { readonly zone: string; readonly path: string; readonly maxMicroJoules: number }[];
   /** null: this machine has no such controller. */
   readonly cgroup: { readonly cpu: CgroupController | null; readonly freezer: CgroupController | null };
 }
@@ -83,6 +85,7 @@ export function compileAllowList(input: CompileInput): string {
     cpu.filter(({ id }) => listed.has(id)),
     leftOut,
   );
+  const energies = fitting(input.facts.energyZones, ALLOW_LIMITS.energies, leftOut, ({ zone }) => `energy ${zone}`);
   const kept = fitting(wanted, ALLOW_LIMITS.orders, leftOut, ({ name }) => `order ${name}`);
   const lines = [
     `# Made by \`skos config compile\` for node ${input.config.node}, mode ${input.config.mode}. Do not edit: compile again.`,
@@ -90,8 +93,14 @@ export function compileAllowList(input: CompileInput): string {
     `controller ${input.controllerUid}`,
     ...targets.map(targetLine),
     ...kept.map((order) => orderLine(order, input)),
+    ...energies.map(({ zone, path, maxMicroJoules }) => `energy ${powerId(zone)} ${path} max_uj=${maxMicroJoules}`),
   ];
   return ['skos-allow 1', ...lines, `end ${lines.length}`, ''].join('\n');
+}
+
+/** What the actuator calls the power of a zone; the kernel's name of one is "intel-rapl:0:0". */
+export function powerId(zone: string): string {
+  return `rapl/${zone}`;
 }
 
 function fitting<T>(items: readonly T[], max: number, leftOut: LeftOut, nameOf: (item: T) => string): readonly T[] {

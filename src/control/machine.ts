@@ -36,6 +36,8 @@ export class Machine {
       trees: { sysfs: this.sysfs, proc: this.proc, cgroup: this.cgroup },
       rateHz: config.sampling.rate_hz,
       targets: cgroupTargets(config),
+      workloads: units(config),
+      hasActuator: config.actuator.mode !== 'off',
       sensorsConf: await this.#sensorsConf,
     });
   }
@@ -56,4 +58,12 @@ function cgroupTargets({ targets }: Config): Record<string, string> {
   const paths: Record<string, string> = {};
   for (const [name, { cgroup }] of Object.entries(targets)) if (cgroup !== undefined) paths[name] = cgroupPath(cgroup);
   return paths;
+}
+
+/** Name → unit. A workload goes before a target of the same name, which is as a rule the same unit. */
+function units({ targets, workloads }: Config): Record<string, string> {
+  const named: Record<string, string> = {};
+  for (const [name, { unit }] of Object.entries(targets)) if (unit !== undefined) named[name] = unit;
+  for (const [name, { unit }] of Object.entries(workloads)) named[name] = unit;
+  return named;
 }

@@ -84,6 +84,10 @@ export interface SourceContext {
   readonly rateHz: number;
   /** cgroups that the config lists under `targets`, relative to the cgroup root. */
   readonly targets: Readonly<Record<string, string>>;
+  /** Units whose use is told, by name: those of the config's `workloads`, and of `targets` that name a unit. */
+  readonly workloads: Readonly<Record<string, string>>;
+  /** Whether the config lets an actuator be there, which alone may read some counters. */
+  readonly hasActuator: boolean;
   readonly sensorsConf: SensorsConf;
   readonly report: SourceReport;
 }
@@ -320,6 +324,15 @@ export interface ActuatorEvent {
   readonly detail: string;
 }
 
+/** Average power of one energy counter since the average before it, over at least a second. */
+export interface ActuatorPower {
+  /** Of the allow-list: "rapl/intel-rapl:0". */
+  readonly id: string;
+  /** null unless ok. */
+  readonly milliWatts: number | null;
+  readonly quality: Quality;
+}
+
 /** A packet socket (AF_UNIX SOCK_SEQPACKET), which Node cannot open itself; the addon provides it. */
 export interface PacketSocket {
   /** Never blocks. 0 or an errno. */
@@ -342,6 +355,7 @@ export interface Actuator {
   targets(): Promise<ActuatorTarget[]>;
   leases(): Promise<ActuatorLease[]>;
   orders(): Promise<ActuatorOrder[]>;
+  powers(): Promise<ActuatorPower[]>;
   /** Events after `afterSeq`, oldest first. */
   events(afterSeq: number): Promise<ActuatorEvent[]>;
   /** Reads its allow-list again. */

@@ -26,6 +26,9 @@ export interface DiscoverOptions {
   readonly rateHz: number;
   /** cgroups by name, relative to the cgroup root. */
   readonly targets: Readonly<Record<string, string>>;
+  /** Units by name. */
+  readonly workloads: Readonly<Record<string, string>>;
+  readonly hasActuator: boolean;
   readonly sensorsConf: SensorsConf & { readonly issues?: readonly ConfIssue[] };
   readonly clock?: Clock;
   readonly sourceDeadlineMs?: number;
@@ -65,7 +68,7 @@ export async function discoverAll(sources: readonly Source[], options: DiscoverO
 }
 
 async function run(source: Source, options: DiscoverOptions): Promise<Result> {
-  const { trees, rateHz, targets, sensorsConf, clock = systemClock } = options;
+  const { trees, clock = systemClock } = options;
   const skipped: Skipped[] = [];
   let omitted = 0;
   let isOver = false;
@@ -74,7 +77,9 @@ async function run(source: Source, options: DiscoverOptions): Promise<Result> {
     if (skipped.length < MAX_SKIPPED) skipped.push({ source: source.name, what, why });
     else omitted++;
   };
-  const context: SourceContext = { ...trees, rateHz, targets, sensorsConf, report: { skipped: skip } };
+  const { rateHz, targets, workloads, hasActuator, sensorsConf } = options;
+  const report = { skipped: skip };
+  const context: SourceContext = { ...trees, rateHz, targets, workloads, hasActuator, sensorsConf, report };
   const startedMs = clock.monotonicMs();
   let channels: readonly Channel[] = [];
   let failure: readonly Skipped[] = [];

@@ -11,12 +11,14 @@ const FACTS: ActuatableFacts = {
   cpufreqPolicies: ['devices/system/cpu/cpufreq/policy0', 'devices/system/cpu/cpufreq/policy1'],
   pstate: false,
   raplZones: ['class/powercap/intel-rapl:0'],
+  energyZones: [],
   cgroup: { cpu: { version: 2, directory: '' }, freezer: { version: 2, directory: '' } },
 };
 const NOTHING: ActuatableFacts = {
   cpufreqPolicies: [],
   pstate: false,
   raplZones: [],
+  energyZones: [],
   cgroup: { cpu: null, freezer: null },
 };
 

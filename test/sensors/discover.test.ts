@@ -84,6 +84,8 @@ t.test('goes on without a source that hangs, and takes nothing from it afterward
     trees: treesOf(machine),
     rateHz: 10,
     targets: {},
+    workloads: {},
+    hasActuator: true,
     sensorsConf: noSensorsConf,
     sourceDeadlineMs: 100,
   });
@@ -104,6 +106,8 @@ t.test('times each source', async (t) => {
     trees: treesOf(fakeMachine(t)),
     rateHz: 10,
     targets: {},
+    workloads: {},
+    hasActuator: true,
     sensorsConf: noSensorsConf,
     clock: { monotonicMs: () => nowMs, wallMs: () => 0 },
   });

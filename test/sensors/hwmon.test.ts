@@ -559,6 +559,8 @@ t.test('asks no other chip of a driver that hangs, keeps its channels, and reads
     trees: { ...treesOf(machine), sysfs },
     rateHz: 10,
     targets: {},
+    workloads: {},
+    hasActuator: true,
     sensorsConf: noSensorsConf,
   });
   t.equal(sysfs.stuck.length, 1, 'one read, and not one for each chip');
