@@ -8,6 +8,7 @@
 #include "binding/datagrams.h"
 #include "binding/errors.h"
 #include "binding/instance.h"
+#include "binding/kmsg_reader.h"
 #include "binding/native_sampler.h"
 #include "binding/seq_packet.h"
 #include "binding/sockets.h"
@@ -24,6 +25,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new Instance());
   exports.Set("NativeSampler", NativeSampler::Define(env));
   exports.Set("SeqPacket", SeqPacket::Define(env));
+  exports.Set("KmsgReader", KmsgReader::Define(env));
   exports.Set("journalSend", Napi::Function::New<JournalSend>(env, "journalSend"));
   exports.Set("notify", Napi::Function::New<Notify>(env, "notify"));
   exports.Set("peerCredentials", Napi::Function::New<PeerCredentials>(env, "peerCredentials"));
