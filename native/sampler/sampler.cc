@@ -20,8 +20,7 @@
 
 #include "probes/files.h"
 #include "sampler/clock.h"
-#include "sampler/latest.h"
-#include "sampler/ring.h"
+#include "sampler/memory.h"
 #include "sampler/tripwire.h"
 
 namespace skos {
@@ -58,7 +57,6 @@ struct Domain {
 
 struct ChannelState {
   uint32_t domain = 0;
-  int64_t stale_after_ns = 0;
   std::shared_ptr<Probe> probe;
   std::vector<uint32_t> tripwires;
 };
@@ -160,8 +158,10 @@ struct Sampler::Shared : std::enable_shared_from_this<Sampler::Shared> {
   uint64_t tick = 0;
   int64_t armed_ns = 0;  // When the timer will go off next; 0 unknown.
 
-  LatestReadings latest;
-  Ring ring;
+  const std::shared_ptr<SampleMemory> memory;
+  LatestSlot* const latest;  // In `memory`, as what the ring's two ends refer to.
+  RingWriter writer;
+  RingReader reader;
   UniqueFd timer;
   std::atomic<bool> stopping{false};
 
@@ -180,8 +180,11 @@ Sampler::Shared::Shared(std::vector<ChannelSpec> specs, const std::vector<Tripwi
     : options(std::move(given)),
       channel_count(specs.size()),
       channels(specs.size()),
-      latest(specs.size()),
-      ring(options.ring_records) {
+      memory(options.memory ? options.memory : MakeOwnMemory(specs.size(), options.ring_records)),
+      latest(memory->latest),
+      writer(memory->ring),
+      reader({memory->ring.slots, memory->ring.capacity, memory->ring.head}, RingReader::From::kOldest) {
+  if (memory->channels != specs.size()) ProgrammersError("memory for another number of channels");
   std::map<std::string, uint32_t> names;
   for (const ChannelSpec& spec : specs) names.try_emplace(spec.domain, static_cast<uint32_t>(names.size()));
   domains = std::vector<Domain>(names.size());
@@ -192,7 +195,7 @@ Sampler::Shared::Shared(std::vector<ChannelSpec> specs, const std::vector<Tripwi
     channel.domain = names[spec.domain];
     channel.probe = spec.probe_object ? spec.probe_object : domains[channel.domain].factory.Make(spec.probe);
     const int64_t period_ns = std::clamp(spec.period_ns, kMinPeriodNs, kMaxPeriodNs);
-    channel.stale_after_ns = 2 * period_ns + std::max(options.read_deadline_ns, kMinDeadlineNs);
+    latest[i].set_stale_after_ns(2 * period_ns + std::max(options.read_deadline_ns, kMinDeadlineNs));
     Group& group = by_period[period_ns];
     group.period_ns = period_ns;
     group.channels.push_back(i);
@@ -429,8 +432,8 @@ bool Sampler::Shared::IsQuarantined(Domain& domain) {
 
 // True when it crossed a tripwire. The data are there before anyone is told.
 bool Sampler::Shared::Publish(uint32_t channel, const Reading& reading) {
-  latest.Store(channel, reading);
-  ring.Push(channel, reading);
+  latest[channel].Store(reading);
+  writer.Push(channel, reading);
   bool crossed = false;
   for (const uint32_t index : channels[channel].tripwires) {
     if (!tripwires[index].Update(reading)) continue;
@@ -490,14 +493,13 @@ size_t Sampler::channel_count() const { return shared_->channel_count; }
 void Sampler::Latest(Reading* out) const {
   const int64_t now_ns = MonotonicNs();
   for (size_t i = 0; i < shared_->channel_count; ++i) {
-    out[i] = shared_->latest.Load(i);
-    const bool overdue = now_ns - out[i].time_ns > shared_->channels[i].stale_after_ns;
-    if (overdue && out[i].quality == Quality::kOk) out[i] = {0, out[i].time_ns, Quality::kStale};
+    const LatestSlot& slot = shared_->latest[i];
+    out[i] = OrStale(slot.Load(), now_ns, slot.stale_after_ns());
   }
 }
 
-size_t Sampler::Drain(Record* out, size_t max) { return shared_->ring.Drain(out, max); }
+size_t Sampler::Drain(Record* out, size_t max) { return shared_->reader.Drain(out, max); }
 
-uint64_t Sampler::overruns() const { return shared_->ring.overruns(); }
+uint64_t Sampler::overruns() const { return shared_->reader.overruns(); }
 
 }  // namespace skos
