@@ -81,6 +81,7 @@ std::string Actuator::Load() {
   if (!wrong.empty()) return wrong;
   controllers_ = list.controllers;
   list_ = std::move(list);
+  AdoptEnergies(list_);
   StartOrders(list_);
   loaded_ = true;
   for (size_t i = 0; i < kMaxLeases; ++i) {
@@ -145,6 +146,18 @@ std::string Actuator::AdoptTargets(const AllowList& list, std::vector<std::share
   return "";
 }
 
+// A counter that is listed as before goes on, so that its average has no gap.
+void Actuator::AdoptEnergies(const AllowList& list) {
+  std::vector<Power> next;
+  for (const EnergySpec& spec : list.energies) {
+    const auto known = std::find_if(powers_.begin(), powers_.end(), [&](const Power& power) {
+      return power.spec.id == spec.id && power.spec.path == spec.path && power.spec.max_uj == spec.max_uj;
+    });
+    next.push_back(known != powers_.end() ? *known : Power{spec, AveragePower(spec.max_uj)});
+  }
+  powers_ = std::move(next);
+}
+
 void Actuator::StartOrders(const AllowList& list) {
   if (sampler_ != nullptr) sampler_->Stop();
   std::vector<std::shared_ptr<OrderState>> orders;
@@ -188,9 +201,16 @@ void Actuator::StartOrders(const AllowList& list) {
     }
     targets_[i]->SetOrders(std::move(of_target));
   }
+  for (const Power& power : powers_) {
+    ChannelSpec channel;
+    channel.probe.path = settings_.sysfs_root + "/" + power.spec.path + "/energy_uj";
+    channel.period_ns = kEnergyPeriodNs;
+    channel.domain = "energy";  // One driver has them all.
+    channels.push_back(std::move(channel));
+  }
   orders_ = orders;
   sampler_.reset();
-  if (orders.empty()) return;
+  if (channels.empty()) return;
   SamplerOptions options;
   options.ring_records = 64;  // Nobody drains it: the latest reading is what counts here.
   options.stack_bytes = kStackBytes;
@@ -245,8 +265,8 @@ bool Actuator::HasMoved(const OrderState& order) const {
   return settings_.sysfs_root + "/" + Resolve(order.spec.sensor) != order.path;
 }
 
-// Keeps below_clear, and looks for sensors that moved.
-void Actuator::FollowOrders() {
+// Keeps below_clear and the averages, and looks for sensors that moved.
+void Actuator::FollowSensors() {
   if (sampler_ == nullptr) return;
   std::vector<Reading> readings(sampler_->channel_count());
   sampler_->Latest(readings.data());
@@ -257,6 +277,7 @@ void Actuator::FollowOrders() {
     const bool below = readings[i].quality == Quality::kOk && readings[i].value < order.spec.clear;
     order.below_clear.store(below);
   }
+  for (size_t i = 0; i < powers_.size(); ++i) powers_[i].average.Take(readings[orders_.size() + i]);
   if (!moved) return;
   StartOrders(list_);
   ApplyAll();
@@ -341,6 +362,7 @@ void Actuator::EndOrphans(int64_t now_ns) {
 void Actuator::RestoreAll() {
   sampler_.reset();
   orders_.clear();
+  powers_.clear();
   for (size_t i = 0; i < kMaxLeases; ++i) {
     if (state_->leases()[i].id[0] != '\0') Free(&state_->leases()[i], "lease_ended");
   }
@@ -378,6 +400,7 @@ void Actuator::Request(std::string_view packet, Reply reply, void* context) {
   if (verb == "targets") return ListTargets(&answer);
   if (verb == "leases") return ListLeases(&answer);
   if (verb == "orders") return ListOrders(&answer);
+  if (verb == "powers") return ListPowers(&answer);
   if (verb == "release-all") {
     for (size_t i = 0; i < kMaxLeases; ++i) {
       if (state_->leases()[i].id[0] != '\0') Free(&state_->leases()[i], "lease_ended");
@@ -479,7 +502,7 @@ void Actuator::Settle(Reply reply, void* context) {
                 written, read_back);
     waiting_.erase(waiting_.begin() + static_cast<std::ptrdiff_t>(i));
   }
-  FollowOrders();
+  FollowSensors();
   EndOrphans(now_ns);
   // Main is the last to let go, so that a record is freed in this thread.
   targets_.erase(std::remove_if(targets_.begin(), targets_.end(),
@@ -521,11 +544,21 @@ void Actuator::ListLeases(Answer* answer) {
 }
 
 void Actuator::ListOrders(Answer* answer) {
-  std::vector<Reading> readings(orders_.size());
+  std::vector<Reading> readings(orders_.size() + powers_.size());
   if (sampler_ != nullptr) sampler_->Latest(readings.data());
   for (size_t i = 0; i < orders_.size(); ++i) {
     answer->Send("row %s %s %s %" PRId64, orders_[i]->spec.name.c_str(), orders_[i]->raised.load() ? "raised" : "clear",
                  QualityWord(readings[i].quality), readings[i].value);
+  }
+  answer->Send("ok end");
+}
+
+void Actuator::ListPowers(Answer* answer) {
+  const int64_t now_ns = NowNs();
+  for (const Power& power : powers_) {
+    const Reading average = power.average.At(now_ns);
+    answer->Send("row %s %s %" PRId64, power.spec.id.c_str(), QualityWord(average.quality),
+                 average.quality == Quality::kOk ? average.value : 0);
   }
   answer->Send("ok end");
 }

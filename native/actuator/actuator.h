@@ -13,6 +13,7 @@
 
 #include "actuator/allow_list.h"
 #include "actuator/device.h"
+#include "actuator/power.h"
 #include "actuator/state_file.h"
 #include "actuator/target.h"
 #include "sampler/sampler.h"
@@ -65,6 +66,10 @@ class Actuator {
     int64_t deadline_ns = 0;
   };
   struct Answer;
+  struct Power {
+    EnergySpec spec;
+    AveragePower average;
+  };
 
   void SetLease(Answer* answer, std::string_view arguments);
   void ReleaseLease(Answer* answer, std::string_view arguments);
@@ -72,6 +77,7 @@ class Actuator {
   void ListTargets(Answer* answer);
   void ListLeases(Answer* answer);
   void ListOrders(Answer* answer);
+  void ListPowers(Answer* answer);
   void ListEvents(Answer* answer, std::string_view arguments);
   void Wait(Answer* answer, const std::shared_ptr<Target>& target, uint64_t generation);
 
@@ -87,10 +93,11 @@ class Actuator {
   Worker* WorkerOf(Kind kind);
   // `added`: those that no worker knows yet.
   std::string AdoptTargets(const AllowList& list, std::vector<std::shared_ptr<Target>>* added);
+  void AdoptEnergies(const AllowList& list);
   void StartOrders(const AllowList& list);
   std::string Resolve(const std::string& path) const;
   bool HasMoved(const OrderState& order) const;
-  void FollowOrders();
+  void FollowSensors();
   void EndOrphans(int64_t now_ns);
   // Sampler threads.
   void OnCrossing(const std::vector<std::shared_ptr<OrderState>>& orders, const Crossing& crossing);
@@ -104,6 +111,7 @@ class Actuator {
   std::vector<int64_t> controllers_;
   std::vector<std::shared_ptr<Target>> targets_;
   std::vector<std::shared_ptr<OrderState>> orders_;  // In the sampler's order of channels.
+  std::vector<Power> powers_;                        // The channels behind them.
   std::unique_ptr<Sampler> sampler_;
   // By Kind. Made by the main thread, poked by the sampler's too. Never freed: a worker may be stuck in a driver.
   std::array<std::atomic<Worker*>, 5> workers_{};

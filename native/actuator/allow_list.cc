@@ -153,6 +153,24 @@ const char* ParseOrder(std::string_view line, AllowList* list) {
   return nullptr;
 }
 
+const char* ParseEnergy(std::string_view line, AllowList* list) {
+  if (list->energies.size() >= kMaxEnergies) return "more than 64 energies";
+  EnergySpec energy;
+  const std::string_view id = TakeWord(&line);
+  if (!IsId(id, kMaxIdBytes)) return "energy needs an id of [a-z0-9:_.@~/-], at most 64";
+  for (const EnergySpec& other : list->energies) {
+    if (other.id == id) return "this energy's id stands twice";
+  }
+  energy.id = id;
+  const std::string_view path = TakeWord(&line);
+  if (!IsRelativePath(path)) return "energy needs a relative path without blanks and '..'";
+  energy.path = path;
+  constexpr int64_t kBound = int64_t{1} << 53;  // What the compiler of the list, and a reading, holds exactly.
+  if (!IntegerField(line, "max_uj", 1, kBound, &energy.max_uj)) return "max_uj is no positive integer";
+  list->energies.push_back(std::move(energy));
+  return nullptr;
+}
+
 const char* ParseItem(std::string_view line, AllowList* list) {
   if (line.empty()) return "an empty line";
   if (line.front() == '#') return nullptr;
@@ -160,7 +178,8 @@ const char* ParseItem(std::string_view line, AllowList* list) {
   if (item == "controller") return ParseController(line, list);
   if (item == "target") return ParseTarget(line, list);
   if (item == "order") return ParseOrder(line, list);
-  return "an item that is none of controller, target, order, end";
+  if (item == "energy") return ParseEnergy(line, list);
+  return "an item that is none of controller, target, order, energy, end";
 }
 
 }  // namespace

@@ -15,6 +15,7 @@ constexpr size_t kMaxAllowBytes = 256 * 1024;
 constexpr size_t kMaxTargets = 512;
 constexpr size_t kMaxOrders = 64;
 constexpr size_t kMaxOrderTargets = 64;
+constexpr size_t kMaxEnergies = 64;
 constexpr size_t kMaxIdBytes = 64;
 constexpr size_t kMaxPathBytes = 320;  // The path of a deep cgroup; it is kept in the state file too.
 constexpr int64_t kFullPpm = 1'000'000;
@@ -42,10 +43,18 @@ struct OrderSpec {
   std::vector<size_t> targets;  // Indexes into AllowList::targets.
 };
 
+// An energy counter that may be told as an average power.
+struct EnergySpec {
+  std::string id;
+  std::string path;    // The zone's directory, relative to the sysfs root.
+  int64_t max_uj = 0;  // Where the counter starts again from 0.
+};
+
 struct AllowList {
   std::vector<int64_t> controllers;  // User ids.
   std::vector<TargetSpec> targets;
   std::vector<OrderSpec> orders;
+  std::vector<EnergySpec> energies;
 };
 
 // Returns "" and fills `out`, or says in words what is wrong ("line 3: …"). `out` is unspecified after an error.

@@ -14,6 +14,7 @@
 
 #include "actuator/actuator.h"
 #include "actuator/allow_list.h"
+#include "sampler/clock.h"
 #include "test/check.h"
 #include "test/temp_dir.h"
 
@@ -29,6 +30,7 @@ const char* const kItems[] = {
     "target quota/w quota w floor_ppm=10000",
     "target freeze/w freeze w floor_ppm=0",
     "order hot sensor=temp raise=95000 clear=90000 samples=1 rate_mhz=1000000 cap_ppm=500000 targets=cpufreq/policy0",
+    "energy rapl/intel-rapl:0 rapl max_uj=262143328850",
     "# a comment",
 };
 
@@ -66,6 +68,9 @@ void AcceptsTheWholeFormat() {
   CHECK_EQ(list.targets.size(), size_t{3});
   CHECK_EQ(list.orders.size(), size_t{1});
   CHECK_EQ(list.orders[0].targets[0], size_t{0});
+  CHECK_EQ(list.energies.size(), size_t{1});
+  CHECK_EQ(list.energies[0].path, std::string("rapl"));
+  CHECK_EQ(list.energies[0].max_uj, int64_t{262'143'328'850});
 }
 
 void NeverAcceptsAListThatIsUnsafe() {
@@ -89,8 +94,40 @@ void NeverAcceptsAListThatIsUnsafe() {
         CHECK(order.cap_ppm >= list.targets[index].floor_ppm);
       }
     }
+    for (const auto& energy : list.energies) {
+      CHECK(("/" + energy.path + "/").find("/../") == std::string::npos);
+      CHECK(energy.max_uj > 0 && energy.max_uj <= int64_t{1} << 53);
+    }
   }
   CHECK(accepted > 0);  // Or nothing but refusals was tested.
+}
+
+void RefusesEnergiesThatAreNone() {
+  const char* const lines[] = {
+      "energy",
+      "energy a",
+      "energy a b",
+      "energy a b max_uj=",
+      "energy a b max_uj=0",
+      "energy a b max_uj=-1",
+      "energy a b max_uj=9007199254740993",
+      "energy a b max_uj=1 ",
+      "energy a b max_uj=1 x",
+      "energy a b floor_ppm=1",
+      "energy A b max_uj=1",
+      "energy a /b max_uj=1",
+      "energy a ../b max_uj=1",
+      "energy a  b max_uj=1",
+  };
+  AllowList list;
+  CHECK_EQ(actuator::ParseAllowList(ListOf({"energy a b max_uj=1"}), &list), std::string());
+  for (const char* line : lines) CHECK(!actuator::ParseAllowList(ListOf({line}), &list).empty());
+  CHECK(!actuator::ParseAllowList(ListOf({"energy a b max_uj=1", "energy a c max_uj=1"}), &list).empty());
+  std::vector<std::string> many;
+  for (int i = 0; i < 65; ++i) many.push_back("energy e" + std::to_string(i) + " b max_uj=1");
+  CHECK(!actuator::ParseAllowList(ListOf(many), &list).empty());
+  many.pop_back();
+  CHECK_EQ(actuator::ParseAllowList(ListOf(many), &list), std::string());
 }
 
 // A node on tmpfs and an actuator over it, in this process.
@@ -173,7 +210,7 @@ void AnswersEveryPacketWithoutHarm() {
   std::mt19937_64 random(7);
   const char* const seeds[] = {"1 hello 1",   "2 set a cpufreq/policy0 500000 1000", "3 release a", "4 renew 1000 a b", "5 targets",
                                "6 events 0",  "7 set b quota/w 200000 1000",         "8 orders",    "9 leases",         "10 reload",
-                               "11 set c freeze/w 0 1000"};
+                               "11 set c freeze/w 0 1000", "12 powers"};
   for (int round = 0; round < 20'000; ++round) {
     const std::string seed = seeds[random() % (sizeof seeds / sizeof *seeds)];
     const size_t before = node.replies.size();
@@ -345,9 +382,49 @@ void HoldsLeasesToTheListThatIsReadAgain() {
   node.Until([&] { return node.actuator->AtRest(); });
 }
 
+void TellsTheAveragePowerAndNeverTheCounter() {
+  Node node(ListOf({"energy rapl/a rapl max_uj=262143328850", "energy rapl/b none max_uj=1"}), [](Node& before) {
+    std::filesystem::create_directories(before.dir.File("rapl"));
+    before.Put("rapl/energy_uj", "100000000\n");
+  });
+  const auto ask = [&] {
+    node.replies.clear();
+    node.Settle();
+    node.Ask("1 powers");
+    CHECK_EQ(node.replies.size(), size_t{3});
+    CHECK_EQ(node.replies[1], std::string("1 row rapl/b no_data 0"));
+    CHECK_EQ(node.replies[2], std::string("1 ok end"));
+    return node.replies[0];
+  };
+  CHECK_EQ(ask(), std::string("1 row rapl/a no_data 0"));
+  const int64_t until_ns = MonotonicNs() + 400'000'000;
+  while (MonotonicNs() < until_ns) {
+    CHECK_EQ(ask(), std::string("1 row rapl/a no_data 0"));
+    usleep(1'000);
+  }
+  node.Put("rapl/energy_uj", "320000000\n");
+  node.Until([&] { return ask().find(" ok ") != std::string::npos; });
+  // 220 J in 1.1 s.
+  const std::string row = ask();
+  const int64_t milliwatts = std::atoll(row.c_str() + row.rfind(' '));
+  CHECK(milliwatts > 150'000 && milliwatts <= 220'000);
+  CHECK_EQ(ask(), row);
+  // The list is read again: the average goes on.
+  node.Ask("2 reload");
+  CHECK_EQ(ask(), row);
+  node.Allow(ListOf({}));
+  node.Ask("3 reload");
+  node.Ask("4 powers");
+  CHECK_EQ(node.replies.back(), std::string("4 ok end"));
+  node.Ask("5 powers x");
+  CHECK_EQ(node.replies.back(), std::string("5 err malformed"));
+}
+
 int Main() {
   RUN(AcceptsTheWholeFormat);
   RUN(NeverAcceptsAListThatIsUnsafe);
+  RUN(RefusesEnergiesThatAreNone);
+  RUN(TellsTheAveragePowerAndNeverTheCounter);
   RUN(AnswersEveryPacketWithoutHarm);
   RUN(EndsAtTheFormerValuesWhateverHappensAtOnce);
   RUN(KeepsARaisedOrderOverAReloadUntilItIsCoolForAllSamples);
