@@ -52,7 +52,8 @@ function raiseCelsius(
   };
 }
 
-function statedCriticalCelsius({ limits }: Pick<Channel, 'limits'>): number | undefined {
+/** °C; undefined when the device states none, or one that cannot be true. */
+export function statedCriticalCelsius({ limits }: Pick<Channel, 'limits'>): number | undefined {
   if (limits.critical === undefined) return undefined;
   const celsius = limits.critical / 1000;
   const plausible = celsius >= PLAUSIBLE_CRITICAL_CELSIUS.min && celsius <= PLAUSIBLE_CRITICAL_CELSIUS.max;

@@ -1,0 +1,206 @@
+/**
+ * Derived channels: what policies ask for and no device says. This file decides which there are and from what each is made; the
+ * formulas are in policy/ (slope, time-to-limit, mean-power, throttled-share), derived-sampler.ts computes them once a second.
+ *
+ *   suffix           of                                                     formula
+ *   _power           an energy counter whose device has no power channel    ΔE ÷ Δt over ≥ 1 s
+ *   _slope           temperatures of the thermal table and of GPUs          median of pairwise slopes over 10 s
+ *   _time_to_limit   the same                                               (limit − value) ÷ slope, while it rises
+ *   _imbalance       `temperature` and `power` of ≥ 3 GPUs of one source    value − median over these GPUs
+ *   _share           `throttle_reasons`, and counters of throttled time     share of the last 60 s
+ *
+ * A derived channel stands with the device it is of (same source and device) and has its class.
+ */
+import { statedCriticalCelsius, TABLE_CELSIUS } from '../config/thermal-bounds.js';
+import { type Channel, DERIVED_FEED, isDerived } from '../core/channel.js';
+import { fromBase, type Quantity } from '../core/units.js';
+import { makeChannel } from './make-channel.js';
+
+/** What is derived changes over seconds; the ladder of a rule on it needs no more. */
+export const DERIVED_RATE_HZ = 1;
+/** A slope needs a point a second. */
+const MIN_SLOPE_RATE_HZ = 1;
+/** Fewer have no median that one of them could deviate from. */
+export const MIN_BALANCED_GPUS = 3;
+/** As many again as a quarter of what discovery lists: a machine of some hundred sensors has all of them. */
+export const MAX_DERIVED = 1_024;
+
+/**
+ * Reasons of NVML that are no throttling: GPU idle 0x1, applications clocks setting 0x2, sync boost 0x10, display clock
+ * setting 0x100. Source: nvml.h, nvmlClocksEventReason*.
+ */
+const NVML_HARMLESS_REASONS = 0x1 | 0x2 | 0x10 | 0x100;
+/** Sources whose GPUs are compared with each other. */
+const GPU_SOURCES = ['nvml', 'amdgpu'];
+const BALANCED = ['temperature', 'power'];
+
+/** Of a segment of an id, as core/channel.ts bounds it. */
+const MAX_NAME_LENGTH = 64;
+
+export type Formula =
+  | { readonly kind: 'power' }
+  | { readonly kind: 'slope' }
+  | { readonly kind: 'time_to_limit'; readonly limitMilliCelsius: number }
+  | { readonly kind: 'imbalance' }
+  | { readonly kind: 'flag_share'; readonly ignored: number }
+  | { readonly kind: 'counter_share' };
+
+export interface Derivation {
+  readonly channel: Channel;
+  readonly formula: Formula;
+  /** Id of the channel that it is of. */
+  readonly base: string;
+  /** Of an imbalance: ids of all GPUs' channels, its own among them. */
+  readonly peers: readonly string[];
+}
+
+/** What can be derived from these channels; derived ones among them are passed over. */
+export function derivationsOf(channels: readonly Channel[]): Derivation[] {
+  const base = channels.filter((channel) => !isDerived(channel));
+  const powered = new Set(base.filter(isPower).map(deviceOf));
+  const balanced = balancedGpus(base);
+  const taken = new Set(base.map(({ id }) => id));
+  const found = base.flatMap((channel) => [
+    ...(channel.quantity === 'energyMilliJoules' && !powered.has(deviceOf(channel)) ? [power(channel)] : []),
+    ...(isRising(channel) ? [slope(channel), timeToLimit(channel)] : []),
+    ...imbalance(channel, balanced),
+    ...share(channel),
+  ]);
+  // A device may have a channel of such a name itself.
+  const unique = found.filter(({ channel: { id } }) => !taken.has(id) && taken.add(id));
+  return unique.slice(0, MAX_DERIVED);
+}
+
+/** The channels as discovered, and behind them what is derived from them. */
+export function withDerived(channels: readonly Channel[]): Channel[] {
+  return [...channels, ...derivationsOf(channels).map(({ channel }) => channel)];
+}
+
+function deviceOf({ source, device }: Channel): string {
+  return `${source}/${device}`;
+}
+
+/** A limit of power is no measurement of it. */
+function isPower({ quantity, name }: Channel): boolean {
+  return quantity === 'powerMilliWatts' && !name.startsWith('power_limit');
+}
+
+/** A margin falls when the temperature rises, and would be counted twice. */
+function isRising({ quantity, thermalDefault, class: deviceClass, name, rateHz }: Channel): boolean {
+  if (quantity !== 'temperatureMilliCelsius' || rateHz < MIN_SLOPE_RATE_HZ) return false;
+  return thermalDefault === true || (deviceClass === 'gpu' && name !== 'margin');
+}
+
+function derived(
+  base: Channel,
+  given: { suffix: string; words: string; quantity: Quantity; path: string; formula: Formula; peers?: string[] },
+): Derivation {
+  const channel = makeChannel({
+    source: base.source,
+    device: '',
+    name: '',
+    label: `${base.label} ${given.words}`,
+    quantity: given.quantity,
+    class: base.class,
+    probe: { kind: 'pushed', feed: DERIVED_FEED },
+    rateHz: DERIVED_RATE_HZ,
+    domain: DERIVED_FEED,
+    path: given.path,
+  });
+  // The segments of the base are escaped already; only a very long name has no room for the suffix.
+  const name = `${base.name.slice(0, MAX_NAME_LENGTH - given.suffix.length)}${given.suffix}`;
+  const id = `${base.id.slice(0, base.id.lastIndexOf('/'))}/${name}`;
+  return {
+    channel: { ...channel, id, device: base.device, name },
+    formula: given.formula,
+    base: base.id,
+    peers: given.peers ?? [],
+  };
+}
+
+function power(base: Channel): Derivation {
+  return derived(base, {
+    suffix: '_power',
+    words: 'power',
+    quantity: 'powerMilliWatts',
+    path: `Δ${base.name} ÷ Δt over ≥ 1 s`,
+    formula: { kind: 'power' },
+  });
+}
+
+function slope(base: Channel): Derivation {
+  return derived(base, {
+    suffix: '_slope',
+    words: 'rate of rise',
+    quantity: 'temperatureRateMilliCelsiusPerSecond',
+    path: `median of pairwise slopes of ${base.name} over 10 s`,
+    formula: { kind: 'slope' },
+  });
+}
+
+function timeToLimit(base: Channel): Derivation {
+  const limitMilliCelsius = fromBase('temperatureMilliCelsius', limitCelsius(base));
+  return derived(base, {
+    suffix: '_time_to_limit',
+    words: 'time to limit',
+    quantity: 'durationMs',
+    path: `(${limitMilliCelsius / 1000} °C − ${base.name}) ÷ ${base.name}_slope`,
+    formula: { kind: 'time_to_limit', limitMilliCelsius },
+  });
+}
+
+/** The device's critical limit, else its maximum, where it may be believed; else the thermal table's. */
+function limitCelsius(base: Channel): number {
+  const { max } = base.limits;
+  const stated = statedCriticalCelsius(base);
+  if (stated !== undefined) return stated;
+  return (
+    (max === undefined ? undefined : statedCriticalCelsius({ limits: { critical: max } })) ?? TABLE_CELSIUS.critical
+  );
+}
+
+/** "source name" → ids of that channel on every GPU of the source, where there are enough. */
+function balancedGpus(channels: readonly Channel[]): ReadonlyMap<string, string[]> {
+  const groups = new Map<string, string[]>();
+  for (const channel of channels) {
+    if (!isBalanced(channel)) continue;
+    const key = `${channel.source} ${channel.name}`;
+    const ids = groups.get(key) ?? [];
+    ids.push(channel.id);
+    groups.set(key, ids);
+  }
+  return new Map([...groups].filter(([, ids]) => ids.length >= MIN_BALANCED_GPUS));
+}
+
+function isBalanced({ class: deviceClass, source, name, quantity }: Channel): boolean {
+  const measured = quantity === 'temperatureMilliCelsius' || quantity === 'powerMilliWatts';
+  return measured && deviceClass === 'gpu' && GPU_SOURCES.includes(source) && BALANCED.includes(name);
+}
+
+function imbalance(base: Channel, balanced: ReadonlyMap<string, string[]>): Derivation[] {
+  const peers = isBalanced(base) ? balanced.get(`${base.source} ${base.name}`) : undefined;
+  if (peers === undefined) return [];
+  const given = {
+    suffix: '_imbalance',
+    words: 'imbalance',
+    quantity: base.quantity,
+    path: `${base.name} − median of ${base.name} over all GPUs of ${base.source}`,
+    formula: { kind: 'imbalance' },
+    peers,
+  } as const;
+  return [derived(base, given)];
+}
+
+/** throttled_power and the like of GPUs, throttle_total_time of CPUs. */
+const THROTTLED_TIME = /^throttled_|^throttle_(total_)?time/;
+
+function share(base: Channel): Derivation[] {
+  const given = { suffix: '_share', words: 'share of time', quantity: 'ratioPartsPerMillion' } as const;
+  if (base.quantity === 'flagsBitmask' && base.name === 'throttle_reasons') {
+    const ignored = base.source === 'nvml' ? NVML_HARMLESS_REASONS : 0;
+    const path = `samples of ${base.name} with ${ignored === 0 ? 'any' : 'a harmful'} bit ÷ samples, last 60 s`;
+    return [derived(base, { ...given, path, formula: { kind: 'flag_share', ignored } })];
+  }
+  if (base.quantity !== 'durationMs' || !THROTTLED_TIME.test(base.name)) return [];
+  return [derived(base, { ...given, path: `Δ${base.name} ÷ Δt, last 60 s`, formula: { kind: 'counter_share' } })];
+}
