@@ -67,12 +67,13 @@ class KmsgLog::Follower {
     const bool known = fstat(fd_.get(), &status) == 0;
     const int flags = fcntl(fd_.get(), F_GETFL);
     is_device_ = known && S_ISCHR(status.st_mode);
-    is_stream_ = known && !is_device_ && !S_ISSOCK(status.st_mode) && !(S_ISFIFO(status.st_mode) && (flags & O_DIRECT) != 0);
+    is_stream_ = known && !is_device_ && !S_ISSOCK(status.st_mode);
     fcntl(fd_.get(), F_SETFL, flags | O_NONBLOCK);
     // A fresh descriptor of /dev/kmsg stands at the oldest record; who inherits one does not know where it stands.
     const bool from_now = after_ == kNoSequence && !options.from_start;
     if (is_device_) lseek(fd_.get(), 0, from_now ? SEEK_END : SEEK_SET);
     else if (from_now && known && S_ISREG(status.st_mode)) lseek(fd_.get(), 0, SEEK_END);
+    live_ = from_now;
     expected_ = after_ == kNoSequence ? kNoSequence : after_ + 1;
   }
 

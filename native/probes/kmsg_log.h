@@ -1,7 +1,7 @@
 // Follows the kernel's log from a descriptor, in a thread of its own, and keeps what of it is an event until somebody takes
 // it. Equal events are counted into one, so that a burst of thousands of lines costs one entry; who takes is woken at most
-// every 50 ms. A descriptor is /dev/kmsg (one record a read), a packet socket or packet pipe (the same), or a stream of
-// records, one a line: a FIFO or a file that grows, for machines that are made up.
+// every 50 ms. A descriptor is /dev/kmsg (one record a read), a packet socket (the same), or a stream of records, one a line: a
+// pipe or a file that grows, for machines that are made up.
 //
 // Records that the kernel overwrote before they were read (EPIPE) are counted. Only facility 0 is believed: user space may
 // write to /dev/kmsg, but never as the kernel.
