@@ -24,7 +24,8 @@ const NETWORK_FILES = [
   'src/app/net.ts',
 ];
 const NETWORK_MODULES = /^((node:)?(net|http|https|http2|tls|dgram|dns)(\/.*)?|mqtt.*|aedes.*|ws)$/;
-const CHILD_PROCESS_FILE = 'src/app/children.ts';
+/** The agent's children under `skos run`; and what `skos doctor` asks lm-sensors, which is the CLI's and never the agent's. */
+const CHILD_PROCESS_FILES = ['src/app/children.ts', 'src/cli/sensors-j.ts'];
 
 const root = checkout();
 const sources = filesBelow(join(root, 'src'), /\.ts$/);
@@ -112,9 +113,10 @@ t.test('every source file is reached from a program', async (t) => {
   );
 });
 
-t.test('only app/children.ts starts processes', async (t) => {
+t.test('only app/children.ts starts processes, and doctor lm-sensors', async (t) => {
   const found = sources.filter((file) => importsOf(file).some(({ from }) => /^(node:)?child_process$/.test(from)));
-  t.same(found, [CHILD_PROCESS_FILE]);
+  t.same(found, CHILD_PROCESS_FILES);
+  t.notOk(filesReached('src/app/agent.ts').includes('src/cli/sensors-j.ts'), 'the agent does not reach it');
 });
 
 t.test('only skos-net, and the Unix socket, import network modules', async (t) => {

@@ -14,6 +14,7 @@ import { arm, disarm } from './arm.js';
 import { audit } from './audit.js';
 import type { Command, Context, Invocation, Io } from './command.js';
 import { config } from './config.js';
+import { doctor } from './doctor.js';
 import { EXIT, exitCodeOf } from './exit-codes.js';
 import { explain } from './explain.js';
 import { paint } from './format.js';
@@ -30,6 +31,7 @@ export const COMMANDS: readonly Command[] = [
   status,
   sensors,
   gpu,
+  doctor,
   alerts,
   actions,
   release,

@@ -4,7 +4,16 @@
  */
 import { type ErrorCode, SkosError } from '../core/errors.js';
 
-export const EXIT = { ok: 0, failed: 1, usage: 2, noAgent: 3, config: 4, denied: 5, auditBroken: 6 } as const;
+export const EXIT = {
+  ok: 0,
+  failed: 1,
+  usage: 2,
+  noAgent: 3,
+  config: 4,
+  denied: 5,
+  auditBroken: 6,
+  problems: 7,
+} as const;
 
 export const EXIT_MEANINGS: Readonly<Record<number, string>> = {
   [EXIT.ok]: 'done',
@@ -14,6 +23,7 @@ export const EXIT_MEANINGS: Readonly<Record<number, string>> = {
   [EXIT.config]: 'the configuration is refused',
   [EXIT.denied]: 'not permitted: needs root or the group skos-admin',
   [EXIT.auditBroken]: 'the audit chain does not verify',
+  [EXIT.problems]: 'skos doctor found a problem; it says which, and what to do',
 };
 
 const BY_CODE: Partial<Record<ErrorCode, number>> = {

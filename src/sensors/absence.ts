@@ -8,7 +8,7 @@ export async function whyNone({ sysfs, proc }: Pick<SourceContext, 'sysfs' | 'pr
 }
 
 /** x86 says so in its CPU flags; Xen and others have a directory of their own; ARM guests are told by their firmware. */
-async function isVirtualMachine({ sysfs, proc }: Pick<SourceContext, 'sysfs' | 'proc'>): Promise<boolean> {
+export async function isVirtualMachine({ sysfs, proc }: Pick<SourceContext, 'sysfs' | 'proc'>): Promise<boolean> {
   if (/^flags\s*:.*\bhypervisor\b/m.test((await proc.text('cpuinfo')) ?? '')) return true;
   if (await sysfs.exists('hypervisor/type')) return true;
   return /QEMU|KVM|VMware|Amazon EC2|VirtualBox/i.test((await sysfs.text('class/dmi/id/sys_vendor')) ?? '');
