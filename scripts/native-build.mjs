@@ -1,9 +1,10 @@
 /**
  * Builds the native programs by cmake-js into build/native: skos.node and skos-actuator.
  *
- *   node scripts/native-build.mjs [--if-missing] [--debug] [--target NAME]
+ *   node scripts/native-build.mjs [--if-missing] [--debug] [--target NAME] [--doubles]
  *
  * --if-missing does nothing when the outputs exist and are newer than every native source: it is npm's install script.
+ * --doubles builds the test doubles of vendors' libraries too, into build/native/double*: tests need them, nothing else does.
  * Nothing is downloaded: Node's headers come from the installation that runs this, else from node-api-headers.
  */
 import { spawnSync } from 'node:child_process';
@@ -22,6 +23,7 @@ const { values: options } = parseArgs({
     'if-missing': { type: 'boolean', default: false },
     debug: { type: 'boolean', default: false },
     target: { type: 'string' },
+    doubles: { type: 'boolean', default: false },
   },
 });
 
@@ -88,7 +90,9 @@ function build() {
   const common = [process.execPath, cmakeJs(), '-l', 'warn', '-d', nativeDirectory, '-O', outputDirectory];
   const headers = nodeHeaders();
   const config = ['-B', options.debug ? 'Debug' : 'Release'];
-  const defines = headers === undefined ? [] : [`--CDNODE_INCLUDE_DIR=${headers}`];
+  // Said in either case: CMake's cache remembers the last answer.
+  const defines = [`--CDSKOS_NATIVE_DOUBLES=${options.doubles ? 'ON' : 'OFF'}`];
+  if (headers !== undefined) defines.push(`--CDNODE_INCLUDE_DIR=${headers}`);
   run([...common, 'configure', ...config, ...defines]);
   const target = options.target === undefined ? [] : ['-T', options.target];
   run([...common, 'build', ...config, '-p', String(cpus().length), ...target]);

@@ -1,0 +1,107 @@
+#include "probes/nvml_events.h"
+
+#include <time.h>
+
+#include "sampler/clock.h"
+
+namespace skos::nvml {
+namespace {
+
+constexpr unsigned kWaitMs = 1000;
+constexpr int kMaxEventsPerWait = 64;                // A storm does not keep the thread from seeing that it is to leave.
+constexpr int64_t kPauseNs = kNsPerSecond / 2;       // After an error, which comes back at once: no busy loop.
+
+// Changes of P-state and clock are left out, because channels show them; single corrected errors, because they are counted.
+const struct {
+  uint64_t type;
+  const char* kind;
+} kKinds[] = {
+    {kEventXid, "xid"},
+    {kEventDoubleBitEcc, "double_bit_ecc"},
+    {kEventSingleBitEccStorm, "single_bit_ecc_storm"},
+    {kEventDramRetirement, "dram_retirement"},
+    {kEventDramRetirementFailure, "dram_retirement_failure"},
+    {kEventNonFatalPoison, "non_fatal_poison"},
+    {kEventFatalPoison, "fatal_poison"},
+    {kEventGpuUnavailable, "gpu_unavailable"},
+    {kEventRecoveryAction, "recovery_action"},
+};
+
+unsigned long long AllKinds() {
+  unsigned long long all = 0;
+  for (const auto& one : kKinds) all |= one.type;
+  return all;
+}
+
+const char* KindOf(uint64_t type) {
+  for (const auto& one : kKinds) {
+    if (one.type == type) return one.kind;
+  }
+  return nullptr;
+}
+
+// The event's number is the code of an XID; of the others the header does not say what it means, so it is `data`.
+std::string Json(const char* kind, const EventData& event) {
+  std::string json = std::string("{\"kind\":\"") + kind + "\"";
+  if (event.type == kEventXid) json += ",\"code\":" + std::to_string(event.data);
+  else if (event.data != 0) json += ",\"data\":" + std::to_string(event.data);
+  if (event.gpu_instance != kNotAvailable32) json += ",\"gpuInstance\":" + std::to_string(event.gpu_instance);
+  if (event.compute_instance != kNotAvailable32) json += ",\"computeInstance\":" + std::to_string(event.compute_instance);
+  return json + "}";
+}
+
+void Pause() {
+  const timespec pause = ToTimespec(kPauseNs);
+  nanosleep(&pause, nullptr);
+}
+
+}  // namespace
+
+Events::~Events() {
+  if (set_ != nullptr) gpu_->library->event_set_free(set_);
+}
+
+// False, and NVML's code, when there is no set. kNotSupported: there never will be one.
+bool Events::Register(int* code) {
+  Library& library = *gpu_->library;
+  unsigned long long supported = 0;
+  *code = library.event_types(gpu_->handle, &supported);
+  if (*code != kSuccess) return false;
+  const unsigned long long types = supported & AllKinds();
+  *code = kNotSupported;
+  if (types == 0) return false;
+  EventSet set = nullptr;
+  *code = library.event_set_create(&set);
+  if (*code != kSuccess) return false;
+  *code = library.event_register(gpu_->handle, types, set);
+  if (*code == kSuccess) set_ = set;
+  else library.event_set_free(set);
+  return *code == kSuccess;
+}
+
+bool Events::Wait(const GpuEventSink& sink) {
+  int code = kSuccess;
+  if (set_ != nullptr || Register(&code)) {
+    unsigned wait_ms = kWaitMs;
+    for (int i = 0; i < kMaxEventsPerWait && code == kSuccess; ++i) {
+      EventData event;
+      code = gpu_->library->event_wait(set_, &event, wait_ms);
+      // An event may come with GPU_IS_LOST, and is often the one that says why.
+      if (code == kSuccess || (code == kGpuIsLost && event.type != 0)) Deliver(event, sink);
+      wait_ms = 0;
+    }
+  }
+  if (code == kTimeout) code = kSuccess;
+  gpu_->health.Note(code, &state_);
+  if (code == kNotSupported || code == kFunctionNotFound) return false;
+  if (code != kSuccess) Pause();
+  return true;
+}
+
+void Events::Deliver(const EventData& event, const GpuEventSink& sink) {
+  if (event.type == kEventGpuUnavailable) gpu_->health.NoteUnavailable();
+  const char* const kind = KindOf(event.type);
+  if (kind != nullptr) sink(Json(kind, event));
+}
+
+}  // namespace skos::nvml
