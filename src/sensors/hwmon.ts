@@ -76,6 +76,10 @@ const KINDS: Readonly<Record<string, Kind>> = {
   intrusion: { quantity: 'stateCode', perRaw: 1, perBase: 1, values: [], limits: {} },
 };
 
+/** Chips of GPUs. On the PCI bus skos-gpu reads them, so that a driver that hangs takes no one else's readings with it. */
+const GPU_DRIVERS = new Set(['amdgpu', 'radeon', 'nouveau', 'i915', 'xe']);
+const PCI_ADDRESS = /^[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$/;
+
 /** What the default thermal table binds to. */
 const CPU_CHIPS = new Set(['coretemp', 'k10temp', 'zenpower', 'cpu_thermal']);
 const GPU_CHIPS = new Set(['amdgpu']);
@@ -161,6 +165,10 @@ async function readChip(
     report.skipped(directory, `${name}: repeats ${zone.directory}`);
     return undefined;
   }
+  if (GPU_DRIVERS.has(name) && (await isPci(sysfs, device))) {
+    report.skipped(directory, `${name}: read by skos-gpu`);
+    return undefined;
+  }
   const { base, features } = await attributes(sysfs, real);
   if (features.size === 0) {
     report.skipped(directory, `${name}: has no sensor attributes`);
@@ -180,6 +188,14 @@ async function readChip(
     lmName: await chipName(sysfs, name, device),
     features,
   };
+}
+
+/** In a captured tree the device may lie anywhere; its uevent file still says that it was a PCI device. */
+async function isPci(sysfs: SourceContext['sysfs'], device: string | undefined): Promise<boolean> {
+  if (device === undefined) return false;
+  return (
+    PCI_ADDRESS.test(basename(device) ?? '') || /^PCI_SLOT_NAME=/m.test((await sysfs.text(`${device}/uevent`)) ?? '')
+  );
 }
 
 /** Older drivers have it, like their attributes, in the device's directory. */

@@ -497,7 +497,7 @@ t.test('binds the default thermal table to CPU and GPU chips only', async (t) =>
   machine.addHwmon({ name: 'zenpower', files: { temp1_input: 1 } });
   machine.addHwmon({
     name: 'amdgpu',
-    device: 'devices/pci0000:00/0000:03:00.0',
+    device: 'devices/platform/amdgpu.0',
     files: { temp1_input: 1, temp1_crit_alarm: 0 },
   });
   machine.addHwmon({ ...NCT, files: { temp1_input: 1 } });
@@ -512,7 +512,7 @@ t.test('binds the default thermal table to CPU and GPU chips only', async (t) =>
       ['hwmon/k10temp-0000-00-18-3/temp2', 'cpu'],
       ['hwmon/k10temp-0000-00-19-3/temp1', 'cpu'],
       ['hwmon/zenpower/temp1', 'cpu'],
-      ['hwmon/amdgpu-0000-03-00-0/temp1', 'gpu'],
+      ['hwmon/amdgpu-0/temp1', 'gpu'],
     ],
   );
 });
@@ -520,9 +520,9 @@ t.test('binds the default thermal table to CPU and GPU chips only', async (t) =>
 t.test('gives each GPU and each disk a hazard domain of its own', async (t) => {
   const machine = fakeMachine(t);
   for (const slot of ['0000:03:00.0', '0000:04:00.0']) {
-    const device = `devices/pci0000:00/${slot}`;
-    machine.addHwmon({ name: 'amdgpu', device, driver: 'amdgpu', subsystem: 'pci', files: { temp1_input: 1 } });
-    machine.addHwmon({ name: 'nvme', device: `${device}/nvme/nvme0`, files: { temp1_input: 1 } });
+    const device = `devices/platform/gpu-${slot}`;
+    machine.addHwmon({ name: 'amdgpu', device, driver: 'amdgpu', subsystem: 'platform', files: { temp1_input: 1 } });
+    machine.addHwmon({ name: 'nvme', device: `devices/pci0000:00/${slot}/nvme/nvme0`, files: { temp1_input: 1 } });
   }
   const { channels } = await discover(machine, [hwmon]);
   t.equal(new Set(channels.map(({ domain }) => domain)).size, 4);
@@ -570,34 +570,47 @@ t.test('asks no other chip of a driver that hangs, keeps its channels, and reads
   t.ok(found.skipped.some(({ source, why }) => source === 'discovery' && why.startsWith('hung')));
 });
 
+t.test('leaves every GPU on the PCI bus to skos-gpu, and says so', async (t) => {
+  const machine = fakeMachine(t);
+  const drivers = ['amdgpu', 'radeon', 'nouveau', 'i915', 'xe'];
+  drivers.forEach((name, i) => {
+    machine.addHwmon({
+      name,
+      device: `devices/pci0000:00/0000:0${i}:00.0`,
+      driver: name,
+      subsystem: 'pci',
+      files: { temp1_input: 40_000 },
+    });
+  });
+  machine.addHwmon({ ...CORETEMP, files: { temp1_input: 40_000 } });
+  const found = await discover(machine, [hwmon]);
+  t.same(ids(found), ['hwmon/coretemp-0/temp1']);
+  t.same(
+    found.skipped.map(({ what, why }) => [what, why]),
+    drivers.map((name, i) => [`class/hwmon/hwmon${i}`, `${name}: read by skos-gpu`]),
+  );
+});
+
+t.test('reads a GPU that is on no PCI bus, and what only looks like one', async (t) => {
+  const machine = fakeMachine(t);
+  machine.addHwmon({ name: 'amdgpu', files: { temp1_input: 1 } });
+  machine.addHwmon({ name: 'nouveau', device: 'devices/platform/57000000.gpu', files: { temp1_input: 1 } });
+  machine.addHwmon({ name: 'amdgpu_x', device: 'devices/pci0000:00/0000:03:00.0', files: { temp1_input: 1 } });
+  machine.addHwmon({ name: 'i915', device: 'devices/pci0000:00/0000:03:00.0/i2c-4', files: { temp1_input: 1 } });
+  const found = await discover(machine, [hwmon]);
+  t.equal(found.channels.length, 4);
+  t.same(found.skipped, []);
+});
+
 const CAPTURES = findCaptures();
-for (const { card, slot, temperatures } of [
-  { card: 'amd-rx580', slot: '0000-09-00-0', temperatures: { edge: 94_000 } },
-  { card: 'amd-rx7900xtx', slot: '0000-03-00-0', temperatures: { edge: 100_000, junction: 110_000, mem: 108_000 } },
-  { card: 'amd-vega56', slot: undefined, temperatures: { edge: undefined } },
-  { card: 'amd-vangogh', slot: undefined, temperatures: { edge: undefined } },
-]) {
+for (const card of ['amd-rx580', 'amd-rx7900xtx', 'amd-vega56', 'amd-vangogh']) {
   const archive = CAPTURES === undefined ? undefined : join(CAPTURES, `${card}.tar.gz`);
   const skip = archive !== undefined && existsSync(archive) ? false : `the capture ${card} is not there`;
-  t.test(`reads the captured ${card} as a GPU with its own limits`, { skip }, async (t) => {
+  t.test(`leaves the captured ${card} to skos-gpu`, { skip }, async (t) => {
     if (archive === undefined) return;
-    const machine = capturedMachine(t, archive);
-    const { channels } = await discover(machine, [hwmon]);
-    t.ok(channels.length >= 5);
-    for (const channel of channels) {
-      t.equal(channel.class, 'gpu');
-      t.match(channel.device, slot === undefined ? /^amdgpu-/ : `amdgpu-${slot}`);
-      t.ok(existsSync(fileProbe(channel).path), channel.path);
-    }
-    for (const [label, critical] of Object.entries(temperatures)) {
-      const channel = channels.find((each) => each.label === label);
-      t.equal(channel?.thermalDefault, true);
-      if (critical !== undefined) t.equal(channel?.limits.critical, critical);
-    }
-    t.equal(
-      channels.some(({ quantity }) => quantity === 'powerMilliWatts'),
-      true,
-    );
+    const found = await discover(capturedMachine(t, archive), [hwmon]);
+    t.same(found.channels, []);
+    t.match(found.skipped[0], { what: /^class\/hwmon\/hwmon\d$/, why: 'amdgpu: read by skos-gpu' });
   });
 }
 
