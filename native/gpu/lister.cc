@@ -1,0 +1,33 @@
+// skos-gpu --list: asks the library which GPUs it has, says it on the socket pair, and leaves. "gpu ADDRESS" for each, then "ok VERSION";
+// or "absent WHY", or "failed WHY".
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "gpu/packets.h"
+#include "gpu/protocol.h"
+#include "gpu/settings.h"
+#include "probes/nvml.h"
+
+namespace skos::gpu {
+namespace {
+
+void Say(const std::string& words) { (void)SendPacket(kSupervisorFd, words.substr(0, kMaxPacketBytes), -1, 0); }
+
+}  // namespace
+
+int RunLister(const std::string& nvml) {
+  prctl(PR_SET_NAME, "skos-gpu-list");
+  const NvmlList list = ListNvml(nvml);
+  if (list.absent || !list.why.empty()) {
+    Say((list.absent ? "absent " : "failed ") + list.why);
+    return kExitCannotOpen;
+  }
+  const size_t count = std::min(list.addresses.size(), kMaxGpus);
+  for (size_t i = 0; i < count; ++i) Say("gpu " + list.addresses[i]);
+  Say("ok " + list.version);
+  return 0;
+}
+
+}  // namespace skos::gpu

@@ -1,0 +1,22 @@
+// A process of our own: skos-gpu started again for one GPU or for the list. Main thread of the supervisor, which is its only one.
+#ifndef SKOS_GPU_PROCESS_H_
+#define SKOS_GPU_PROCESS_H_
+
+#include <sys/types.h>
+
+#include <string>
+#include <vector>
+
+#include "probes/files.h"
+
+namespace skos::gpu {
+
+// Runs /proc/self/exe with `arguments` and one end of a socket pair as kSupervisorFd; *ours is the other. Its pid, or -errno.
+pid_t SpawnSelf(const std::vector<std::string>& arguments, UniqueFd* ours);
+
+// "ended with status 1", "was ended by signal 9 (Killed)".
+std::string DescribeExit(int status);
+
+}  // namespace skos::gpu
+
+#endif  // SKOS_GPU_PROCESS_H_
