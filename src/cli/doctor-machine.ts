@@ -91,7 +91,10 @@ async function askAgent({ agent, io }: Context): Promise<Asked> {
       const what = `an agent runs, but user ${io.euid} may not ask it; what follows is seen without it`;
       return { finding: { check, state: 'note', what, next: error.next } };
     }
-    const what = `no agent answers, nothing guards this node: ${error.message}`;
+    const isThere = error.code !== 'SKOS_SOCKET_UNAVAILABLE' && error.code !== 'SKOS_SOCKET_DEADLINE';
+    const what = isThere
+      ? `an agent is there, but fails to answer (${error.code}): ${error.message}`
+      : `no agent answers, nothing guards this node: ${error.message}`;
     return { finding: { check, state: 'problem', what, next: error.next } };
   }
 }

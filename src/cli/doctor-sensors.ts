@@ -1,9 +1,10 @@
 /** `skos doctor`: what was found and read, what was not, and hardware that no driver shows. */
-import { type ChannelJson, DERIVED_FEED } from '../core/channel.js';
+import type { ChannelJson } from '../core/channel.js';
 import { isVirtualMachine } from '../sensors/absence.js';
 import type { Finding } from '../sensors/finding.js';
 import { undrivenHardware } from '../sensors/kernel-modules.js';
 import type { Io } from './command.js';
+import { derivedIds } from './derived-ids.js';
 import type { Seen } from './doctor-machine.js';
 import { plural, readingText } from './format.js';
 import { lmSensors } from './sensors-j.js';
@@ -14,9 +15,11 @@ const MAX_NAMED = 3;
 const MAX_NOT_FOUND = 24;
 
 export async function sensorFindings(seen: Seen, env: Io['env']): Promise<Finding[]> {
-  const { trees, channels } = seen;
+  const { trees } = seen;
+  const derived = derivedIds(seen.channels);
+  const channels = seen.channels.filter(({ id }) => !derived.has(id));
   const isGuest = await isVirtualMachine(trees);
-  const temperatures = channels.filter(({ quantity, source }) => quantity === 'temperature' && source !== DERIVED_FEED);
+  const temperatures = channels.filter(({ quantity }) => quantity === 'temperature');
   return [
     found(channels),
     ...silent(channels),
@@ -66,7 +69,7 @@ function noTemperature(isGuest: boolean): Finding {
 /** Channels without a value, by what is the matter. */
 function silent(channels: readonly ChannelJson[]): Finding[] {
   return (['hung', 'fault', 'stale', 'no_data'] as const).flatMap((quality) => {
-    const all = channels.filter((channel) => channel.quality === quality && channel.source !== DERIVED_FEED);
+    const all = channels.filter((channel) => channel.quality === quality);
     if (all.length === 0) return [];
     const named = all.slice(0, MAX_NAMED).map(({ id }) => id);
     const more = all.length > MAX_NAMED ? ` and ${all.length - MAX_NAMED} more` : '';

@@ -2,6 +2,7 @@
 import type { ChannelJson } from '../core/channel.js';
 import type { GpuLibrary, GpuState, GpuStatus, GpuView } from '../core/ports.js';
 import type { Io } from './command.js';
+import { derivedIds } from './derived-ids.js';
 import { clean, type Paint, paint, quantityText, spanText } from './format.js';
 import { recoveryAction, resetCommand, throttleReasons } from './gpu-words.js';
 import { marginText, temperatureMargin } from './margin.js';
@@ -143,7 +144,7 @@ function sectionLines([term, texts]: Section, io: Terminal): string[] {
 
 /** Numbers of a device that was let go of or hangs are not there; the state above says why, not each line again. */
 function sections(gpu: ShownGpu, colors: Paint): Section[] {
-  const read = new Readings(gpu.channels.filter(({ source }) => source === gpu.source));
+  const read = new Readings(gpu.channels);
   return [
     ['temperature', joined(temperatures(read, colors))],
     ['power', joined(power(read))],
@@ -167,11 +168,13 @@ function joined(parts: readonly string[]): string[] {
 
 /** The channels of one GPU by name. */
 class Readings {
+  /** Without those that are derived. */
   readonly all: readonly ChannelJson[];
   readonly #byName: ReadonlyMap<string, ChannelJson>;
 
   constructor(channels: readonly ChannelJson[]) {
-    this.all = channels;
+    const derived = derivedIds(channels);
+    this.all = channels.filter(({ id }) => !derived.has(id));
     this.#byName = new Map(channels.map((channel) => [channel.name, channel]));
   }
 
@@ -186,8 +189,8 @@ class Readings {
   }
 }
 
-function temperatures({ all }: Readings, { warn, bad }: Paint): string[] {
-  return all
+function temperatures(read: Readings, { warn, bad }: Paint): string[] {
+  return read.all
     .filter(({ name, quantity }) => quantity === 'temperature' && (name === 'margin' || name.startsWith('temperature')))
     .map((channel) => {
       if (channel.value === null) return warn(`${placeOf(channel.name)} ${channel.quality}`);
@@ -195,9 +198,11 @@ function temperatures({ all }: Readings, { warn, bad }: Paint): string[] {
       if (channel.name === 'margin') return `${text} left to slowdown`;
       const margin = temperatureMargin(channel);
       const shown = `${placeOf(channel.name)} ${text}`;
-      if (margin === undefined) return shown;
+      const rising = read.value(`${channel.name}_time_to_limit`);
+      const soon = rising === undefined ? '' : `; limit in ${spanText(rising * 1000)}`;
+      if (margin === undefined) return shown + soon;
       const limit = `${marginText(margin)} ${margin.limitCelsius}`;
-      return margin.leftCelsius < 0 ? bad(`${shown} (${limit})`) : `${shown} (${limit})`;
+      return margin.leftCelsius < 0 ? bad(`${shown} (${limit})`) : `${shown} (${limit}${soon})`;
     });
 }
 
@@ -273,8 +278,10 @@ function throttled({ source }: ShownGpu, read: Readings, { warn }: Paint): strin
   const mask = read.value('throttle_reasons');
   if (mask === undefined) return [];
   const { isIdle, reasons } = throttleReasons(mask, source);
-  if (reasons.length > 0) return reasons.map(warn);
-  return [isIdle ? 'no, it is idle' : 'no'];
+  const share = read.value('throttle_reasons_share') ?? 0;
+  const lately = share > 0 ? [`${percent(share)} of the last minute`] : [];
+  if (reasons.length > 0) return [...reasons.map(warn), ...lately];
+  return [isIdle ? 'no, it is idle' : 'no', ...lately];
 }
 
 /** Names of states that are bad when they are 1. */

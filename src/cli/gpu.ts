@@ -63,9 +63,9 @@ async function gpuAnswer(client: AgentClient, id: string | undefined): Promise<G
   return { ...status, gpus: gpus.map((each) => ({ ...each, channels: channelsOf(each, channels) })) };
 }
 
-/** Its own, and those that are derived from them: both have the device in their id. */
-function channelsOf({ device }: GpuView, channels: readonly ChannelJson[]): ChannelJson[] {
-  return device === '' ? [] : channels.filter((channel) => channel.class === 'gpu' && channel.device === device);
+/** Its own, and those that are derived from them: both stand with its device. */
+function channelsOf({ device, source }: GpuView, channels: readonly ChannelJson[]): ChannelJson[] {
+  return device === '' ? [] : channels.filter((channel) => channel.source === source && channel.device === device);
 }
 
 function gpuNamed({ gpus }: GpuStatus, id: string): GpuView {

@@ -3,17 +3,21 @@
  * the machine is discovered and read here, by the same native sampler, and left again.
  */
 import type { AgentClient } from '../core/agent-client.js';
-import { type ChannelJson, DERIVED_FEED, DEVICE_CLASSES, type DeviceClass } from '../core/channel.js';
+import { type ChannelJson, DEVICE_CLASSES, type DeviceClass } from '../core/channel.js';
 import { SkosError } from '../core/errors.js';
 import { globMatches } from '../core/glob.js';
 import type { GpuView } from '../core/ports.js';
 import type { Command, Context, Invocation, Io } from './command.js';
+import { derivedIds } from './derived-ids.js';
 import { EXIT } from './exit-codes.js';
 import { clean, limitsText, type Paint, paint, plural, readingText } from './format.js';
 import { readOnce } from './machine.js';
 import { marginText, temperatureMargin } from './margin.js';
-import { type Cell, tableLines } from './table.js';
+import { type Cell, shortened, tableLines } from './table.js';
 import { watch } from './watch.js';
+
+/** "NVIDIA …": enough to tell vendors apart where a UUID fills the line. */
+const MIN_NAME_WIDTH = 8;
 
 export const sensors: Command = {
   name: 'sensors',
@@ -89,35 +93,50 @@ export function sensorsText(
 ): string {
   if (channels.length === 0) return 'No channels.';
   const colors = paint(io.color);
-  const notOk = channels.filter(({ quality }) => quality !== 'ok').length;
-  const groups = devices(channels, gpus);
+  const derived = derivedIds(channels);
+  const notOk = channels.filter(({ id, quality }) => quality !== 'ok' && !derived.has(id)).length;
+  const groups = devices(besideTheirBase(channels, derived), gpus);
   // One table over all devices, so that values stand in one column; then each device gets its heading.
   const rows = tableLines({
     columns: [{ shrinkTo: 16 }, { shrinkTo: 18 }, { align: 'right' }, {}, { shrinkTo: 8 }],
-    rows: groups.flatMap(({ source, members }) => members.map((channel) => row(channel, source, colors))),
+    rows: groups.flatMap(({ members }) => members.map((channel) => row(channel, derived, colors))),
     width: io.columns,
     indent: 2,
   });
   let next = 0;
-  const lines = groups.flatMap(({ heading, named, members, deviceClass }) => {
+  const lines = groups.flatMap(({ heading, gpu, members, deviceClass }) => {
     const first = next;
     next += members.length;
-    const name = named === '' ? '' : `${colors.bold(named)}  `;
-    return [
-      `${name}${named === '' ? colors.bold(heading) : heading}  ${colors.dim(deviceClass)}`,
-      ...rows.slice(first, next),
-    ];
+    return [headingText({ heading, gpu, deviceClass }, io), ...rows.slice(first, next)];
   });
   const summary = notOk === 0 ? 'all ok' : `${notOk} without a value`;
   return [...lines, `${plural(channels.length, 'channel')}, ${summary}`].join('\n');
 }
 
+/** Discovery lists what is derived behind everything else; a reader wants it below what it is derived from. */
+function besideTheirBase(
+  channels: readonly ChannelJson[],
+  derived: ReadonlyMap<string, string>,
+): readonly ChannelJson[] {
+  const ofBase = new Map<string, ChannelJson[]>();
+  for (const channel of channels) {
+    const base = derived.get(channel.id);
+    if (base === undefined) continue;
+    const others = ofBase.get(base);
+    if (others === undefined) ofBase.set(base, [channel]);
+    else others.push(channel);
+  }
+  const withOwn = (channel: ChannelJson): ChannelJson[] => [
+    channel,
+    ...(ofBase.get(channel.id) ?? []).flatMap(withOwn),
+  ];
+  return channels.filter(({ id }) => !derived.has(id)).flatMap(withOwn);
+}
+
 interface Device {
   readonly heading: string;
-  /** What the driver calls a GPU, and where it is; '' for other devices. */
-  readonly named: string;
-  /** Source of the device itself; what is derived from its channels stands with it. */
-  readonly source: string;
+  /** Of a GPU, where it is known. */
+  readonly gpu: GpuView | undefined;
   readonly deviceClass: DeviceClass;
   readonly members: ChannelJson[];
 }
@@ -125,41 +144,48 @@ interface Device {
 /** By class as DEVICE_CLASSES has them; within a class in the order of discovery, GPUs by PCI address. */
 function devices(channels: readonly ChannelJson[], gpus: readonly GpuView[]): readonly Device[] {
   const groups = new Map<string, Device>();
-  const homes = new Map(
-    channels.filter(({ source }) => source !== DERIVED_FEED).map((each) => [each.device, each.source]),
-  );
   for (const channel of channels) {
-    // What is derived from a device's channels stands with them, where they are listed too.
-    const source = channel.source === DERIVED_FEED ? (homes.get(channel.device) ?? channel.source) : channel.source;
-    const heading = `${source}/${channel.device}`;
+    const heading = `${channel.source}/${channel.device}`;
     const group = groups.get(heading);
     if (group !== undefined) {
       group.members.push(channel);
       continue;
     }
-    const gpu = gpus.find((each) => each.device === channel.device && each.source === source);
-    const named = gpu === undefined ? '' : `${clean(gpu.info.name ?? '') || 'GPU'} ${gpu.address}`;
-    groups.set(heading, { heading, named, source, deviceClass: channel.class, members: [channel] });
+    const gpu = gpus.find((each) => each.device === channel.device && each.source === channel.source);
+    groups.set(heading, { heading, gpu, deviceClass: channel.class, members: [channel] });
   }
-  const addresses = new Map(gpus.map(({ source, device, address }) => [`${source}/${device}`, address]));
-  const addressOf = ({ heading }: Device) => addresses.get(heading) ?? '';
+  const addressOf = ({ gpu }: Device) => gpu?.address ?? '';
   return [...groups.values()].sort(
     (a, b) =>
       DEVICE_CLASSES.indexOf(a.deviceClass) - DEVICE_CLASSES.indexOf(b.deviceClass) ||
       (addressOf(a) < addressOf(b) ? -1 : addressOf(a) > addressOf(b) ? 1 : 0),
   );
 }
+/** "NVIDIA H200 0000:3b:00.0  nvml/gpu-5a2c…  gpu": the name gives way, because ids are copied from here. */
+function headingText(
+  { heading, gpu, deviceClass }: Omit<Device, 'members'>,
+  { color, columns }: Pick<Io, 'color' | 'columns'>,
+): string {
+  const { bold, dim } = paint(color);
+  if (gpu === undefined) return `${bold(heading)}  ${dim(deviceClass)}`;
+  const id = `${heading}  ${deviceClass}`;
+  const room = columns - id.length - gpu.address.length - 3; // The blanks between them.
+  const name = shortened(clean(gpu.info.name ?? '') || 'GPU', Math.max(MIN_NAME_WIDTH, room));
+  return `${bold(`${name} ${gpu.address}`)}  ${heading}  ${dim(deviceClass)}`;
+}
+
 type Row = readonly [name: Cell, label: Cell, value: Cell, margin: Cell, limits: Cell];
 
-function row(channel: ChannelJson, home: string, { warn, bad, dim }: Paint): Row {
-  // The label is often the name again; the name is what a rule is written with.
-  const label = channel.label.toLowerCase() === channel.name ? '' : clean(channel.label);
+function row(channel: ChannelJson, derived: ReadonlyMap<string, string>, { warn, bad, dim }: Paint): Row {
+  const isDerived = derived.has(channel.id);
+  // The label is often the name again, and of a derived channel that of its base; the name is what a rule is written with.
+  const label = isDerived || channel.label.toLowerCase() === channel.name ? '' : clean(channel.label);
   const value = { text: readingText(channel) };
   const margin = temperatureMargin(channel);
   return [
-    { text: channel.source === home ? channel.name : `${channel.source}/…/${channel.name}` },
+    { text: channel.name },
     { text: label },
-    channel.quality === 'ok' ? value : { ...value, paint: warn },
+    channel.quality === 'ok' ? value : { ...value, paint: isDerived ? dim : warn },
     margin === undefined
       ? { text: '' }
       : { text: marginText(margin), ...(margin.leftCelsius < 0 ? { paint: bad } : {}) },

@@ -93,6 +93,20 @@ t.test('shows what is wrong and only that', async (t) => {
   t.notMatch(shown(h200(), gpuChannels(h200(), WORKING)), /errors|recovery|replays| of gen/);
 });
 
+t.test('a temperature that rises says when it reaches its limit, and throttling for how long it went on', async (t) => {
+  const rising = {
+    ...WORKING,
+    temperature_slope: ['temperatureRateMilliCelsiusPerSecond', 500],
+    temperature_time_to_limit: ['durationMs', 52_000],
+    temperature_imbalance: ['temperatureMilliCelsius', 4_000],
+    throttle_reasons_share: ['ratioPartsPerMillion', 120_000],
+  } as const;
+  const text = shown(h200(), gpuChannels(h200(), rising));
+  t.match(text, /^ {2}temperature {2}GPU 61\.0 °C \(26 to max 87; limit in 52 s\), memory/m);
+  t.match(text, /^ {2}throttled {4}no, 12 % of the last minute$/m);
+  t.notMatch(text, 'imbalance');
+});
+
 t.test('every state but serving says why, since when and what to do', async (t) => {
   for (const state of GPU_STATES) {
     const text = shown(h200({ state, why: 'as the driver says' }));

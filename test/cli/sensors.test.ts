@@ -53,16 +53,24 @@ t.test('devices stand by class, GPUs under their name in the order of the bus', 
     ],
   );
   t.match(text, / 61\.0 °C {2}26 to max /);
+  const long = h200({ info: { name: 'NVIDIA A100-SXM4-80GB Engineering Sample' } });
+  t.match(sensorsText(nvidia, IO, [long]), /^NVIDIA A100-SX… 0000:3b:00\.0 {2}nvml\/.* {2}gpu$/m);
 });
 
-t.test('what is derived from a device stands with it', async (t) => {
-  const own = gpuChannels(h200(), { temperature: ['temperatureMilliCelsius', 61_000] });
-  const derived = gpuChannels({ ...h200(), source: 'derived' }, { time_to_limit: ['durationMs', 30_000] });
-  const lines = sensorsText([...derived, ...own], IO, [h200()]).split('\n');
-  t.match(lines[0], /^NVIDIA H200/);
-  t.match(lines[1], /^ {2}derived\/…\/time_to_limit .* 30\.0 s/);
-  t.match(lines[2], /^ {2}temperature /);
-  t.equal(lines.length, 4);
+t.test('what is derived stands below its base, and is no loss while it has no value', async (t) => {
+  const channels = gpuChannels(h200(), {
+    temperature: ['temperatureMilliCelsius', 61_000],
+    power: ['powerMilliWatts', 400_000],
+    temperature_slope: ['temperatureRateMilliCelsiusPerSecond', 250],
+    temperature_time_to_limit: ['durationMs', null],
+    orphan_slope: ['temperatureRateMilliCelsiusPerSecond', null],
+  });
+  const lines = sensorsText(channels, IO, [h200()]).split('\n');
+  t.same(
+    lines.slice(1, -1).map((line) => line.trim().split(' ')[0]),
+    ['temperature', 'temperature_slope', 'temperature_time_to_limit', 'power', 'orphan_slope'],
+  );
+  t.equal(lines.at(-1), '5 channels, 1 without a value');
 });
 
 t.test('an agent that says nothing of GPUs costs their names, not the values', async (t) => {
