@@ -204,7 +204,9 @@ int Worker::Serve() {
     return kExitCannotOpen;
   };
   if (settings_.gpu.source == "nvml") {
-    const bool known = !opening_.library_version.empty() || opening_.device != nullptr;
+    // One GPU that cannot be had says nothing about the library; an initialisation that fails does.
+    const bool initialised = opening_.why.compare(0, 8, "nvmlInit") != 0 && !opening_.library_version.empty();
+    const bool known = opening_.device != nullptr || initialised;
     const std::string state = opening_.library_absent ? "absent " : known ? "ok " : "failed ";
     Say("library " + state + (known ? opening_.library_version : opening_.why).substr(0, kMaxWhyBytes));
   }
