@@ -1,5 +1,5 @@
 /** How `skos gpu` shows a GPU: a few lines, the same for all vendors. Pure. */
-import type { ChannelJson } from '../core/channel.js';
+import { type ChannelJson, segment } from '../core/channel.js';
 import type { GpuLibrary, GpuState, GpuStatus, GpuView } from '../core/ports.js';
 import type { Io } from './command.js';
 import { derivedIds } from './derived-ids.js';
@@ -26,6 +26,13 @@ const BAR_WIDTH = 20;
 const MAX_PROCESSES = 8;
 /** The most that a GPU can be cut into is 7 (MIG); some drivers list compute instances too. */
 const MAX_INSTANCES = 16;
+
+/** States in which what was last seen of processes still matters: they use it, or keep it from being reset. */
+const USED_STATES: readonly GpuState[] = ['serving', 'lost', 'reset_required', 'hung'];
+/** Value of the channel runtime_state. */
+const SUSPENDED = 1;
+/** Names of channels without a value; skos sensors has them all. */
+const MAX_SILENT = 4;
 
 type Terminal = Pick<Io, 'color' | 'columns' | 'wallMs'>;
 
@@ -76,7 +83,7 @@ function heading({ info, address, device, state }: ShownGpu, io: Terminal): stri
   const row: Cell[] = [
     { text: name, paint: colors.bold },
     { text: address },
-    { text: clean(info.uuid ?? device), paint: colors.dim },
+    { text: clean(info.uuid ?? (device === segment(address) ? '' : device)), paint: colors.dim },
     { text: state, paint: statePaint(state, colors) },
   ];
   return tableLines({ columns: [{ shrinkTo: 20 }, {}, { shrinkTo: 13 }, {}], rows: [row], width: width(io) }).join('');
@@ -142,9 +149,19 @@ function sectionLines([term, texts]: Section, io: Terminal): string[] {
   );
 }
 
-/** Numbers of a device that was let go of or hangs are not there; the state above says why, not each line again. */
 function sections(gpu: ShownGpu, colors: Paint): Section[] {
+  return [
+    // What is not read has no numbers; the state above says why, not each line again.
+    ...(gpu.state === 'serving' || gpu.state === 'lost' ? readSections(gpu, colors) : []),
+    ['driver', joined(driver(gpu))],
+    ['processes', USED_STATES.includes(gpu.state) ? processes(gpu) : []],
+    ['MIG', USED_STATES.includes(gpu.state) ? instances(gpu) : []],
+  ];
+}
+
+function readSections(gpu: ShownGpu, colors: Paint): Section[] {
   const read = new Readings(gpu.channels);
+  if (read.value('runtime_state') === SUSPENDED) return [['suspended', ['to save power; it is not woken to be read']]];
   return [
     ['temperature', joined(temperatures(read, colors))],
     ['power', joined(power(read))],
@@ -156,9 +173,7 @@ function sections(gpu: ShownGpu, colors: Paint): Section[] {
     ['errors', joined(errors(read, colors))],
     ['link', joined(link(read, colors))],
     ['recovery', joined(recovery(read, colors))],
-    ['driver', joined(driver(gpu))],
-    ['processes', processes(gpu)],
-    ['MIG', instances(gpu)],
+    ['no value', joined(silent(read, colors))],
   ];
 }
 
@@ -284,6 +299,13 @@ function throttled({ source }: ShownGpu, read: Readings, { warn }: Paint): strin
   return [isIdle ? 'no, it is idle' : 'no', ...lately];
 }
 
+/** Temperatures say so in their own line. */
+function silent({ all }: Readings, { warn }: Paint): string[] {
+  const unread = all.filter(({ quantity, quality }) => quality !== 'ok' && quantity !== 'temperature');
+  const more = unread.length > MAX_SILENT ? [`and ${unread.length - MAX_SILENT} more`] : [];
+  return [...unread.slice(0, MAX_SILENT).map(({ name, quality }) => warn(`${name} (${quality})`)), ...more];
+}
+
 /** Names of states that are bad when they are 1. */
 const BAD_STATES: Readonly<Record<string, string>> = {
   remapped_pending: 'a row remap waits for a reset',
@@ -357,7 +379,6 @@ function driver({ info, details, source }: ShownGpu): string[] {
   ] as const;
   return [
     clean(`${source === 'nvml' ? 'NVIDIA' : source} ${info.driver ?? ''}`.trim()),
-    ...(info.vbios ? [clean(`VBIOS ${info.vbios}`)] : []),
     ...modes.flatMap(([what, on]) => (on == null ? [] : [`${what} ${on ? 'on' : 'off'}`])),
   ];
 }
