@@ -53,6 +53,20 @@ export const JOURNAL_EVENTS = {
     meaning: 'A channel that was gone, faulty or hung is read again.',
     next: 'Nothing.',
   },
+  'hardware.event': {
+    id: '0648038fb78778e6e594a2d55e9c1420',
+    subject: 'Hardware event: @SKOS_CHANNEL@',
+    meaning:
+      'The kernel or a GPU library announced an event of the hardware or its driver: an XID, a machine check, a PCIe, disk or file-system error, an OOM kill. The message says what it means; a burst is one entry with a count.',
+    next: 'Do what the message says. `skos alerts` shows what stands; an own word on an XID goes into the section xid of the configuration.',
+  },
+  'hardware.missed': {
+    id: '91495b289a6f0af3046519662cb75fe8',
+    subject: 'Messages of the kernel were missed',
+    meaning:
+      'The kernel overwrote messages before they were read, or more different events came at once than are kept. What was in them is not known.',
+    next: 'See journalctl -k for that time. A larger buffer (boot option log_buf_len) holds more.',
+  },
   'alert.fire': {
     id: '06369c4a61c2ec914a2fe32020005095',
     subject: 'Alert: rule @SKOS_RULE@ on @SKOS_CHANNEL@',
@@ -201,43 +215,37 @@ export const JOURNAL_EVENTS = {
   'gpu.unread': {
     id: 'ab2851fff5fd4a1d80fbc4dca9c9aaeb',
     subject: 'No GPU is read',
-    meaning:
-      'skos-gpu does not answer, so that no GPU temperature is known. All other sensors are watched as before.',
+    meaning: 'skos-gpu does not answer, so that no GPU temperature is known. All other sensors are watched as before.',
     next: 'On a node with GPUs: start skos-gpu.service, then run skos doctor. Without GPUs: nothing, or gpu.mode: off.',
   },
   'gpu.serving': {
     id: '3d51c47141d5496a860b4e38c386f1d5',
     subject: 'A GPU is read',
-    meaning:
-      'Its driver answers and its channels have values.',
+    meaning: 'Its driver answers and its channels have values.',
     next: 'Nothing.',
   },
   'gpu.failed': {
     id: '53f410c311064ab784cc2c2ce4533ae7',
     subject: 'A GPU cannot be read',
-    meaning:
-      'Its driver or library refused; the message says what it said. It is tried again by itself.',
+    meaning: 'Its driver or library refused; the message says what it said. It is tried again by itself.',
     next: 'Run skos doctor; check the driver (nvidia-smi, dmesg).',
   },
   'gpu.lost': {
     id: 'ec4ad2bd949142f19eef5f40e48c81cd',
     subject: 'A GPU has fallen off the bus',
-    meaning:
-      'The driver says that the device is lost: only some values can be read, and jobs on it fail.',
+    meaning: 'The driver says that the device is lost: only some values can be read, and jobs on it fail.',
     next: 'Drain the node; reset the GPU or restart the node; see skos gpu and the kernel log.',
   },
   'gpu.reset_required': {
     id: '3b2f192a5a9b48d4b5e0e27a6c5857eb',
     subject: 'A GPU asks for a reset',
-    meaning:
-      'Its driver wants every user of the device gone. skos-gpu has let go of it and tries again each 30 s.',
+    meaning: 'Its driver wants every user of the device gone. skos-gpu has let go of it and tries again each 30 s.',
     next: 'Drain it, reset it (nvidia-smi --gpu-reset -i …); it is taken again by itself.',
   },
   'gpu.hung': {
     id: 'd388b5fde3634622b9081ebce6640bfd',
     subject: 'A GPU driver does not answer',
-    meaning:
-      'A call into the driver has not returned; its channels say hung. Other GPUs are read as before.',
+    meaning: 'A call into the driver has not returned; its channels say hung. Other GPUs are read as before.',
     next: 'Look into the kernel log; a driver that hangs for good needs a reset of the GPU or of the node.',
   },
   'gpu.detached': {
@@ -250,22 +258,19 @@ export const JOURNAL_EVENTS = {
   'gpu.gone': {
     id: '7a6169616d174c17b1a0155bcc451b1f',
     subject: 'A GPU is no longer there',
-    meaning:
-      'The device has left the bus or its driver was unloaded.',
+    meaning: 'The device has left the bus or its driver was unloaded.',
     next: 'Nothing, if you took it out; else see the kernel log.',
   },
   'gpu.detach': {
     id: '8844aca91942420f8ee22933ea0e303c',
     subject: 'An operator let go of a GPU',
-    meaning:
-      'Asked for with skos gpu detach; the message says who.',
+    meaning: 'Asked for with skos gpu detach; the message says who.',
     next: 'When done: skos gpu attach ID.',
   },
   'gpu.attach': {
     id: 'a68c99fa231646c6a4a97e05f3af4f4c',
     subject: 'An operator took a GPU again',
-    meaning:
-      'Asked for with skos gpu attach; the message says who.',
+    meaning: 'Asked for with skos gpu attach; the message says who.',
     next: 'Nothing.',
   },
   'store.failed': {

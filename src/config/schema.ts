@@ -39,6 +39,9 @@ const MAX_RULES = 256;
 /** On one rung. */
 const MAX_ACTIONS = 16;
 
+/** NVIDIA's catalogue ends below 200. */
+const MAX_XIDS = 256;
+
 const mode = oneOf(...MODES);
 const severity = oneOf(...SEVERITIES);
 const nodeName = string({
@@ -277,6 +280,23 @@ export const configShape = object({
   ),
   thermal,
   storage,
+  xid: withDefault(
+    record(
+      object({
+        severity: described(
+          optional(oneOf('none', ...SEVERITIES)),
+          'How serious it is here; none: recorded, no alert. Absent: as NVIDIA’s catalogue and the driver say.',
+        ),
+        action: described(
+          optional(string({ pattern: /^\P{Cc}{1,200}$/u, expected: 'one line of text, at most 200 characters' })),
+          'What the alert says is to be done.',
+        ),
+      }),
+      { key: /^[1-9]\d{0,3}$/, keyExpected: 'the number of an XID, such as "79"', max: MAX_XIDS },
+    ),
+    {},
+    'Your own word on NVIDIA’s XIDs, by number; it overrides the catalogue and the driver.',
+  ),
   loop: section(
     {
       max_depth: withDefault(number({ min: 1, max: 1_000_000, integer: true }), 10, 'Depth of a chain.'),

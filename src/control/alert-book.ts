@@ -1,9 +1,12 @@
-/** Alerts that stand, made of the ladder's transitions; each change is stored, announced and written to the journal. */
+/**
+ * Alerts that stand; each change is stored, announced and written to the journal. Most are made of a ladder's transitions.
+ * Some are raised by an event that no ladder can take back: they stand until who raised them, or an operator, ends them.
+ */
 import type { Finding } from '../antibodies/antibody.js';
 import type { Clock } from '../core/clock.js';
 import type { Alert, Store } from '../core/ports.js';
 import { QUANTITIES, type Quantity, toBase } from '../core/units.js';
-import type { LogLevel, Severity } from '../core/vocabulary.js';
+import { type AntibodyType, type LogLevel, SEVERITIES, type Severity } from '../core/vocabulary.js';
 import { NO_RUNG, type TransitionKind } from '../policy/ladder.js';
 import type { Outlet } from './outlet.js';
 import type { Record } from './record.js';
@@ -29,6 +32,14 @@ const LEVELS: Readonly<globalThis.Record<Severity, LogLevel>> = {
   warning: 'warn',
   critical: 'error',
   emergency: 'fatal',
+};
+
+/** Whose alerts have no ladder. */
+const RAISED_BY: AntibodyType = 'hardware_watcher';
+
+/** An alert that is raised by an event; the rest is the book's. */
+export type RaisedAlert = Omit<Alert, 'agentType' | 'state' | 'severity' | 'verdict' | 'sinceAtMs' | 'updatedAtMs'> & {
+  readonly severity: Severity;
 };
 
 export class AlertBook {
@@ -62,6 +73,10 @@ export class AlertBook {
   adopt(alerts: readonly Alert[]): void {
     const now = this.#clock.monotonicMs();
     for (const alert of alerts) {
+      if (alert.agentType === RAISED_BY) {
+        this.#standing.set(alert.id, alert);
+        continue;
+      }
       const bound = this.#rulebook.byAlert(alert.id);
       // Its sensor may come later: an alert is not over because nobody can look.
       this.#standing.set(alert.id, bound === undefined ? { ...alert, verdict: 'no_data' } : alert);
@@ -78,7 +93,50 @@ export class AlertBook {
     for (const alert of this.#standing.values()) this.#review(alert, nowMs);
   }
 
+  /** Stands from now on, or stands on with these words. */
+  raise(raised: RaisedAlert): void {
+    const former = this.#standing.get(raised.id);
+    const now = this.#clock.wallMs();
+    const sinceAtMs = former?.sinceAtMs ?? now;
+    const alert: Alert = {
+      ...raised,
+      agentType: RAISED_BY,
+      state: 'firing',
+      verdict: 'ok',
+      sinceAtMs,
+      updatedAtMs: now,
+    };
+    const level = LEVELS[raised.severity];
+    const rung = rungOf(raised.severity) - rungOf(former?.severity ?? null);
+    if (former === undefined || rung > 0) {
+      this.#publish(alert, former === undefined ? 'alert.fire' : 'alert.escalate', level);
+    } else if (rung < 0) {
+      this.#publish(alert, 'alert.recover', 'info');
+    } else {
+      this.#standing.set(alert.id, alert);
+      this.#untold.set(alert.id, { alert, event: 'alert.fire', level });
+    }
+  }
+
+  /** Ends a raised alert; `why` becomes its message. */
+  end(id: string, why: string): void {
+    const alert = this.#standing.get(id);
+    if (alert?.agentType === RAISED_BY) this.#close(alert, why);
+  }
+
+  /** An operator takes back what a rule raised. Returns how many alerts that ended. */
+  dismiss(rule: string, who: string): number {
+    const found = this.standing.filter((alert) => alert.agentType === RAISED_BY && alert.rule === rule);
+    for (const alert of found) this.#close(alert, `dismissed by ${who}`);
+    return found.length;
+  }
+
+  get raised(): readonly Alert[] {
+    return this.standing.filter(({ agentType }) => agentType === RAISED_BY);
+  }
+
   #review(alert: Alert, nowMs: number): void {
+    if (alert.agentType === RAISED_BY) return;
     const bound = this.#rulebook.byAlert(alert.id);
     const adopted = this.#adopted.get(alert.id);
     if (bound === undefined) {
@@ -158,6 +216,11 @@ export class AlertBook {
       fields: { event, alert: id, rule, channel, severity, state },
     });
   }
+}
+
+/** −1 for none. */
+function rungOf(severity: Severity | null): number {
+  return severity === null ? -1 : SEVERITIES.indexOf(severity);
 }
 
 /** Base units; a ratio as percent, which is how its bounds are written. */

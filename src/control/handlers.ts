@@ -60,7 +60,10 @@ export function createHandlers(options: HandlerOptions): Handlers {
       all ? store.alerts({ limit }) : alerts.standing.slice(0, limit),
     actions: ({ limit = LISTED_BY_DEFAULT }) => listActions(options, limit),
     release: ({ rule, forSeconds }, caller) => {
-      if (rule !== undefined) knownRule(rule, config.get());
+      if (rule !== undefined) {
+        knownRule(rule, config.get());
+        alerts.dismiss(rule, nameOf(caller));
+      }
       return executor.release({
         ...(rule === undefined ? {} : { rule }),
         forMs: forSeconds === undefined ? DEFAULT_BAR_MS : forSeconds * 1000,

@@ -107,7 +107,8 @@ function keyOf({ name, channelId }: Rule): string {
   return `${name} ${channelId}`;
 }
 
-function alertIdOf({ name, channelId }: Pick<Rule, 'name' | 'channelId'>): string {
+/** Stable, as one topic segment. */
+export function alertIdOf({ name, channelId }: Pick<Rule, 'name' | 'channelId'>): string {
   return segment(`${name}-${channelId.replaceAll('/', '-')}`);
 }
 

@@ -18,6 +18,7 @@ export const ANTIBODY_TYPES = [
   'storage_watcher',
   'mesh_healer',
   'loop_breaker',
+  'hardware_watcher',
   'operator_rules',
 ] as const;
 export type AntibodyType = (typeof ANTIBODY_TYPES)[number];
@@ -42,5 +43,16 @@ export const ACTION_STATES = [
 export type ActionState = (typeof ACTION_STATES)[number];
 
 /** Rules that the antibodies make themselves. The operator's own may not take these names: `skos release` tells by them. */
-export const BUILT_IN_RULES = ['thermal-cpu', 'thermal-gpu', 'storage'] as const;
+export const BUILT_IN_RULES = [
+  'thermal-cpu',
+  'thermal-gpu',
+  'storage',
+  'gpu-xid',
+  'gpu-driver',
+  'machine-check',
+  'pcie',
+  'oom',
+  'storage-error',
+  'kernel',
+] as const;
 export type BuiltInRule = (typeof BUILT_IN_RULES)[number];
