@@ -186,7 +186,8 @@ struct RegionReader::State {
   State(const RegionShape& shape, std::unique_ptr<Mapping> mapped);
 
   bool IsHung(int64_t now_ns) const;
-  Reading Load(size_t channel, int64_t now_ns);
+  void Look(size_t channel);
+  Reading Judged(const Reading& raw, size_t channel, int64_t now_ns) const;
   bool Accept(Record* record, int64_t now_ns);
   size_t Greet(int64_t now_ns, Record* out, size_t max);
   size_t DrainRing(int64_t now_ns, Record* out, size_t max, bool* empty);
@@ -200,29 +201,13 @@ struct RegionReader::State {
   const LatestSlot* const latest;
   RingReader ring;
   std::string description;
-  std::vector<Reading> last;     // What Load() gave; stands in for a slot whose write does not end.
-  std::vector<int64_t> told_ns;  // The time of the newest record that Drain() gave of each channel.
-  size_t greeted = 0;            // Channels whose latest reading Drain() has considered at the beginning.
-  size_t told_hung = 0;          // Channels that gave their kHung record, since the writer beat last.
-  uint64_t refused = 0;          // Records that came out of the ring and not out of Drain().
+  std::vector<Reading> last;      // Raw: what each slot held last; stands in for one whose write does not end.
+  std::vector<Reading> greeting;  // Raw: what they held at Open().
+  size_t greeted = 0;             // Channels whose greeting Drain() has considered.
+  std::vector<int64_t> told_ns;   // The time of the newest record that Drain() gave of each channel.
+  size_t told_hung = 0;           // Channels that gave their kHung record since the writer beat last.
+  uint64_t refused = 0;           // Records that came out of the ring and not out of Drain().
 };
-
-RegionReader::State::State(const RegionShape& shape, std::unique_ptr<Mapping> mapped)
-    : mapping(std::move(mapped)),
-      channels(shape.channels),
-      ring_records(shape.ring_records),
-      hung_after_ns(shape.hung_after_ns),
-      header(mapping->At<const RegionHeader>(0)),
-      latest(mapping->At<const LatestSlot>(RegionOffsets(shape).latest)),
-      ring({mapping->At<const RingSlot>(RegionOffsets(shape).ring), shape.ring_records, &header->ring_head},
-           RingReader::From::kNow),
-      last(shape.channels),
-      told_ns(shape.channels, 0) {}
-
-bool RegionReader::State::IsHung(int64_t now_ns) const {
-  const int64_t beat_ns = header->heartbeat_ns.load(std::memory_order_acquire);
-  return beat_ns < 0 || beat_ns - kMaxAheadNs > now_ns || now_ns - beat_ns > hung_after_ns;
-}
 
 namespace {
 
@@ -235,15 +220,38 @@ Reading Checked(const Reading& raw, int64_t now_ns) {
 
 }  // namespace
 
-Reading RegionReader::State::Load(size_t channel, int64_t now_ns) {
+RegionReader::State::State(const RegionShape& shape, std::unique_ptr<Mapping> mapped)
+    : mapping(std::move(mapped)),
+      channels(shape.channels),
+      ring_records(shape.ring_records),
+      hung_after_ns(shape.hung_after_ns),
+      header(mapping->At<const RegionHeader>(0)),
+      latest(mapping->At<const LatestSlot>(RegionOffsets(shape).latest)),
+      ring({mapping->At<const RingSlot>(RegionOffsets(shape).ring), shape.ring_records, &header->ring_head},
+           RingReader::From::kNow),
+      last(shape.channels),
+      told_ns(shape.channels, 0) {
+  for (size_t i = 0; i < channels; ++i) Look(i);
+  greeting = last;
+}
+
+bool RegionReader::State::IsHung(int64_t now_ns) const {
+  const int64_t beat_ns = header->heartbeat_ns.load(std::memory_order_acquire);
+  return beat_ns < 0 || beat_ns - kMaxAheadNs > now_ns || now_ns - beat_ns > hung_after_ns;
+}
+
+void RegionReader::State::Look(size_t channel) {
   Reading raw;
   for (int tries = 0; tries < kLoadTries; ++tries) {
     if (!latest[channel].TryLoad(&raw)) continue;
-    last[channel] = Checked(raw, now_ns);
-    break;
+    last[channel] = raw;
+    return;
   }
+}
+
+Reading RegionReader::State::Judged(const Reading& raw, size_t channel, int64_t now_ns) const {
   const int64_t stale_after_ns = std::clamp(latest[channel].stale_after_ns(), int64_t{0}, kMaxStaleAfterNs);
-  return OrStale(last[channel], now_ns, stale_after_ns);
+  return OrStale(Checked(raw, now_ns), now_ns, stale_after_ns);
 }
 
 // False for a record that must not come out.
@@ -255,8 +263,8 @@ bool RegionReader::State::Accept(Record* record, int64_t now_ns) {
   record->reading = Checked(record->reading, now_ns);
   int64_t& newest_ns = told_ns[record->channel];
   if (record->reading.time_ns <= newest_ns) {
-    // Equal: the reading that it was greeted with.
-    if (record->reading.time_ns < newest_ns) ++refused;
+    // What the greeting said already is not lost.
+    if (record->reading.time_ns > greeting[record->channel].time_ns) ++refused;
     return false;
   }
   newest_ns = record->reading.time_ns;
@@ -266,7 +274,7 @@ bool RegionReader::State::Accept(Record* record, int64_t now_ns) {
 size_t RegionReader::State::Greet(int64_t now_ns, Record* out, size_t max) {
   size_t count = 0;
   for (; greeted < channels && count < max; ++greeted) {
-    out[count] = {static_cast<uint32_t>(greeted), Load(greeted, now_ns)};
+    out[count] = {static_cast<uint32_t>(greeted), Judged(greeting[greeted], greeted, now_ns)};
     // Never read, or overdue: that is no record of any time.
     if (out[count].reading.time_ns == 0 || out[count].reading.quality == Quality::kStale) continue;
     if (Accept(out + count, now_ns)) ++count;
@@ -335,7 +343,8 @@ size_t RegionReader::channel_count() const { return state_->channels; }
 void RegionReader::Latest(int64_t now_ns, Reading* out) {
   const bool hung = state_->IsHung(now_ns);
   for (size_t i = 0; i < state_->channels; ++i) {
-    out[i] = hung ? Reading{0, now_ns, Quality::kHung} : state_->Load(i, now_ns);
+    state_->Look(i);
+    out[i] = hung ? Reading{0, now_ns, Quality::kHung} : state_->Judged(state_->last[i], i, now_ns);
   }
 }
 

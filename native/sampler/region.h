@@ -63,8 +63,8 @@ class RegionReader {
   // The latest reading of each channel into out[channel_count()]. kHung for all while the writer does not beat; an ok reading that is
   // overdue (two periods and one deadline, as Sampler::Latest) is kStale. A quality that there is not, or a time to come, is kFault.
   void Latest(int64_t now_ns, Reading* out);
-  // As Sampler::Drain: first the latest reading of each channel (one that is read every minute would be unknown for as long),
-  // then what was written since Open(). When the writer stops beating, each channel gives one kHung record, after what was
+  // As Sampler::Drain: first the latest reading of each channel at Open() (one that is read every minute would be unknown for as
+  // long), then what was written since. When the writer stops beating, each channel gives one kHung record, after what was
   // written before; then nothing until it beats again.
   size_t Drain(int64_t now_ns, Record* out, size_t max);
   // Records that never come out of Drain(): overwritten, older than the kHung that was told, or of a channel that is not there.
