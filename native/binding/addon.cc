@@ -12,6 +12,7 @@
 #include "binding/native_sampler.h"
 #include "binding/seq_packet.h"
 #include "binding/sockets.h"
+#include "binding/uevent_socket.h"
 
 namespace skos::binding {
 namespace {
@@ -26,6 +27,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("NativeSampler", NativeSampler::Define(env));
   exports.Set("SeqPacket", SeqPacket::Define(env));
   exports.Set("KmsgReader", KmsgReader::Define(env));
+  exports.Set("UeventSocket", UeventSocket::Define(env));
   exports.Set("journalSend", Napi::Function::New<JournalSend>(env, "journalSend"));
   exports.Set("notify", Napi::Function::New<Notify>(env, "notify"));
   exports.Set("peerCredentials", Napi::Function::New<PeerCredentials>(env, "peerCredentials"));

@@ -59,6 +59,25 @@ export interface SeqPacket {
 export type OnMessage = (packet: string | null) => void;
 export type JournalFields = Readonly<Record<string, string | number | Uint8Array>>;
 
+/** News of a device, as the kernel tells it: "add", "block". */
+export interface Uevent {
+  readonly action: string;
+  readonly subsystem: string;
+  /** A disk or network interface with nothing behind it; an md array is none. */
+  readonly isVirtual: boolean;
+}
+
+/** Each combination once; `lost`: there were more than could be kept. At most once in 300 ms. */
+export type OnUevents = (events: readonly Uevent[], lost: boolean) => void;
+
+/** Does not keep the process alive. */
+export interface UeventSocket {
+  /** 0 or an errno. */
+  open(): number;
+  /** Idempotent; onUevents is not called again. */
+  close(): void;
+}
+
 export interface Addon {
   createSampler(channels: readonly Channel[], tripwires: readonly Tripwire[], settings: SamplerSettings): Sampler;
   /** One journal entry by the native protocol; 0 or an errno. Names are A–Z, 0–9 and '_'. Never blocks. */
@@ -70,6 +89,7 @@ export interface Addon {
   /** A descriptor that holds an exclusive flock while it is open, or −errno (−EWOULDBLOCK: held by another). */
   lockFile(path: string): number;
   createSeqPacket(onMessage: OnMessage): SeqPacket;
+  createUeventSocket(onUevents: OnUevents): UeventSocket;
 }
 
 interface NativeCrossing {
@@ -109,6 +129,7 @@ interface NativeAddon {
     settings: NativeSettings,
   ) => NativeSampler;
   readonly SeqPacket: new (onMessage: OnMessage) => SeqPacket;
+  readonly UeventSocket: new (onUevents: OnUevents) => UeventSocket;
   journalSend(socketPath: string, fields: JournalFields): number;
   notify(state: string): number;
   peerCredentials(fileDescriptor: number): PeerCredentials;
@@ -136,6 +157,7 @@ export function loadAddon(): Addon {
     peerCredentials: native.peerCredentials,
     lockFile: native.lockFile,
     createSeqPacket: (onMessage) => new native.SeqPacket(onMessage),
+    createUeventSocket: (onUevents) => new native.UeventSocket(onUevents),
   };
 }
 
