@@ -39,7 +39,7 @@ constexpr double kMilliPerMicro = 0.001;
 constexpr double kPartsPerPercent = 10'000;
 constexpr double kPartsPerMillion = 1'000'000;
 constexpr int64_t kPwmMax = 255;        // Documentation/hwmon/sysfs-interface.rst.
-constexpr int64_t kNouveauPwmMax = 100;  // nouveau counts in percent (Documentation/hwmon of the driver: pwm1 0–100).
+constexpr int64_t kNouveauPwmMax = 100;  // In percent: Documentation/thermal/nouveau_thermal.rst.
 
 // Drivers whose unset limits read as the end of their scale say −273.15 °C; a limit of 0 °C or above 1000 °C is none either.
 constexpr int64_t kMaxPlausibleMilliCelsius = 1'000'000;
@@ -261,10 +261,7 @@ void Discovery::AddDeviceText(Spec spec, const std::string& file, TextParser par
 
 std::vector<GpuChannel> Discovery::Run() {
   Runtime();
-  if (!node_->MayRead(now_ns_)) {
-    node_->DiscoverOnWake();
-    return std::move(channels_);
-  }
+  if (node_->IsUndiscovered(now_ns_)) return std::move(channels_);
   Hwmon();
   if (driver_.name == "amdgpu" || driver_.name == "radeon") {
     DeviceFiles();
@@ -487,7 +484,6 @@ void Discovery::Pcie() {
 
 void Discovery::Ras() {
   constexpr GpuRate kSlow = GpuRate::kSlow;
-  // Before gpu_metrics' counter would be asked: the driver's own counts since it was loaded.
   static constexpr std::string_view kSuffix = "_err_count";
   for (const std::string& file : Entries(node_->Path("ras"))) {
     if (file.size() <= kSuffix.size() || file.substr(file.size() - kSuffix.size()) != kSuffix) continue;
@@ -509,6 +505,7 @@ void Discovery::Ras() {
 }
 
 void Discovery::Metrics() {
+  // Before the firmware's counter, which some chips have too: the driver counts since it was loaded.
   AddDevice({"pcie_replays", "PCIe replays", kCount, GpuRate::kSlow}, "pcie_replay_count", 1);
   GpuMetricsFile* const file = node_->metrics();
   if (file == nullptr || file->Read(now_ns_) != Quality::kOk) return;
@@ -633,9 +630,10 @@ GpuOpening OpenSysfsGpu(const std::string& sysfs_root, const std::string& device
   const std::string version = TextOf(sysfs_root + "/module/" + name + "/version");
   if (!version.empty()) identity.more["driver_version"] = version;
   const auto node = std::make_shared<GpuNode>(directory, sysfs_root + "/" + device_path.substr(0, device_path.find_last_of('/')));
-  const std::string hwmon = FindHwmon(directory, driver->name);
-  if (!hwmon.empty()) node->WatchHwmon(hwmon);
-  if (node->MayRead(MonotonicNs())) {
+  std::string hwmon;
+  if (!node->IsUndiscovered(MonotonicNs())) {
+    hwmon = FindHwmon(directory, driver->name);
+    if (!hwmon.empty()) node->Watch(hwmon);
     DescribeAwake(*node, &identity);
     if (driver->name == "amdgpu") OpenMetrics(node.get(), &identity);
   }

@@ -232,8 +232,6 @@ GpuNode::GpuNode(std::string directory, std::string card)
   Watch(directory_);
 }
 
-void GpuNode::WatchHwmon(const std::string& hwmon) { Watch(hwmon); }
-
 void GpuNode::Watch(const std::string& path) {
   Place place;
   place.path = path;
@@ -242,6 +240,11 @@ void GpuNode::Watch(const std::string& path) {
   place.device = status.st_dev;
   place.inode = status.st_ino;
   places_.push_back(std::move(place));
+}
+
+bool GpuNode::IsUndiscovered(int64_t now_ns) {
+  is_undiscovered_ = !MayRead(now_ns) || is_undiscovered_;
+  return is_undiscovered_;
 }
 
 bool GpuNode::Look(Place* place) {
@@ -263,7 +266,7 @@ bool GpuNode::MayRead(int64_t now_ns) {
   if (!IsPresent(now_ns)) return false;
   int64_t state = 0;
   if (RuntimeStateNow(now_ns, &state) != Quality::kOk) return true;  // No runtime power management to respect.
-  if (state == kRuntimeActive && discover_on_wake_) {
+  if (state == kRuntimeActive && is_undiscovered_) {
     condition_.store(GpuCondition::kDriverGone, std::memory_order_relaxed);
   }
   return state == kRuntimeActive;

@@ -74,10 +74,11 @@ class GpuNode {
   const std::string& directory() const { return directory_; }
   std::string Path(const std::string& name) const { return directory_ + "/" + name; }
 
-  // Also to be watched: a chip that comes back under another number is another chip.
-  void WatchHwmon(const std::string& hwmon);
-  // The GPU sleeps now and its channels are unknown: when it wakes the worker is to start afresh and discover them.
-  void DiscoverOnWake() { discover_on_wake_ = true; }
+  // The driver is gone when this directory is, or is another one: a hwmon chip that comes back under another number is another.
+  void Watch(const std::string& path);
+  // Whether the GPU slept when it was opened or discovered: then nothing but its sleep is known of it, and when it wakes the
+  // condition becomes kDriverGone, so that the worker opens and discovers it afresh.
+  bool IsUndiscovered(int64_t now_ns);
 
   // Whether anything of the GPU may be read now: it is there and not suspended.
   bool MayRead(int64_t now_ns);
@@ -100,7 +101,6 @@ class GpuNode {
 
   static bool Look(Place* place);
   bool IsPresent(int64_t now_ns);
-  void Watch(const std::string& path);
 
   const std::string directory_;
   std::vector<Place> places_;
@@ -108,7 +108,7 @@ class GpuNode {
   bool looked_ = false;
   bool present_ = true;
   GpuText runtime_status_;
-  bool discover_on_wake_ = false;
+  bool is_undiscovered_ = false;
   std::map<std::string, std::unique_ptr<GpuText>> texts_;
   std::unique_ptr<GpuMetricsFile> metrics_;
   std::atomic<GpuCondition> condition_{GpuCondition::kServing};
