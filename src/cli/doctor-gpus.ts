@@ -211,17 +211,18 @@ async function modeOf(path: string): Promise<number | undefined> {
 
 // ---- What skos-gpu serves --------------------------------------------------------------------------------------------
 
-function served({ agent }: Seen, onBus: readonly PciGpu[]): Finding[] {
+function served({ agent, config }: Seen, onBus: readonly PciGpu[]): Finding[] {
   const check = 'gpu.served';
   const readable = onBus.filter(({ driver }) => READ_DRIVERS.test(driver));
   if (agent === undefined) return [];
   const { connected, why, gpus } = agent.gpu;
   if (!connected) {
     if (readable.length === 0) return [];
+    if (config.gpu.mode === 'off') {
+      return [{ check, state: 'note', what: 'no GPU is watched: gpu.mode is off', next: 'set gpu.mode: auto' }];
+    }
     const what = `skos-gpu is not connected, so no GPU is watched: ${why}`;
-    return [
-      { check, state: 'problem', what, next: 'systemctl start skos-gpu; journalctl -u skos-gpu; or gpu.mode is off' },
-    ];
+    return [{ check, state: 'problem', what, next: 'systemctl start skos-gpu; journalctl -u skos-gpu' }];
   }
   const known = new Set(gpus.map(({ address }) => address));
   const serving = gpus.filter(({ state }) => state === 'serving').length;

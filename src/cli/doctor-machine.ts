@@ -9,6 +9,7 @@ import type { GpuStatus, Tree } from '../core/ports.js';
 import type { Status } from '../core/protocol.js';
 import type { Finding } from '../sensors/finding.js';
 import type { Context } from './command.js';
+import { plural } from './format.js';
 import { readOnce } from './machine.js';
 
 export interface Trees {
@@ -64,8 +65,9 @@ async function configuration({ config }: Context): Promise<{ config: Config; fin
     };
   } catch (error) {
     if (!(error instanceof SkosError)) throw error;
-    const [first = ''] = error.message.split('\n');
-    const what = `the configuration is refused (${error.code}): ${first}`;
+    const [first = '', ...rest] = error.message.split('\n');
+    const more = rest.length === 0 ? '' : `, and ${plural(rest.length, 'more fault')}`;
+    const what = `the configuration is refused (${error.code}): ${first}${more}`;
     const finding = { check: 'agent.config', state: 'problem', what, next: error.next } as const;
     return { config: { ...configShape.check({}, [], []), node: hostname() }, findings: [finding] };
   }
@@ -112,7 +114,7 @@ async function withoutAgent(
     const next = error instanceof SkosError ? error.next : 'report it with the message';
     const what = `the sensors cannot be read: ${reason(error)}`;
     const { skipped } = await machine.discover(config);
-    const notFound = skipped.map((each) => `${each.source} ${each.what}: ${each.why}`);
+    const notFound = skipped.map((each) => `${each.source}: ${each.what}: ${each.why}`);
     return { channels: [], notFound, findings: [{ check: 'sensors.read', state: 'problem', what, next }] };
   }
 }

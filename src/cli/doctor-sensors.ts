@@ -31,7 +31,9 @@ export async function sensorFindings(seen: Seen, env: Io['env']): Promise<Findin
 
 function found(channels: readonly ChannelJson[]): Finding {
   const check = 'sensors.found';
-  if (channels.length === 0) return { check, state: 'problem', what: 'not a single channel was found' };
+  if (channels.length === 0) {
+    return { check, state: 'problem', what: 'not a single channel was found', next: 'each source says below why' };
+  }
   const counts = new Map<string, number>();
   for (const { source } of channels) counts.set(source, (counts.get(source) ?? 0) + 1);
   const sources = [...counts].map(([source, count]) => `${source} ${count}`);

@@ -41,7 +41,7 @@ export async function readOnce({ config, env, wallMs }: Where & Pick<Io, 'wallMs
     const now = wallMs();
     return {
       channels: discovery.channels.map((channel, i) => channelJson(channel, sampler.latest(i), now)),
-      skipped: discovery.skipped.map(({ source, what, why }) => `${source} ${what}: ${why}`),
+      skipped: discovery.skipped.map(({ source, what, why }) => `${source}: ${what}: ${why}`),
     };
   } finally {
     sampler.stop();

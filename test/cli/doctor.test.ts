@@ -19,6 +19,7 @@ const EMPTY_MACHINE = `Agent
     next: Start the agent (…
 Sensors
   ✗ not a single channel was found
+    next: each source says below why
   ✗ no temperature at all: no driver has registered a thermal zone or a hwmon
     chip, so nothing guards against heat
     next: load the board's modules: sensors-detect (lm-sensors) finds them`;
@@ -105,7 +106,7 @@ t.test('a machine with no sensors at all, and no agent, explains itself', async 
   // Reflowed, because the directory's name is of any length.
   const flat = (lines: string) => lines.replaceAll(/\s+/g, ' ');
   t.ok(flat(text).includes(flat(REST_OF_IT)), text);
-  for (const source of ['thermal_zone', 'hwmon', 'memory']) t.match(text, new RegExp(`^  – ${source} `, 'm'));
+  for (const source of ['thermal_zone', 'hwmon', 'memory']) t.match(text, new RegExp(`^  – ${source}: `, 'm'));
   for (const line of out.split('\n')) t.ok([...line].length <= 80 || /\S{40}/.test(line), line);
 });
 
@@ -157,7 +158,7 @@ t.test('every finding has a state, and every problem a next step', async (t) => 
   for (const { check, state, what, next } of all) {
     t.match(check, /^(agent|sensors|gpu|system|controllers)\.[a-z_-]+$/);
     t.ok(what.length > 0 && !what.includes('\n'), what);
-    if (state === 'problem' && check !== 'sensors.found') t.ok(next, `${check}: ${what}`);
+    if (state === 'problem') t.ok(next, `${check}: ${what}`);
   }
 });
 
@@ -343,6 +344,8 @@ t.test('skos-gpu is missed only where there is a GPU', async (t) => {
   t.match(of((await findings(each)).all, 'gpu.served'), [
     { state: 'problem', what: /not connected.*no socket/, next: /skos-gpu/ },
   ]);
+  each.write('etc/skos.yaml', 'gpu: { mode: off }\n');
+  t.match(of((await findings(each)).all, 'gpu.served'), [{ state: 'note', what: /gpu\.mode is off/ }]);
 });
 
 t.test('where only lm-sensors shows a temperature, it is said and which chip', async (t) => {
