@@ -53,13 +53,23 @@ export class AlertBook {
   readonly #outlet: Outlet;
   readonly #record: Record;
   readonly #clock: Clock;
+  readonly #onChange: (alert: Alert) => void;
 
-  constructor(options: { rulebook: Rulebook; store: Store; outlet: Outlet; record: Record; clock: Clock }) {
+  /** `onChange` is called with every change that is told, from the tick. */
+  constructor(options: {
+    rulebook: Rulebook;
+    store: Store;
+    outlet: Outlet;
+    record: Record;
+    clock: Clock;
+    onChange?: (alert: Alert) => void;
+  }) {
     this.#rulebook = options.rulebook;
     this.#store = options.store;
     this.#outlet = options.outlet;
     this.#record = options.record;
     this.#clock = options.clock;
+    this.#onChange = options.onChange ?? (() => undefined);
   }
 
   get standing(): readonly Alert[] {
@@ -204,6 +214,7 @@ export class AlertBook {
       this.#standing.set(alert.id, alert);
     }
     this.#store.putAlert(alert);
+    this.#onChange(alert);
     this.#outlet.broadcast('alert', alert);
     this.#outlet.broadcast('active', alert);
     const { id, rule, channel, state, severity, verdict, value, threshold } = alert;

@@ -5,7 +5,7 @@ import type { Channel } from '../core/channel.js';
 import type { Clock } from '../core/clock.js';
 import { SkosError } from '../core/errors.js';
 import { globMatches } from '../core/glob.js';
-import type { ActionRecord, Gpus, Log, Store } from '../core/ports.js';
+import type { ActionRecord, Gpus, Log, RecordingQuery, Store } from '../core/ports.js';
 import type { NetConfig, NetReport, Status } from '../core/protocol.js';
 import { suggest } from '../core/suggest.js';
 import { BUILT_IN_RULES, type LogLevel } from '../core/vocabulary.js';
@@ -14,6 +14,7 @@ import type { ActuatorLink } from './actuator-link.js';
 import type { AlertBook } from './alert-book.js';
 import type { CurrentConfig } from './current-config.js';
 import type { Executor } from './executor.js';
+import type { FlightRecorder } from './flight-recorder.js';
 import type { Publisher } from './publisher.js';
 import type { Record } from './record.js';
 import type { Sensing } from './sensing.js';
@@ -38,6 +39,7 @@ export interface HandlerOptions {
   readonly tick: Tick;
   readonly alerts: AlertBook;
   readonly executor: Executor;
+  readonly recorder: FlightRecorder;
   readonly link: ActuatorLink;
   readonly publisher: Publisher;
   readonly gpus: Gpus;
@@ -78,6 +80,8 @@ export function createHandlers(options: HandlerOptions): Handlers {
     }),
     'audit.verify': () => store.audit.verify(),
     'audit.list': ({ fromSeq = 1, limit = AUDIT_LISTED_BY_DEFAULT }) => store.audit.list({ fromSeq, limit }),
+    'recorder.list': async () => ({ memory: options.recorder.memory, recordings: await store.recordings.list() }),
+    'recorder.show': async (query) => (await store.recordings.page(query)) ?? unknownRecording(query, store),
     'log.level': ({ level, forSeconds }) => ({ level, untilAtMs: logLevel.set(level, forSeconds) }),
     gpu: () => gpus.status(),
     'gpu.detach': async ({ id }, caller) => ({ address: await asked(options, 'gpu.detach', { id, caller }) }),
@@ -118,6 +122,16 @@ function knownRule(rule: string, { rules }: Config): void {
   const close = suggest(rule, known);
   const hint = close === undefined ? `known: ${known.join(', ')}` : `did you mean "${close}"?`;
   throw new SkosError('SKOS_RULE_UNKNOWN', `there is no rule "${rule}"; ${hint}`);
+}
+
+async function unknownRecording({ alert, nth = 1 }: RecordingQuery, { recordings }: Store): Promise<never> {
+  const known = [...new Set((await recordings.list()).map((info) => info.alert))];
+  const close = suggest(alert, known);
+  const hint = close === undefined ? '`skos recorder list` shows those there are' : `did you mean "${close}"?`;
+  const what = known.includes(alert)
+    ? `no ${nth} recordings of "${alert}"`
+    : `no recording of an alert "${alert}"; ${hint}`;
+  throw new SkosError('SKOS_RECORDING_UNKNOWN', `there is ${what}`);
 }
 
 /** Uid of who asked; the name would need a look into the user database. */

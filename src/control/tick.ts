@@ -10,6 +10,7 @@ import type { Log, Store } from '../core/ports.js';
 import type { AlertBook } from './alert-book.js';
 import type { CurrentConfig } from './current-config.js';
 import type { Executor } from './executor.js';
+import type { FlightRecorder } from './flight-recorder.js';
 import type { BoundRule, Rulebook } from './rulebook.js';
 import type { Sensing } from './sensing.js';
 
@@ -24,6 +25,7 @@ export interface TickOptions {
   readonly rulebook: Rulebook;
   readonly alerts: AlertBook;
   readonly executor: Executor;
+  readonly recorder: FlightRecorder;
   readonly store: Store;
   readonly clock: Clock;
   readonly log: Log;
@@ -113,13 +115,15 @@ export class Tick {
   }
 
   #observe(): void {
-    const { sensing, rulebook, store } = this.#options;
+    const { sensing, rulebook, recorder, store } = this.#options;
     const channels = sensing.channels;
+    this.#part('recording', () => recorder.use(channels));
     sensing.drain((index, value, quality, atMs) => {
       rulebook.sample(index, value, quality, atMs, this.#onFinding);
       const channel = channels[index];
       if (channel === undefined) return;
       try {
+        recorder.sample(index, value, quality, atMs);
         store.sample(channel, quality === 'ok' ? value : null, quality, atMs);
       } catch (error) {
         this.#failed('storing a sample', error);

@@ -13,6 +13,9 @@ const MAX_FOR_SECONDS = 86_400;
 /** As many peers as a full mesh serves, with room to spare. */
 const MAX_PEERS = 64;
 
+/** Of each channel: a sample or two per column of a very wide terminal. */
+const MAX_POINTS = 2_000;
+
 const nothing = object({});
 const limit = optional(number({ min: 1, max: MAX_LIMIT, integer: true }));
 const forSeconds = optional(number({ min: 0, max: MAX_FOR_SECONDS }));
@@ -45,6 +48,14 @@ export const VERB_PARAMS: { readonly [V in Verb]: Shape<unknown> } = {
   preview: nothing,
   'audit.verify': nothing,
   'audit.list': object({ fromSeq: optional(count), limit }),
+  'recorder.list': nothing,
+  'recorder.show': object({
+    alert: string({ max: 256 }),
+    nth: optional(number({ min: 1, max: MAX_LIMIT, integer: true })),
+    glob: optional(string({ max: 256 })),
+    points: optional(number({ min: 2, max: MAX_POINTS, integer: true })),
+    after: optional(string({ max: 32 })),
+  }),
   'log.level': object({ level: oneOf(...LOG_LEVELS), forSeconds }),
   gpu: nothing,
   'gpu.detach': object({ id: string({ max: 256 }) }),

@@ -167,6 +167,10 @@ export const ERRORS = {
     meaning: 'There is no rule of that name.',
     next: 'Name a rule as `skos alerts` and `skos actions` show it, or none for all.',
   },
+  SKOS_RECORDING_UNKNOWN: {
+    meaning: 'There is no flight recording of that alert.',
+    next: 'Name an alert as `skos recorder list` shows it; old recordings give way to new ones.',
+  },
   SKOS_CLI_USAGE: {
     meaning: 'The command line was not understood.',
     next: 'See `skos --help`.',

@@ -269,6 +269,64 @@ export interface RecordingSeries {
   readonly qualities: readonly (readonly [number, Quality])[];
 }
 
+/** What the recorder says of a recording as it goes on. */
+export interface RecordingState {
+  /** Those that it was made for, in the order in which they came; several where they overlapped. */
+  readonly alerts: readonly { readonly alert: string; readonly atMs: number }[];
+  readonly fromAtMs: number;
+  readonly toAtMs: number;
+  readonly channels: number;
+  readonly samples: number;
+  readonly open: boolean;
+}
+
+/** A piece of a recording: samples of one channel in the order in which they were taken. */
+export interface RecordedSamples {
+  /** Wall time of the first one. */
+  readonly startAtMs: number;
+  readonly length: number;
+  /** Milliseconds from the first one. */
+  readonly atMs: Float64Array;
+  /** Canonical unit; NaN where the quality is not ok. */
+  readonly values: Float64Array;
+  /** Indexes into QUALITIES. */
+  readonly qualities: Uint8Array;
+}
+
+export interface RecordingQuery {
+  readonly alert: string;
+  /** Which of several recordings of this alert: 1, the default, is the newest. */
+  readonly nth?: number | undefined;
+  /** Over channel ids. */
+  readonly glob?: string | undefined;
+  /** Of each channel about so many samples: those that are the least and the greatest of their time. Absent: all. */
+  readonly points?: number | undefined;
+  /** Where the former page ended. */
+  readonly after?: string | undefined;
+}
+
+/** A part of a recording that one answer carries; a channel's series may go on in the next page. */
+export interface RecordingPage {
+  readonly recording: RecordingInfo;
+  readonly series: readonly RecordingSeries[];
+  /** To ask on with; null: that was all. */
+  readonly after: string | null;
+}
+
+/** Recordings on disk. Writes are queued as everything else; a failed disk is never awaited. */
+export interface RecordingLog {
+  /** A number for a new recording. */
+  begin(state: RecordingState): number;
+  /** Encoded bytes; 0 when there was no room for them. At most MAX_CHUNK_SAMPLES (store/chunk.ts) at once. */
+  putSamples(recording: number, channel: Channel, samples: RecordedSamples): number;
+  /** What was put so far may be written now. */
+  put(recording: number, state: RecordingState): void;
+  /** One for each alert, newest first. */
+  list(): Promise<RecordingInfo[]>;
+  /** undefined: there is no such recording. */
+  page(query: RecordingQuery): Promise<RecordingPage | undefined>;
+}
+
 // ---- Actuator ------------------------------------------------------------------------------------------------------
 
 /** What a target of the actuator is asked for. Smaller is stricter. Meaning by kind: see native/actuator/README.md. */
@@ -458,6 +516,7 @@ export interface AuditLog {
 /** Everything the agent remembers. Writes are queued and batched; a failed disk is reported and retried, never awaited. */
 export interface Store {
   readonly audit: AuditLog;
+  readonly recordings: RecordingLog;
   putAlert(alert: Alert): void;
   /** Newest first. `standing` only: those whose severity is not null. */
   alerts(options: { standing?: boolean; limit: number }): Promise<Alert[]>;

@@ -19,6 +19,9 @@ import type {
   AuditHead,
   AuditVerdict,
   GpuStatus,
+  RecordingInfo,
+  RecordingPage,
+  RecordingQuery,
 } from './ports.js';
 import type { AntibodyType, LogLevel, Mode } from './vocabulary.js';
 
@@ -89,6 +92,20 @@ export interface Status {
   readonly logLevel: LogLevel;
 }
 
+/** The flight recorder: what it holds in memory, and its recordings. */
+export interface RecorderView {
+  readonly memory: {
+    readonly bytes: number;
+    readonly channels: number;
+    /** Channels that there was no room for. */
+    readonly notRecorded: number;
+    /** How far back all channels are there. */
+    readonly reachMs: number;
+  };
+  /** Newest first. */
+  readonly recordings: readonly RecordingInfo[];
+}
+
 /** Verb → params and result. */
 export interface Verbs {
   status: { params: Record<string, never>; result: Status };
@@ -107,6 +124,9 @@ export interface Verbs {
   };
   'audit.verify': { params: Record<string, never>; result: AuditVerdict };
   'audit.list': { params: { fromSeq?: number; limit?: number }; result: AuditEntry[] };
+  'recorder.list': { params: Record<string, never>; result: RecorderView };
+  /** A page of a recording: ask again with its `after` until that is null. */
+  'recorder.show': { params: RecordingQuery; result: RecordingPage };
   'log.level': {
     params: { level: LogLevel; forSeconds?: number };
     result: { level: LogLevel; untilAtMs: number | null };

@@ -10,6 +10,9 @@
  *   d channel:u32                            channel dictionary
  *   t channel:u32 startAtMs:u64 run:u32 n:u32  raw time series; run and n keep two chunks apart that begin at the same
  *                                            wall time, which happens when the clock is set back
+ *   r recording:u32                          flight recordings: what they are of
+ *   R recording:u32 first:u32                their channels, from the first of these numbers on
+ *   b recording:u32 block:u32                their samples
  */
 export const PREFIX = {
   meta: 'm',
@@ -21,6 +24,9 @@ export const PREFIX = {
   state: 's',
   channel: 'd',
   rawSeries: 't',
+  recording: 'r',
+  recordingChannels: 'R',
+  recordingBlock: 'b',
 } as const;
 export type Prefix = (typeof PREFIX)[keyof typeof PREFIX];
 
@@ -104,6 +110,39 @@ export function chunkStartAtMs(key: Buffer): number {
 export function chunkRange(channel: number, { fromMs, toMs }: { fromMs: number; toMs: number }): KeyRange {
   const bound = (startAtMs: number) => chunkKey({ channel, startAtMs, run: 0, ordinal: 0 });
   return { gte: bound(fromMs), lt: bound(toMs) };
+}
+
+type RecordingPrefix = typeof PREFIX.recordingChannels | typeof PREFIX.recordingBlock;
+
+export function recordingKey(recording: number): Buffer {
+  const key = Buffer.alloc(5, PREFIX.recording);
+  key.writeUInt32BE(recording, 1);
+  return key;
+}
+
+export function recordingNumber(key: Buffer): number {
+  return key.readUInt32BE(1);
+}
+
+export function recordingPartKey(
+  prefix: RecordingPrefix,
+  { recording, part }: { recording: number; part: number },
+): Buffer {
+  const key = Buffer.alloc(9, prefix);
+  key.writeUInt32BE(recording, 1);
+  key.writeUInt32BE(part, 5);
+  return key;
+}
+
+/** The second number of a part's key. */
+export function recordingPart(key: Buffer): number {
+  return key.readUInt32BE(5);
+}
+
+/** Parts of the recordings from `from` up to, and without, `to`. */
+export function recordingPartRange(prefix: RecordingPrefix, { from, to }: { from: number; to: number }): KeyRange {
+  const bound = (recording: number) => recordingPartKey(prefix, { recording, part: 0 });
+  return { gte: bound(from), lt: bound(to) };
 }
 
 /** A key as a Map key: one character per byte, so that text order is key order. */

@@ -19,10 +19,14 @@ import type {
 } from '../core/ports.js';
 import { MAX_LISTED } from './audit.js';
 import { draft, GENESIS, seal, verifyEntries } from './audit-entry.js';
+import { MemoryShelf } from './recording-shelf.js';
+import { Recordings } from './recordings.js';
 import { stateText } from './state.js';
 
 /** Of each kind; some MiB in all, for hours of a busy node. */
 const KEPT_IN_MEMORY = 2_000;
+/** Flight recordings: enough for what an operator looks into before the agent is restarted. */
+const RECORDINGS = { recordings: 8, bytes: 4 * 1024 * 1024 };
 
 export class MemoryAudit implements AuditLog {
   readonly durable = false;
@@ -65,6 +69,7 @@ export class MemoryAudit implements AuditLog {
 
 export class MemoryStore implements Store {
   readonly audit: MemoryAudit;
+  readonly recordings = new Recordings({ shelf: new MemoryShelf(), limits: RECORDINGS });
   readonly #why: string;
   readonly #alerts = new Map<string, Alert>();
   readonly #actions = new Map<string, ActionRecord>();

@@ -16,6 +16,9 @@ import { AuditChain } from './audit.js';
 import type { Samples } from './chunk.js';
 import { Database } from './database.js';
 import { HeadMark } from './head-mark.js';
+import { PREFIX, prefixRange, recordingNumber } from './keys.js';
+import { DatabaseShelf } from './recording-shelf.js';
+import { MAX_RECORDINGS, MAX_RECORDINGS_BYTES, Recordings } from './recordings.js';
 import { StateRecords } from './state.js';
 import { TimeSeries } from './time-series.js';
 import { Writer } from './writer.js';
@@ -41,6 +44,7 @@ export interface StoreHealth {
 
 export class LevelStore implements Store {
   readonly audit: AuditChain;
+  readonly recordings: Recordings;
   readonly #log: Log;
   readonly #stopDeadlineMs: number;
   readonly #database: Database;
@@ -50,6 +54,7 @@ export class LevelStore implements Store {
   readonly #actions: ActionRecords;
   readonly #state: StateRecords;
   readonly #series: TimeSeries;
+  readonly #shelf: DatabaseShelf;
   #maintenance: NodeJS.Timeout | undefined;
   #maintaining: Promise<void> | undefined;
   #stopping: Promise<void> | undefined;
@@ -68,6 +73,9 @@ export class LevelStore implements Store {
     this.#actions = new ActionRecords({ database, writer, log });
     this.#state = new StateRecords(writer);
     this.#series = new TimeSeries({ database, writer, log, clock });
+    this.#shelf = new DatabaseShelf({ database, writer });
+    const limits = { recordings: MAX_RECORDINGS, bytes: MAX_RECORDINGS_BYTES };
+    this.recordings = new Recordings({ shelf: this.#shelf, limits, log });
   }
 
   /** Rejects with SKOS_STORE_LOCKED, SKOS_STORE_VERSION, SKOS_STORE_OPEN or SKOS_STORE_READ, holding nothing. */
@@ -85,6 +93,7 @@ export class LevelStore implements Store {
       await this.#alerts.start();
       await this.#actions.start();
       await this.#series.start(opened.run);
+      await this.#adoptRecordings();
     } catch (error) {
       await this.#series.stop();
       await this.#database.close();
@@ -140,6 +149,14 @@ export class LevelStore implements Store {
     return this.#series.range(channelId, window);
   }
 
+  async #adoptRecordings(): Promise<void> {
+    const records: (readonly [number, Buffer])[] = [];
+    for await (const [key, value] of this.#database.scan(prefixRange(PREFIX.recording))) {
+      records.push([recordingNumber(key), value]);
+    }
+    this.recordings.adopt(records);
+  }
+
   async #stopInTime(): Promise<void> {
     if (await isDoneWithin(this.#stopAll(), this.#stopDeadlineMs)) return;
     const lost = this.audit.abandon();
@@ -182,6 +199,7 @@ export class LevelStore implements Store {
       await this.#series.trim();
       await this.#alerts.trim();
       await this.#actions.trim();
+      await this.#shelf.trim(this.recordings.oldest);
     } catch (error) {
       this.#log.warn(`Old records could not be looked through: ${reason(error)}`, { event: 'store.trim', error });
     }
@@ -191,6 +209,7 @@ export class LevelStore implements Store {
     this.#alerts.republish();
     this.#actions.republish();
     this.#series.republish();
+    this.recordings.republish();
   }
 
   #reportMark(error: unknown): void {
