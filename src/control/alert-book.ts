@@ -118,6 +118,7 @@ export class AlertBook {
     };
     const level = LEVELS[raised.severity];
     const rung = rungOf(raised.severity) - rungOf(former?.severity ?? null);
+    if (rung === 0 && former?.message === alert.message && former.value === alert.value) return;
     if (former === undefined || rung > 0) {
       this.#publish(alert, former === undefined ? 'alert.fire' : 'alert.escalate', level);
     } else if (rung < 0) {
