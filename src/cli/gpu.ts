@@ -75,7 +75,7 @@ function gpuNamed({ gpus }: GpuStatus, id: string): GpuView {
   const known = gpus.map(({ address }) => address).join(', ');
   const why =
     found.length > 1 ? `"${id}" fits ${found.map(({ address }) => address).join(' and ')}` : `there is no GPU "${id}"`;
-  throw new SkosError('SKOS_CLI_USAGE', clean(`${why}; ${known === '' ? 'no GPU is known' : `known are ${known}`}`));
+  throw new SkosError('SKOS_GPU_UNKNOWN', clean(`${why}; ${known === '' ? 'no GPU is known' : `known are ${known}`}`));
 }
 
 /** As the agent understands an ID: whole names first, then beginnings. */

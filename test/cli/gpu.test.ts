@@ -219,7 +219,8 @@ t.test('a GPU is named by address, UUID, device or the beginning of one', async 
     ['0000:99', 'there is no GPU "0000:99"; known are 0000:3b:00.0, 0000:3c:00.0'],
   ] as const) {
     const { code, err } = await each.skos(['gpu', id]);
-    t.equal(code, 2);
+    t.equal(code, 1);
+    t.match(err, 'SKOS_GPU_UNKNOWN');
     t.match(err, says);
   }
 });
@@ -283,7 +284,7 @@ t.test('a GPU that does not let go is an error with its next step', async (t) =>
   const each = await node(t, {
     gpu: () => gpuStatus([h200()]),
     'gpu.detach': () => {
-      throw new SkosError('SKOS_ACTUATOR_ABSENT', 'it hangs in its driver');
+      throw new SkosError('SKOS_GPU_REFUSED', 'it hangs in its driver');
     },
   });
   const { code, err, out } = await each.skos(['gpu', 'detach', '0000:3b']);

@@ -1,7 +1,11 @@
 import t from 'tap';
+import { derivedIds } from '../../src/cli/derived-ids.js';
 import { marginText, temperatureMargin } from '../../src/cli/margin.js';
 import { sensorsText } from '../../src/cli/sensors.js';
 import { type ChannelJson, channelJson } from '../../src/core/channel.js';
+import type { Quantity } from '../../src/core/units.js';
+import { withDerived } from '../../src/sensors/derived.js';
+import { makeChannel } from '../../src/sensors/make-channel.js';
 import { node } from '../fixtures/cli.js';
 import { cpuChannel } from '../fixtures/configs.js';
 import { gpuChannels, gpuStatus, h200, mi210 } from '../fixtures/gpus.js';
@@ -71,6 +75,36 @@ t.test('what is derived stands below its base, and is no loss while it has no va
     ['temperature', 'temperature_slope', 'temperature_time_to_limit', 'power', 'orphan_slope'],
   );
   t.equal(lines.at(-1), '5 channels, 1 without a value');
+});
+
+t.test('every channel that the agent derives is known as derived', async (t) => {
+  const read = { value: 1, quality: 'ok', atMs: 0 } as const;
+  const gpu = (n: number, name: string, quantity: Quantity) =>
+    makeChannel({
+      source: 'nvml',
+      device: `gpu-${n}`,
+      name,
+      label: name,
+      quantity,
+      class: 'gpu',
+      probe: { kind: 'gpu', address: '0000:3b:00.0', index: 0 },
+      rateHz: 10,
+      domain: 'gpu',
+      path: name,
+    });
+  const bases = [1, 2, 3].flatMap((n) => [
+    gpu(n, 'temperature', 'temperatureMilliCelsius'),
+    gpu(n, 'energy', 'energyMilliJoules'),
+    gpu(n, 'throttle_reasons', 'flagsBitmask'),
+    gpu(n, 'throttled_thermal', 'durationMs'),
+  ]);
+  const all = withDerived(bases);
+  t.ok(all.length >= bases.length + 5 * 3, 'each kind of derived channel is there');
+  const known = derivedIds(all.map((channel) => channelJson(channel, read, 0)));
+  t.same(
+    all.filter(({ id }) => known.has(id)),
+    all.slice(bases.length),
+  );
 });
 
 t.test('an agent that says nothing of GPUs costs their names, not the values', async (t) => {
