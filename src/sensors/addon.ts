@@ -10,7 +10,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type Channel, QUALITIES, type Quality, type Reading } from '../core/channel.js';
 import { ERRORS, type ErrorCode, reason, SkosError } from '../core/errors.js';
-import type { Sampler, Tripwire } from '../core/ports.js';
+import type { HardwareEvent, Sampler, Tripwire } from '../core/ports.js';
 
 /** A tripwire was raised or cleared. The reading that did it is in latest() and drain() already. */
 export interface Crossing {
@@ -78,6 +78,38 @@ export interface UeventSocket {
   close(): void;
 }
 
+/** An event of the kernel's log: HardwareEvent without its origin. */
+export type KernelEvent = Omit<HardwareEvent, 'origin'>;
+
+export interface KernelEvents {
+  readonly events: readonly KernelEvent[];
+  /** Of the last record that was looked at; null before the first. */
+  readonly sequence: number | null;
+  /** Records that the kernel overwrote before they were read, since the last take(). */
+  readonly overwritten: number;
+  /** Events that did not fit into the queue, since the last take(). */
+  readonly dropped: number;
+  /** Nothing is read any more: an errno. */
+  readonly error: number;
+}
+
+/** Follows /dev/kmsg or a double of it. Does not keep the process alive. */
+export interface KmsgReader {
+  /**
+   * 0 or an errno; never blocks. `after`: go on behind that record, null: with what comes from now on, unless `fromStart`
+   * asks for all that the kernel still has. A descriptor is duplicated.
+   */
+  open(
+    what: ({ readonly path: string } | { readonly fd: number }) & {
+      readonly after: number | null;
+      readonly fromStart: boolean;
+    },
+  ): number;
+  take(): KernelEvents;
+  /** Idempotent; onReady is not called again. */
+  close(): void;
+}
+
 export interface Addon {
   createSampler(channels: readonly Channel[], tripwires: readonly Tripwire[], settings: SamplerSettings): Sampler;
   /** One journal entry by the native protocol; 0 or an errno. Names are A–Z, 0–9 and '_'. Never blocks. */
@@ -89,6 +121,8 @@ export interface Addon {
   /** A descriptor that holds an exclusive flock while it is open, or −errno (−EWOULDBLOCK: held by another). */
   lockFile(path: string): number;
   createSeqPacket(onMessage: OnMessage): SeqPacket;
+  /** `onReady`: there is something to take, at most every 50 ms. */
+  createKmsgReader(onReady: () => void): KmsgReader;
   createUeventSocket(onUevents: OnUevents): UeventSocket;
 }
 
@@ -129,6 +163,7 @@ interface NativeAddon {
     settings: NativeSettings,
   ) => NativeSampler;
   readonly SeqPacket: new (onMessage: OnMessage) => SeqPacket;
+  readonly KmsgReader: new (onReady: () => void) => KmsgReader;
   readonly UeventSocket: new (onUevents: OnUevents) => UeventSocket;
   journalSend(socketPath: string, fields: JournalFields): number;
   notify(state: string): number;
@@ -157,6 +192,7 @@ export function loadAddon(): Addon {
     peerCredentials: native.peerCredentials,
     lockFile: native.lockFile,
     createSeqPacket: (onMessage) => new native.SeqPacket(onMessage),
+    createKmsgReader: (onReady) => new native.KmsgReader(onReady),
     createUeventSocket: (onUevents) => new native.UeventSocket(onUevents),
   };
 }
