@@ -30,8 +30,9 @@
  *   gpu N forget                    what was set is not any more: a GPU that was reset
  *   gpu N event TYPE DATA [at MS|after MS] [times K] [instance GI CI] [lost] [tag WORD]
  *        TYPE: xid, recovery_action, gpu_unavailable, or a number. At MS after the script was written (0 without), to sets that were
- *        registered before then; after MS: of the registration of each set. A set gets each line once, also when the script is
- *        written again with it; another tag makes it another line. lost: the call answers 15.
+ *        registered before then: a script that is written while somebody listens. after MS: of the registration of each set. A set
+ *        gets each line once, also when the script is written again with it; another tag makes it another line. lost: the call
+ *        answers 15.
  *
  * VALUE: NUMBER | na (the marker for "none") | ramp FROM TO MS (since the script was written) | seq A B C … (a step each read, ends at the last)
  *
@@ -131,6 +132,7 @@ struct event_set {
   int used;
   uint64_t types[MAX_GPUS];
   int64_t since_ns[MAX_GPUS];
+  struct stat script[MAX_GPUS]; /* As it was at the registration. */
   struct { uint64_t hash; long times; } seen[MAX_SEEN];
   int seen_count;
 };
@@ -1286,6 +1288,7 @@ int nvmlDeviceRegisterEvents(void *device, unsigned long long types, void *handl
   if (code == SUCCESS) {
     set->types[index_of(gpu)] |= types;
     set->since_ns[index_of(gpu)] = now_ns(CLOCK_REALTIME);
+    set->script[index_of(gpu)] = script_stat;
   }
   return leave(gpu, __func__, code, 1);
 }
@@ -1306,7 +1309,8 @@ static int is_due(const struct event_set *set, const struct event *event, int64_
   if ((set->types[event->gpu] & event->type) == 0) return 0;
   if (event->after_ms >= 0) return now >= since + event->after_ms * 1000000;
   const int64_t at = script_ns + event->at_ms * 1000000;
-  return at >= since && now >= at;
+  /* A time of modification is up to 10 ms old, so the two clocks are compared only within one script. */
+  return now >= at && (!same_file(&script_stat, &set->script[event->gpu]) || at >= since);
 }
 
 /* Under the mutex. TIMEOUT: nothing now. */
