@@ -14,6 +14,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <map>
@@ -104,7 +105,7 @@ bool SendLines(int fd) {
   if (n <= 0) return false;
   pending.append(buffer, static_cast<size_t>(n));
   for (size_t end; (end = pending.find('\n')) != std::string::npos; pending.erase(0, end + 1)) {
-    (void)gpu::SendPacket(fd, std::string_view(pending).substr(0, end), -1, 0);
+    if (gpu::SendPacket(fd, std::string_view(pending).substr(0, end), -1, 0) == EPIPE) return false;  // It was dropped.
   }
   return true;
 }
