@@ -22,6 +22,7 @@ import { gpu } from './gpu.js';
 import { COMMON_OPTIONS, commandHelp, overview } from './help.js';
 import { inventory } from './inventory.js';
 import { log } from './log.js';
+import { recorder } from './recorder.js';
 import { release } from './release.js';
 import { sensors } from './sensors.js';
 import { status } from './status.js';
@@ -34,6 +35,7 @@ export const COMMANDS: readonly Command[] = [
   doctor,
   alerts,
   actions,
+  recorder,
   release,
   arm,
   disarm,

@@ -1,0 +1,214 @@
+/** `skos recorder`: what every sensor said around an alert, as a table of sparklines, as CSV or as JSON lines. */
+import type { AgentClient } from '../core/agent-client.js';
+import { SkosError } from '../core/errors.js';
+import type { RecordingInfo, RecordingQuery, RecordingSeries } from '../core/ports.js';
+import type { RecorderView } from '../core/protocol.js';
+import { type Command, type Context, type Invocation, type Io, textOption } from './command.js';
+import { EXIT } from './exit-codes.js';
+import { clean, clockText, paint, plural, quantityText, shortClockText, spanText } from './format.js';
+import { countOption } from './number-option.js';
+import { columnOf, sparkline } from './sparkline.js';
+import { subcommand } from './subcommand.js';
+import { type Column, tableLines, wrapped } from './table.js';
+
+/** Narrower ones show nothing; wider ones nothing more. */
+const SPARK_WIDTH = { min: 10, max: 120 };
+/** Asked for per cell: the least and the greatest of its time. */
+const POINTS_PER_CELL = 2;
+const ID_SHRINKS_TO = 16;
+
+export const recorder: Command = {
+  name: 'recorder',
+  summary: 'what every sensor said around an alert',
+  usage: ['recorder list [--json]', 'recorder show ALERT [GLOB] [--nth N] [--csv | --json]'],
+  details:
+    'The last ten minutes of every channel are kept in memory; around an alert they are written down, from a minute before ' +
+    'it until a minute after it is over, at most ten minutes in all. GLOB is over channel ids: * within a segment, ** across. ' +
+    'A sparkline goes from the least to the greatest value of its row; ▼ is the moment of the alert.',
+  options: {
+    nth: { type: 'string' },
+    csv: { type: 'boolean' },
+    json: { type: 'boolean' },
+  },
+  optionHelp: {
+    nth: 'N: of several recordings of this alert the N-th newest (default 1)',
+    csv: 'every sample: time,channel,value,unit,quality',
+    json: 'list: an object; show: JSON lines, the recording and then its series in parts',
+  },
+  examples: [
+    ['skos recorder list', 'The recordings there are, newest first.'],
+    ["skos recorder show ALERT 'nvml/**'", 'What the GPUs did around it.'],
+    ['skos recorder show ALERT --csv > incident.csv', 'Every sample, for a spreadsheet.'],
+  ],
+
+  async run(invocation, context) {
+    const [verb, ...rest] = subcommand(invocation.positionals, { command: 'recorder', known: ['list', 'show'] });
+    return verb === 'list' ? list(invocation, context) : show({ ...invocation, positionals: rest }, context);
+  },
+};
+
+async function list({ values, positionals }: Invocation, { io, agent }: Context): Promise<number> {
+  if (positionals.length > 1) throw new SkosError('SKOS_CLI_USAGE', 'skos recorder list takes no further word');
+  const view = await (await agent()).request('recorder.list', {});
+  io.out(values.json === true ? JSON.stringify(view, null, 2) : listText(view, io));
+  return EXIT.ok;
+}
+
+export function listText({ memory, recordings }: RecorderView, io: Pick<Io, 'color' | 'columns' | 'wallMs'>): string {
+  const { dim, warn } = paint(io.color);
+  const seen = new Map<string, number>();
+  const rows = recordings.map((info) => {
+    const nth = (seen.get(info.alert) ?? 0) + 1;
+    seen.set(info.alert, nth);
+    return [
+      { text: clean(info.alert) },
+      { text: nth === 1 ? '' : `--nth ${nth}`, paint: dim },
+      { text: shortClockText(info.alertAtMs, io.wallMs()) },
+      { text: spanText(info.toAtMs - info.fromAtMs) },
+      { text: plural(info.channels, 'channel') },
+      info.open ? { text: 'being written', paint: warn } : { text: '' },
+    ];
+  });
+  const columns: Column[] = [{ shrinkTo: ID_SHRINKS_TO }, {}, {}, { align: 'right' }, { align: 'right' }, {}];
+  const missing = memory.notRecorded === 0 ? '' : ` (no room for ${memory.notRecorded})`;
+  return [
+    ...(rows.length === 0 ? ['No recordings.'] : tableLines({ columns, rows, width: io.columns })),
+    `In memory: the last ${spanText(memory.reachMs)} of ${plural(memory.channels, 'channel')}${missing}.`,
+  ].join('\n');
+}
+
+async function show({ values, positionals: [alert, glob] }: Invocation, context: Context): Promise<number> {
+  if (alert === undefined) throw new SkosError('SKOS_CLI_USAGE', 'skos recorder show needs an alert; list shows them');
+  if (values.csv === true && values.json === true) {
+    throw new SkosError('SKOS_CLI_USAGE', '--csv and --json exclude each other');
+  }
+  const { io } = context;
+  const query: RecordingQuery = { alert, glob, nth: countOption(textOption(values, 'nth'), 'nth') };
+  const client = await context.agent();
+  if (values.csv === true) return csv(client, query, io);
+  if (values.json === true) return json(client, query, io);
+  const series: RecordingSeries[] = [];
+  const points = POINTS_PER_CELL * SPARK_WIDTH.max;
+  const recording = await eachPage(client, { ...query, points }, (page) => series.push(...page));
+  io.out(showText(recording, series, io));
+  return EXIT.ok;
+}
+
+async function eachPage(
+  client: AgentClient,
+  query: RecordingQuery,
+  each: (series: readonly RecordingSeries[], recording: RecordingInfo) => void,
+): Promise<RecordingInfo> {
+  // An option that was not given has no place in a message.
+  const params = Object.fromEntries(Object.entries(query).filter(([, value]) => value !== undefined));
+  let after: string | undefined;
+  for (;;) {
+    const page = await client.request('recorder.show', {
+      ...params,
+      alert: query.alert,
+      ...(after === undefined ? {} : { after }),
+    });
+    each(page.series, page.recording);
+    if (page.after === null) return page.recording;
+    after = page.after;
+  }
+}
+
+async function csv(client: AgentClient, query: RecordingQuery, io: Io): Promise<number> {
+  let isFirst = true;
+  await eachPage(client, query, (page) => {
+    const rows = page.flatMap(csvRows);
+    io.out([...(isFirst ? ['time,channel,value,unit,quality'] : []), ...rows].join('\n'));
+    isFirst = false;
+  });
+  return EXIT.ok;
+}
+
+/** Ids, units and qualities have no commas or quotes. */
+function csvRows({ channel, unit, atMs, values, qualities }: RecordingSeries): string[] {
+  let next = 0;
+  let quality = 'ok';
+  return atMs.map((each, i) => {
+    if (qualities[next]?.[0] === i) quality = qualities[next++]?.[1] ?? quality;
+    return `${new Date(each).toISOString()},${channel},${values[i] ?? ''},${unit},${quality}`;
+  });
+}
+
+async function json(client: AgentClient, query: RecordingQuery, io: Io): Promise<number> {
+  let isFirst = true;
+  await eachPage(client, query, (page, recording) => {
+    if (isFirst) io.out(JSON.stringify({ recording }));
+    isFirst = false;
+    for (const series of page) io.out(JSON.stringify({ series }));
+  });
+  return EXIT.ok;
+}
+
+export function showText(
+  recording: RecordingInfo,
+  series: readonly RecordingSeries[],
+  io: Pick<Io, 'color' | 'columns'>,
+): string {
+  const { dim, bold } = paint(io.color);
+  const { alert, alertAtMs, fromAtMs, toAtMs, channels, samples, open } = recording;
+  const head = [
+    `${clean(alert)} at ${clockText(alertAtMs)}:`,
+    `from ${secondsText(alertAtMs - fromAtMs, 'before')} to ${secondsText(toAtMs - alertAtMs, 'after')},`,
+    `${plural(channels, 'channel')}, ${plural(samples, 'sample')}${open ? ', still being written' : ''}`,
+  ].join(' ');
+  if (series.length === 0) return [...wrapped(head, { width: io.columns }), 'No channel of it matches.'].join('\n');
+  const others = series.map((each) => [rangeText(each), atText(each, alertAtMs)] as const);
+  const used = [others.map(([range]) => range), others.map(([, at]) => at), ['at alert']].map((texts) =>
+    Math.max(...texts.map((text) => text.length)),
+  );
+  const [range = 0, at = 0, title = 0] = used;
+  const longest = Math.max(...series.map(({ channel }) => channel.length));
+  const left = io.columns - range - Math.max(at, title) - 6;
+  const id = Math.min(longest, Math.max(ID_SHRINKS_TO, left - SPARK_WIDTH.max, Math.floor(left / 2)));
+  const width = Math.max(SPARK_WIDTH.min, Math.min(SPARK_WIDTH.max, left - id));
+  const span = { fromAtMs, toAtMs, width };
+  const mark = columnOf(alertAtMs, span);
+  const columns: Column[] = [{ shrinkTo: ID_SHRINKS_TO }, {}, { align: 'right' }, { align: 'right' }];
+  const rows = [
+    ['', mark === undefined ? '' : `${' '.repeat(mark)}▼`, 'min … max', 'at alert'].map((text) => ({
+      text,
+      paint: dim,
+    })),
+    ...series.map((each, i) => [
+      { text: each.channel },
+      { text: sparkline(each, span).padEnd(width) },
+      { text: others[i]?.[0] ?? '' },
+      { text: others[i]?.[1] ?? '', paint: bold },
+    ]),
+  ];
+  return [...wrapped(head, { width: io.columns }), ...tableLines({ columns, rows, width: io.columns })].join('\n');
+}
+
+/** An alert that an earlier agent raised lies before its recording. */
+function secondsText(ms: number, side: 'before' | 'after'): string {
+  const opposite = side === 'before' ? 'after' : 'before';
+  return `${spanText(Math.abs(ms))} ${ms < 0 ? opposite : side}`;
+}
+
+function rangeText({ values, unit }: RecordingSeries): string {
+  let [least, greatest] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
+  for (const value of values) {
+    if (value === null) continue;
+    least = Math.min(least, value);
+    greatest = Math.max(greatest, value);
+  }
+  if (least > greatest) return '–';
+  const [from, to] = [quantityText(least, unit), quantityText(greatest, unit)];
+  if (from === to) return to;
+  const [number = '', symbol] = from.split(' ');
+  return `${to.endsWith(` ${symbol}`) ? number : from} … ${to}`;
+}
+
+/** What the sensor said at that moment: its latest sample, or why it had none. */
+function atText({ atMs, values, unit, qualities }: RecordingSeries, alertAtMs: number): string {
+  const index = atMs.findLastIndex((each) => each <= alertAtMs);
+  if (index < 0) return '–';
+  const value = values[index] ?? null;
+  if (value !== null) return quantityText(value, unit);
+  return qualities.findLast(([from]) => from <= index)?.[1] ?? '–';
+}
