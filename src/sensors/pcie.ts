@@ -18,6 +18,8 @@ const RATE_HZ = 0.1;
 /** Eight GPUs, sixteen disks, as many network ports and what is above them are some hundred. Three counters each. */
 const MAX_DEVICES = 160;
 
+/** What tells of a function whether it is of interest, by being there: one look at its directory instead of several files. */
+const TELLING = /^(aer_dev_correctable|max_link_speed|secondary_bus_number|physfn)$/;
 const ADDRESS = /^[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$/;
 
 type Kind = 'GPU' | 'NVMe' | 'network' | 'port';
@@ -65,16 +67,14 @@ export const pcie: Source = {
 /** A device of interest; undefined for any other. Files are read only of those few that may be one. */
 async function readEndpoint(sysfs: Tree, address: string): Promise<Device | undefined> {
   const at = `${DEVICES}/${address}`;
-  const [hasErrors, hasLink, isBridge, isVirtual] = await Promise.all(
-    ['aer_dev_correctable', 'max_link_speed', 'secondary_bus_number', 'physfn'].map((name) =>
-      sysfs.exists(`${at}/${name}`),
-    ),
-  );
-  if (isBridge || isVirtual || !(hasErrors || hasLink)) return undefined;
+  const telling = await sysfs.list(at, TELLING);
+  const hasErrors = telling.includes('aer_dev_correctable');
+  const isBridge = telling.includes('secondary_bus_number');
+  if (isBridge || telling.includes('physfn') || !(hasErrors || telling.includes('max_link_speed'))) return undefined;
   const kind = kindOf(await sysfs.text(`${at}/class`));
   const directory = kind === undefined ? undefined : await sysfs.resolve(at);
   if (kind === undefined || directory === undefined) return undefined;
-  return { address, kind, directory, hasErrors: hasErrors === true };
+  return { address, kind, directory, hasErrors };
 }
 
 /** 0x030200: class, subclass, programming interface. Accelerators (class 12) are GPUs without a display, such as AMD's MI300. */
@@ -147,7 +147,7 @@ async function linkChannels(sysfs: Tree, device: Device, report: SourceContext['
     });
   };
   const channels: Channel[] = [];
-  const words = SPEEDS.find((spelling) => speed !== undefined && spelling.includes(speed));
+  const words = SPEEDS.find((spelling) => speed !== undefined && spelling.indexOf(speed) > 0);
   if (words !== undefined && speed !== undefined) {
     const limits = { max: words.indexOf(speed) };
     channels.push(

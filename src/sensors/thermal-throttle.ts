@@ -17,6 +17,8 @@ const CPUS = 'devices/system/cpu';
 const RATE_HZ = 0.1;
 /** Two channels each. Beyond them packages only. */
 const MAX_CORES = 64;
+/** CPUs that are asked for counters before there are none: as many first ones may be offline. */
+const MAX_ASKED = 16;
 /** What the kernel can be built for on x86; a list of more is none. */
 const MAX_CPUS = 8192;
 /** The largest x86 machines have 32 sockets of several dies. */
@@ -40,53 +42,60 @@ export const thermalThrottle: Source = {
   name: SOURCE,
 
   async discover({ sysfs, report }: SourceContext): Promise<Channel[]> {
-    const cpus = await countingCpus(sysfs);
-    if (cpus.length === 0) return []; // Not Intel, or a virtual machine.
-    const packages = await packageGroups(sysfs, cpus);
-    const threads = (await siblings(sysfs, cpus[0] ?? 0, CORE_LISTS)).length;
-    const hasFewCores = cpus.length / Math.max(1, threads) <= MAX_CORES;
-    if (!hasFewCores) report.skipped('throttling of single cores', `more than ${MAX_CORES}: the packages are read`);
-    const groups = [...packages, ...(hasFewCores ? await coreGroups(sysfs, cpus) : [])];
-    return (await Promise.all(groups.map((group) => groupChannels(sysfs, group)))).flat();
+    const cpus = (await sysfs.list(CPUS, /^cpu\d+$/)).map((name) => Number(name.slice('cpu'.length)));
+    const first = await firstCounting(sysfs, cpus.slice(0, MAX_ASKED));
+    if (first === undefined) return []; // Not Intel, or a virtual machine.
+    const packages = await groups(sysfs, { cpus, lists: PACKAGE_LISTS, max: MAX_PACKAGES, groupOf: packageGroup });
+    const threads = (await siblings(sysfs, first, CORE_LISTS)).length;
+    if (cpus.length / Math.max(1, threads) > MAX_CORES) {
+      report.skipped('throttling of single cores', `more than ${MAX_CORES}: the packages are read`);
+      return packages;
+    }
+    return [...packages, ...(await groups(sysfs, { cpus, lists: CORE_LISTS, max: MAX_CORES, groupOf: coreGroup }))];
   },
 };
 
-/** Online CPUs with counters: the directory goes with the CPU. */
-async function countingCpus(sysfs: Tree): Promise<number[]> {
-  const names = await sysfs.list(CPUS, /^cpu\d+$/);
-  const counting = await Promise.all(names.map((name) => sysfs.exists(`${CPUS}/${name}/thermal_throttle`)));
-  return names.filter((_, i) => counting[i]).map((name) => Number(name.slice('cpu'.length)));
+/** The counters go with a CPU that is taken offline. */
+async function firstCounting(sysfs: Tree, cpus: readonly number[]): Promise<number | undefined> {
+  for (const cpu of cpus) if (await sysfs.exists(`${CPUS}/cpu${cpu}/thermal_throttle`)) return cpu;
+  return undefined;
 }
 
 /** The names since Linux 5.3, and those before. */
 const PACKAGE_LISTS = ['package_cpus_list', 'core_siblings_list'];
 const CORE_LISTS = ['core_cpus_list', 'thread_siblings_list'];
 
-async function packageGroups(sysfs: Tree, cpus: readonly number[]): Promise<Group[]> {
-  const firsts = (await firstOfEach(sysfs, cpus, PACKAGE_LISTS)).slice(0, MAX_PACKAGES);
-  const groups = firsts.map(async (cpu): Promise<Group> => {
-    const number = (await sysfs.integer(`${CPUS}/cpu${cpu}/topology/physical_package_id`)) ?? cpu;
-    return { kind: 'package', device: `package-${number}`, label: `package ${number}`, cpu };
-  });
-  return Promise.all(groups);
+interface Grouping {
+  readonly cpus: readonly number[];
+  readonly lists: readonly string[];
+  readonly max: number;
+  readonly groupOf: (sysfs: Tree, cpu: number) => Promise<Group>;
+}
+
+/** The channels of each group, read below its first CPU that counts. What a list names needs no read of its own. */
+async function groups(sysfs: Tree, { cpus, lists, max, groupOf }: Grouping): Promise<Channel[]> {
+  const seen = new Set<number>();
+  const channels: Channel[] = [];
+  let count = 0;
+  for (const cpu of cpus) {
+    if (seen.has(cpu)) continue;
+    const together = await siblings(sysfs, cpu, lists);
+    for (const sibling of together) seen.add(sibling);
+    const counting = await firstCounting(sysfs, [cpu, ...together].slice(0, MAX_ASKED));
+    if (counting === undefined || count++ >= max) continue;
+    channels.push(...(await groupChannels(sysfs, await groupOf(sysfs, counting))));
+  }
+  return channels;
+}
+
+async function packageGroup(sysfs: Tree, cpu: number): Promise<Group> {
+  const number = (await sysfs.integer(`${CPUS}/cpu${cpu}/topology/physical_package_id`)) ?? cpu;
+  return { kind: 'package', device: `package-${number}`, label: `package ${number}`, cpu };
 }
 
 /** A core is named by the first of its CPUs, as `top` and `turbostat` show it. */
-async function coreGroups(sysfs: Tree, cpus: readonly number[]): Promise<Group[]> {
-  const firsts = await firstOfEach(sysfs, cpus, CORE_LISTS);
-  return firsts.map((cpu) => ({ kind: 'core', device: `core-cpu${cpu}`, label: `core of cpu${cpu}`, cpu }));
-}
-
-/** The first online CPU of each group: one read per group, since what it lists needs no read of its own. */
-async function firstOfEach(sysfs: Tree, cpus: readonly number[], files: readonly string[]): Promise<number[]> {
-  const seen = new Set<number>();
-  const firsts: number[] = [];
-  for (const cpu of cpus) {
-    if (seen.has(cpu)) continue;
-    firsts.push(cpu);
-    for (const sibling of await siblings(sysfs, cpu, files)) seen.add(sibling);
-  }
-  return firsts;
+async function coreGroup(_: Tree, cpu: number): Promise<Group> {
+  return { kind: 'core', device: `core-cpu${cpu}`, label: `core of cpu${cpu}`, cpu };
 }
 
 async function siblings(sysfs: Tree, cpu: number, files: readonly string[]): Promise<number[]> {

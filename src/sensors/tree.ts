@@ -15,6 +15,8 @@ import type { Tree } from '../core/ports.js';
 
 /** No attribute of sysfs is larger than a page (4 to 64 KiB); /proc files that are longer are asked with a bound of their own. */
 const MAX_TEXT_BYTES = 64 * 1024;
+/** Most attributes have a few bytes, and discovery reads hundreds of them. */
+const SMALL_PIECE_BYTES = 4096;
 /** Far more than any class directory has; a directory beyond it is no sensor tree, and its rest is not listed. */
 const MAX_ENTRIES = 65_536;
 /** A slow I²C chip answers in 0.2 s. */
@@ -238,10 +240,13 @@ function readRegularFile(maxBytes: number): Read {
 async function readUpTo(fd: number, maxBytes: number): Promise<string> {
   const pieces: Buffer[] = [];
   let length = 0;
+  let pieceBytes = SMALL_PIECE_BYTES;
   while (length < maxBytes) {
-    const piece = Buffer.allocUnsafe(Math.min(maxBytes - length, length === 0 ? 4096 : MAX_TEXT_BYTES));
+    const piece = Buffer.allocUnsafe(Math.min(maxBytes - length, pieceBytes));
     const { bytesRead } = await readFile(fd, piece, 0, piece.length, null);
     if (bytesRead === 0) break;
+    // A piece that was not filled is as a rule the last: large ones are for files that go on.
+    pieceBytes = bytesRead < piece.length ? SMALL_PIECE_BYTES : MAX_TEXT_BYTES;
     pieces.push(piece.subarray(0, bytesRead));
     length += bytesRead;
   }

@@ -70,3 +70,19 @@ t.test('says so where there is no CPU accounting, and does not leave its root', 
   const escaped = await discover(machine, [cgroups], { targets: { evil: '../../../../etc' } });
   t.ok(escaped.channels.every(({ probe }) => 'path' in probe && probe.path.startsWith(machine.cgroup)));
 });
+
+t.test('reads what else a target uses, at a slower rate than what rules fire on', async (t) => {
+  const machine = fakeMachine(t);
+  machine.addCgroup(PATH);
+  machine.setCgroup(`${PATH}/memory.current`, 4096);
+  machine.setCgroup(`${PATH}/pids.current`, 3);
+  const { channels } = await discover(machine, [cgroups], { targets });
+  t.same(
+    channels.map(({ name, rateHz }) => [name, rateHz]),
+    [
+      ['cpu_usage', 10],
+      ['memory', 1],
+      ['processes', 1],
+    ],
+  );
+});
