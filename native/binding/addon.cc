@@ -9,6 +9,7 @@
 #include "binding/errors.h"
 #include "binding/instance.h"
 #include "binding/kmsg_reader.h"
+#include "binding/native_region.h"
 #include "binding/native_sampler.h"
 #include "binding/seq_packet.h"
 #include "binding/sockets.h"
@@ -24,6 +25,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
     return exports;
   }
   env.SetInstanceData(new Instance());
+  exports.Set("NativeRegion", NativeRegion::Define(env));
   exports.Set("NativeSampler", NativeSampler::Define(env));
   exports.Set("SeqPacket", SeqPacket::Define(env));
   exports.Set("KmsgReader", KmsgReader::Define(env));

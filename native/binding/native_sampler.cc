@@ -9,43 +9,11 @@
 namespace skos::binding {
 namespace {
 
-constexpr size_t kDrainBatch = 1024;       // Records a call of drain(): 1.6 s of 64 channels at 10 Hz.
 constexpr size_t kMaxCrossings = 1024;     // Waiting for JS. More are counted as lost; JS looks at the readings anyway.
 constexpr double kMaxRingRecords = 1 << 20;
 constexpr double kNsPerMs = 1e6;
 
-double ToMs(int64_t ns) { return static_cast<double>(ns) / kNsPerMs; }
-
-// A typed array over memory that `owner` keeps alive for as long as either side wants it.
-template <typename TypedArray, typename T>
-TypedArray View(Napi::Env env, const std::shared_ptr<void>& owner, std::vector<T>& memory) {
-  auto* keep = new std::shared_ptr<void>(owner);
-  Napi::ArrayBuffer buffer = Napi::ArrayBuffer::New(
-      env, memory.data(), memory.size() * sizeof(T),
-      [](Napi::BasicEnv, void*, std::shared_ptr<void>* kept) { delete kept; }, keep);
-  return TypedArray::New(env, memory.size(), buffer, 0);
-}
-
 }  // namespace
-
-struct NativeSampler::Arrays {
-  explicit Arrays(size_t channels)
-      : values(channels),
-        times_ms(channels),
-        qualities(channels, static_cast<uint8_t>(Quality::kNoData)),
-        drained_channels(kDrainBatch),
-        drained_values(kDrainBatch),
-        drained_times_ms(kDrainBatch),
-        drained_qualities(kDrainBatch) {}
-
-  std::vector<double> values;
-  std::vector<double> times_ms;
-  std::vector<uint8_t> qualities;
-  std::vector<uint32_t> drained_channels;
-  std::vector<double> drained_values;
-  std::vector<double> drained_times_ms;
-  std::vector<uint8_t> drained_qualities;
-};
 
 // One writer (the sampler calls on_crossing under its lock), one reader (JS). Never blocks the writer.
 class NativeSampler::CrossingQueue {
@@ -112,9 +80,7 @@ NativeSampler::NativeSampler(const Napi::CallbackInfo& info) : Napi::ObjectWrap<
     return;
   }
 
-  arrays_ = std::make_shared<Arrays>(channels.size());
-  latest_.resize(channels.size());
-  drained_.resize(kDrainBatch);
+  arrays_ = std::make_unique<ReadingArrays>(env, info.This().As<Napi::Object>(), channels.size());
   crossings_ = std::make_shared<CrossingQueue>();
   wake_ = Wake::Create(env, "skos crossing", [this](Napi::Env in) { Deliver(in); });
   options.ring_records = static_cast<size_t>(ring_records);
@@ -124,23 +90,9 @@ NativeSampler::NativeSampler(const Napi::CallbackInfo& info) : Napi::ObjectWrap<
     wake->Call();
   };
   sampler_ = std::make_unique<Sampler>(std::move(channels), std::move(tripwires), std::move(options));
-  DefineArrays(env, info.This().As<Napi::Object>());
 }
 
 NativeSampler::~NativeSampler() { StopNow(); }
-
-void NativeSampler::DefineArrays(Napi::Env env, Napi::Object self) {
-  auto define = [&](const char* name, Napi::Value view) {
-    self.DefineProperty(Napi::PropertyDescriptor::Value(name, view, napi_enumerable));
-  };
-  define("values", View<Napi::Float64Array>(env, arrays_, arrays_->values));
-  define("timesMs", View<Napi::Float64Array>(env, arrays_, arrays_->times_ms));
-  define("qualities", View<Napi::Uint8Array>(env, arrays_, arrays_->qualities));
-  define("drainedChannels", View<Napi::Uint32Array>(env, arrays_, arrays_->drained_channels));
-  define("drainedValues", View<Napi::Float64Array>(env, arrays_, arrays_->drained_values));
-  define("drainedTimesMs", View<Napi::Float64Array>(env, arrays_, arrays_->drained_times_ms));
-  define("drainedQualities", View<Napi::Uint8Array>(env, arrays_, arrays_->drained_qualities));
-}
 
 // The list of crossings since the last call, and how many did not fit.
 void NativeSampler::Deliver(Napi::Env env) {
@@ -184,22 +136,13 @@ void NativeSampler::StopNow() {
 }
 
 void NativeSampler::Refresh(const Napi::CallbackInfo&) {
-  sampler_->Latest(latest_.data());
-  for (size_t i = 0; i < latest_.size(); ++i) {
-    arrays_->values[i] = static_cast<double>(latest_[i].value);
-    arrays_->times_ms[i] = ToMs(latest_[i].time_ns);
-    arrays_->qualities[i] = static_cast<uint8_t>(latest_[i].quality);
-  }
+  sampler_->Latest(arrays_->latest());
+  arrays_->ShowLatest();
 }
 
 Napi::Value NativeSampler::Drain(const Napi::CallbackInfo& info) {
-  const size_t count = sampler_->Drain(drained_.data(), drained_.size());
-  for (size_t i = 0; i < count; ++i) {
-    arrays_->drained_channels[i] = drained_[i].channel;
-    arrays_->drained_values[i] = static_cast<double>(drained_[i].reading.value);
-    arrays_->drained_times_ms[i] = ToMs(drained_[i].reading.time_ns);
-    arrays_->drained_qualities[i] = static_cast<uint8_t>(drained_[i].reading.quality);
-  }
+  const size_t count = sampler_->Drain(arrays_->drained(), arrays_->drained_capacity());
+  arrays_->ShowDrained(count);
   return Napi::Number::New(info.Env(), static_cast<double>(count));
 }
 

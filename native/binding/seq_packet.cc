@@ -4,7 +4,9 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <deque>
@@ -20,7 +22,27 @@ namespace {
 
 constexpr size_t kMaxPacketBytes = 8192;        // native/actuator/README.md.
 constexpr size_t kMaxInboundPackets = 1024;     // 8 MiB at most; a listing of 256 leases is 257 packets.
+constexpr size_t kMaxInboundDescriptors = 64;  // Waiting for JS: far from the process's own limit, usually 1024.
 constexpr size_t kStackBytes = 128 * 1024;
+
+struct Packet {
+  std::string text;
+  UniqueFd fd;  // What travelled with it, if anything. Closed unless JS is given it.
+};
+
+// The first descriptor of a message; any further one is closed.
+void TakeDescriptors(msghdr& message, UniqueFd* out) {
+  for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr; header = CMSG_NXTHDR(&message, header)) {
+    if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
+    const size_t bytes = header->cmsg_len - CMSG_LEN(0);
+    for (size_t at = 0; at + sizeof(int) <= bytes; at += sizeof(int)) {
+      int fd = -1;
+      memcpy(&fd, CMSG_DATA(header) + at, sizeof fd);
+      if (out->valid()) close(fd);
+      else out->Reset(fd);
+    }
+  }
+}
 
 }  // namespace
 
@@ -73,16 +95,19 @@ class SeqPacket::Link {
 
   enum class Next { kNothing, kPacket, kEnd };
   // JS thread.
-  Next Take(std::string* packet) {
+  Next Take(Packet* packet) {
     std::lock_guard<std::mutex> lock(mutex_);
     if (inbound_.empty()) {
       const bool end = ended_ && !end_taken_;
       end_taken_ = end_taken_ || end;
       return end ? Next::kEnd : Next::kNothing;
     }
-    *packet = std::move(inbound_.front());
+    packet->text = std::move(inbound_.front().text);
+    packet->fd.Reset(inbound_.front().fd.Release());
     inbound_.pop_front();
-    if (inbound_.size() == kMaxInboundPackets / 2) Poke();
+    if (packet->fd.valid()) --descriptors_;
+    const bool relieved = packet->fd.valid() && descriptors_ == kMaxInboundDescriptors / 2;
+    if (relieved || inbound_.size() == kMaxInboundPackets / 2) Poke();
     return Next::kPacket;
   }
 
@@ -110,7 +135,7 @@ class SeqPacket::Link {
       {
         std::lock_guard<std::mutex> lock(mutex_);
         if (closing_) return false;
-        full = inbound_.size() >= kMaxInboundPackets;
+        full = inbound_.size() >= kMaxInboundPackets || descriptors_ >= kMaxInboundDescriptors;
       }
       pollfd both[2] = {{stop_.get(), POLLIN, 0}, {fd_.get(), POLLIN, 0}};
       if (poll(both, full ? 1 : 2, -1) < 0) {
@@ -129,14 +154,28 @@ class SeqPacket::Link {
 
   // False at the end: the peer is gone, or sent what no peer of ours sends.
   bool ReceiveOne() {
+    iovec part = {buffer_, sizeof buffer_};
+    // The kernel closes what does not fit.
+    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
+    msghdr message = {};
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
     ssize_t n;
     do {
-      n = recv(fd_.get(), buffer_, sizeof buffer_, MSG_DONTWAIT);
+      n = recvmsg(fd_.get(), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     } while (n < 0 && errno == EINTR);
     if (n < 0 && errno == EAGAIN) return true;
-    if (n <= 0 || static_cast<size_t>(n) > kMaxPacketBytes) return false;
+    if (n < 0) return false;
+    UniqueFd descriptor;
+    TakeDescriptors(message, &descriptor);
+    if (n == 0 || static_cast<size_t>(n) > kMaxPacketBytes) return false;
     std::lock_guard<std::mutex> lock(mutex_);
-    inbound_.emplace_back(buffer_, static_cast<size_t>(n));
+    if (descriptor.valid()) ++descriptors_;
+    Packet& packet = inbound_.emplace_back();
+    packet.text.assign(buffer_, static_cast<size_t>(n));
+    packet.fd.Reset(descriptor.Release());
     return true;
   }
 
@@ -146,10 +185,11 @@ class SeqPacket::Link {
   char buffer_[kMaxPacketBytes + 1];  // Receiving thread. One more byte shows a packet that is too large.
 
   std::mutex mutex_;
-  std::deque<std::string> inbound_;  // GUARDED_BY(mutex_)
-  bool closing_ = false;             // GUARDED_BY(mutex_)
-  bool ended_ = false;               // GUARDED_BY(mutex_)
-  bool end_taken_ = false;           // GUARDED_BY(mutex_)
+  std::deque<Packet> inbound_;  // GUARDED_BY(mutex_)
+  size_t descriptors_ = 0;      // GUARDED_BY(mutex_): of those in inbound_.
+  bool closing_ = false;        // GUARDED_BY(mutex_)
+  bool ended_ = false;          // GUARDED_BY(mutex_)
+  bool end_taken_ = false;      // GUARDED_BY(mutex_)
 };
 
 Napi::Function SeqPacket::Define(Napi::Env env) {
@@ -215,13 +255,14 @@ Napi::Value SeqPacket::Send(const Napi::CallbackInfo& info) {
 void SeqPacket::Deliver(Napi::Env env) {
   // onMessage may close, or close and connect again: only this link's packets are delivered here.
   const std::shared_ptr<Link> link = link_;
-  std::string packet;
   while (link != nullptr && link == link_) {
     Napi::HandleScope scope(env);
+    Packet packet;
     const Link::Next next = link->Take(&packet);
     if (next == Link::Next::kNothing) return;
     if (next == Link::Next::kEnd) CloseNow();  // Queued finalizers do not run within this callback.
-    on_message_.Call({next == Link::Next::kEnd ? env.Null() : Napi::String::New(env, packet).As<Napi::Value>()});
+    Napi::Value text = next == Link::Next::kEnd ? env.Null() : Napi::String::New(env, packet.text).As<Napi::Value>();
+    on_message_.Call({text, Napi::Number::New(env, packet.fd.Release())});
     if (env.IsExceptionPending()) {
       if (wake_ != nullptr) wake_->Call();  // The rest comes with the next wake.
       return;

@@ -1,10 +1,12 @@
 // JS object SeqPacket: a client of an AF_UNIX SOCK_SEQPACKET socket, which Node.js itself does not have.
 //
-//   new SeqPacket(onMessage)   onMessage(text) for each packet in order; onMessage(null) once, when the peer is gone
+//   new SeqPacket(onMessage)   onMessage(text, fd) for each packet in order; onMessage(null, -1) once, when the peer is gone
 //   connect(path) → 0 or errno   send(text) → 0 or errno (EAGAIN: the peer does not read)   close()   ref() unref()
 //
 // A thread of its own receives into a bounded queue; when the queue is full it stops reading, so that the pressure is
-// the sender's. Packets are at most 8192 bytes. An open connection is not collected when its handle is dropped.
+// the sender's. Packets are at most 8192 bytes. `fd` is the descriptor that came with the packet, which is JS's to close then,
+// or -1; only the first of several is taken, and what JS was not given is closed. An open connection is not collected when
+// its handle is dropped.
 #ifndef SKOS_BINDING_SEQ_PACKET_H_
 #define SKOS_BINDING_SEQ_PACKET_H_
 

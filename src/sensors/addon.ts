@@ -10,7 +10,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type Channel, QUALITIES, type Quality, type Reading } from '../core/channel.js';
 import { ERRORS, type ErrorCode, reason, SkosError } from '../core/errors.js';
-import type { HardwareEvent, Sampler, Tripwire } from '../core/ports.js';
+import type { HardwareEvent, Region, Sampler, Tripwire } from '../core/ports.js';
 
 /** A tripwire was raised or cleared. The reading that did it is in latest() and drain() already. */
 export interface Crossing {
@@ -55,8 +55,11 @@ export interface SeqPacket {
   unref(): void;
 }
 
-/** `null`, once: the peer is gone. */
-export type OnMessage = (packet: string | null) => void;
+/**
+ * `null`, once: the peer is gone. `fd` is −1 or a descriptor that came with the packet: whoever is called closes it. Who takes
+ * no second parameter talks to peers that send none.
+ */
+export type OnMessage = (packet: string | null, fd: number) => void;
 export type JournalFields = Readonly<Record<string, string | number | Uint8Array>>;
 
 /** News of a device, as the kernel tells it: "add", "block". */
@@ -112,6 +115,8 @@ export interface KmsgReader {
 
 export interface Addon {
   createSampler(channels: readonly Channel[], tripwires: readonly Tripwire[], settings: SamplerSettings): Sampler;
+  /** Takes the descriptor over in any case. Throws SKOS_GPU_PROTOCOL when it is no region. */
+  openRegion(fd: number): Region;
   /** One journal entry by the native protocol; 0 or an errno. Names are A–Z, 0–9 and '_'. Never blocks. */
   journalSend(socketPath: string, fields: JournalFields): number;
   /** sd_notify(3): 0 or an errno, ENOENT when there is no $NOTIFY_SOCKET. */
@@ -135,7 +140,8 @@ interface NativeCrossing {
   readonly atMs: number;
 }
 
-interface NativeSampler {
+/** native/binding/reading_arrays.h. */
+interface NativeReadings {
   readonly values: Float64Array;
   readonly timesMs: Float64Array;
   readonly qualities: Uint8Array;
@@ -144,10 +150,19 @@ interface NativeSampler {
   readonly drainedTimesMs: Float64Array;
   readonly drainedQualities: Uint8Array;
   readonly overruns: number;
-  start(): void;
-  stop(): void;
   refresh(): void;
   drain(): number;
+}
+
+interface NativeSampler extends NativeReadings {
+  start(): void;
+  stop(): void;
+}
+
+interface NativeRegion extends NativeReadings {
+  readonly description: string;
+  readonly channelCount: number;
+  close(): void;
 }
 
 interface NativeSettings {
@@ -162,6 +177,7 @@ interface NativeAddon {
     tripwires: readonly Tripwire[],
     settings: NativeSettings,
   ) => NativeSampler;
+  readonly NativeRegion: new (fd: number) => NativeRegion;
   readonly SeqPacket: new (onMessage: OnMessage) => SeqPacket;
   readonly KmsgReader: new (onReady: () => void) => KmsgReader;
   readonly UeventSocket: new (onUevents: OnUevents) => UeventSocket;
@@ -187,6 +203,7 @@ export function loadAddon(): Addon {
   }
   return {
     createSampler: (channels, tripwires, settings) => new AddonSampler(native, { channels, tripwires, settings }),
+    openRegion: (fd) => new AddonRegion(native, fd),
     journalSend: native.journalSend,
     notify: native.notify,
     peerCredentials: native.peerCredentials,
@@ -268,40 +285,84 @@ class AddonSampler implements Sampler {
   }
 
   latest(i: number): Reading {
-    const { values, qualities, timesMs } = this.#native;
-    const value = values[i];
-    const quality = qualities[i];
-    const atMs = timesMs[i];
-    if (value === undefined || quality === undefined || atMs === undefined) {
-      throw new SkosError('SKOS_SAMPLER_SPEC', `there is no channel ${i}`);
-    }
-    return toReading(value, quality, atMs);
+    return readingAt(this.#native, i);
   }
 
   refresh(): void {
     this.#native.refresh();
   }
 
-  /** Ends also when samples come in faster than `each` takes them: the rest is there at the next call. */
-  drain(each: (channel: number, value: number, quality: Quality, atMs: number) => void): void {
-    const native = this.#native;
-    const batch = native.drainedChannels.length;
-    for (let left = MAX_RING_RECORDS; left > 0; left -= batch) {
-      const count = native.drain();
-      for (let i = 0; i < count; i++) {
-        each(
-          native.drainedChannels[i] as number,
-          native.drainedValues[i] as number,
-          toQuality(native.drainedQualities[i] as number),
-          native.drainedTimesMs[i] as number,
-        );
-      }
-      if (count < batch) return;
-    }
+  drain(each: OnRecord): void {
+    drainTo(this.#native, each);
   }
 
   get overruns(): number {
     return this.#native.overruns;
+  }
+}
+
+class AddonRegion implements Region {
+  readonly description: string;
+  readonly channelCount: number;
+  readonly #native: NativeRegion;
+
+  constructor({ NativeRegion }: NativeAddon, fd: number) {
+    try {
+      this.#native = new NativeRegion(fd);
+    } catch (thrown) {
+      throw coded(thrown, 'SKOS_GPU_PROTOCOL');
+    }
+    this.description = this.#native.description;
+    this.channelCount = this.#native.channelCount;
+  }
+
+  latest(i: number): Reading {
+    return readingAt(this.#native, i);
+  }
+
+  refresh(): void {
+    this.#native.refresh();
+  }
+
+  drain(each: OnRecord): void {
+    drainTo(this.#native, each);
+  }
+
+  get overruns(): number {
+    return this.#native.overruns;
+  }
+
+  close(): void {
+    this.#native.close();
+  }
+}
+
+type OnRecord = (channel: number, value: number, quality: Quality, atMs: number) => void;
+
+function readingAt({ values, qualities, timesMs }: NativeReadings, i: number): Reading {
+  const value = values[i];
+  const quality = qualities[i];
+  const atMs = timesMs[i];
+  if (value === undefined || quality === undefined || atMs === undefined) {
+    throw new SkosError('SKOS_SAMPLER_SPEC', `there is no channel ${i}`);
+  }
+  return toReading(value, quality, atMs);
+}
+
+/** Ends also when samples come in faster than `each` takes them: the rest is there at the next call. */
+function drainTo(native: NativeReadings, each: OnRecord): void {
+  const batch = native.drainedChannels.length;
+  for (let left = MAX_RING_RECORDS; left > 0; left -= batch) {
+    const count = native.drain();
+    for (let i = 0; i < count; i++) {
+      each(
+        native.drainedChannels[i] as number,
+        native.drainedValues[i] as number,
+        toQuality(native.drainedQualities[i] as number),
+        native.drainedTimesMs[i] as number,
+      );
+    }
+    if (count < batch) return;
   }
 }
 
