@@ -1,7 +1,9 @@
 /**
  * Writes src/policy/xid-table.ts from NVIDIA's XID catalogue as a table of comma-separated values.
  *
- *   node scripts/xid-table.mjs [xid_table.csv]     default: ../shared/data/xid_table.csv beside the checkout
+ *   node scripts/xid-table.mjs [--print] [xid_table.csv]
+ *
+ * The default is ../shared/data/xid_table.csv beside the checkout; --print writes to standard output instead.
  *
  * Columns that it needs: xid, mnemonic, desc, a100, h100, b100, gb200, nvidia_immediate, xid154. Source of the table:
  * https://docs.nvidia.com/deploy/xid-errors/analyzing-xid-catalog.html
@@ -10,9 +12,11 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
 
 const root = resolve(dirname(fileURLToPath(import.meta.url)), '..');
-const file = process.argv[2] ?? join(root, '..', 'shared', 'data', 'xid_table.csv');
+const { values, positionals } = parseArgs({ options: { print: { type: 'boolean' } }, allowPositionals: true });
+const file = positionals[0] ?? join(root, '..', 'shared', 'data', 'xid_table.csv');
 /** Descriptions that the table cuts off in the middle of a word, or that only repeat the mnemonic. */
 const WHOLE = new Map([
   [167, 'PCIe fatal timeout'],
@@ -63,6 +67,16 @@ export const XID_TABLE = [
 ${rows.map(row).join('\n')}
 ] as const;
 `;
-const target = join(root, 'src', 'policy', 'xid-table.ts');
-writeFileSync(target, text);
-spawnSync(join(root, 'node_modules', '.bin', 'biome'), ['format', '--write', target], { stdio: 'inherit' });
+const target = join('src', 'policy', 'xid-table.ts');
+const biome = join(root, 'node_modules', '.bin', 'biome');
+const formatted = spawnSync(biome, ['format', `--stdin-file-path=${target}`], {
+  cwd: root,
+  input: text,
+  encoding: 'utf8',
+});
+if (formatted.status !== 0) {
+  process.stderr.write(formatted.stderr);
+  process.exit(1);
+}
+if (values.print) process.stdout.write(formatted.stdout);
+else writeFileSync(join(root, target), formatted.stdout);
