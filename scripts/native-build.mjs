@@ -1,5 +1,5 @@
 /**
- * Builds the native programs by cmake-js into build/native: skos.node and skos-actuator.
+ * Builds the native programs by cmake-js into build/native: skos.node, skos-actuator and skos-gpu.
  *
  *   node scripts/native-build.mjs [--if-missing] [--debug] [--target NAME] [--doubles]
  *
@@ -29,7 +29,8 @@ const { values: options } = parseArgs({
 
 function outputs() {
   const names = ['skos.node'];
-  if (existsSync(join(nativeDirectory, 'actuator', 'main.cc'))) names.push('skos-actuator');
+  for (const part of ['actuator', 'gpu'])
+    if (existsSync(join(nativeDirectory, part, 'main.cc'))) names.push(`skos-${part}`);
   return names.map((name) => join(outputDirectory, name));
 }
 

@@ -36,11 +36,12 @@ function made(t: Test) {
   for (const part of ['scripts/install', 'scripts/skos', 'systemd', 'LICENSE']) {
     cpSync(join(root, part), join(source, part), { recursive: true });
   }
-  for (const file of [...BUILT, 'build/native/skos-actuator', 'dist/classic-level/prebuilds/linux-x64/x.node']) {
+  const programs = ['build/native/skos-actuator', 'build/native/skos-gpu'];
+  for (const file of [...BUILT, ...programs, 'dist/classic-level/prebuilds/linux-x64/x.node']) {
     mkdirSync(dirname(join(source, file)), { recursive: true, mode: 0o700 });
     writeFileSync(join(source, file), `// ${file}\n`, { mode: 0o600 });
   }
-  chmodSync(join(source, 'build/native/skos-actuator'), 0o700);
+  for (const program of programs) chmodSync(join(source, program), 0o700);
   writeFileSync(join(source, 'scripts/setup'), '#!/bin/sh\necho setup was called\nexit 9\n', { mode: 0o755 });
   return { source, stage: join(directory, 'stage dir') };
 }
@@ -71,6 +72,7 @@ t.test('stages every file with the mode that it needs, and nothing else', async 
     ...Object.fromEntries(BUILT.map((file) => [`usr/lib/skos/${file.replace('build/native/', '')}`, '644'])),
     'usr/lib/skos/dist/classic-level/prebuilds/linux-x64/x.node': '644',
     'usr/lib/skos/skos-actuator': '755',
+    'usr/lib/skos/skos-gpu': '755',
     'usr/lib/skos/skos': '755',
     'usr/lib/skos/LICENSE': '644',
     'usr/bin/skos': '-> ../lib/skos/skos',

@@ -5,7 +5,7 @@ import t, { type Test } from 'tap';
 
 const UNITS = readdirSync('systemd').filter((name) => /\.(service|slice|path)$/.test(name));
 const SERVICES = UNITS.filter((name) => name.endsWith('.service'));
-const PROGRAMS = ['usr/bin/node', 'usr/lib/skos/skos-actuator', 'bin/kill', 'bin/sh'];
+const PROGRAMS = ['usr/bin/node', 'usr/lib/skos/skos-actuator', 'usr/lib/skos/skos-gpu', 'bin/kill', 'bin/sh'];
 /** Units of the system that ours refer to; their content does not matter here. */
 const SYSTEM_UNITS = ['sysinit', 'basic', 'shutdown', 'multi-user', 'local-fs', 'network', 'slices', 'paths'];
 
@@ -96,7 +96,7 @@ t.test('the agent has no network and no capability, and executes nothing but Nod
   t.ok(agent.has('WatchdogSec'));
 });
 
-t.test('the three programs run as three users', async (t) => {
+t.test('each program runs as a user of its own', async (t) => {
   const users = SERVICES.map((service) => settings(service).get('User')?.[0]);
   t.equal(new Set(users).size, SERVICES.length);
   const sysusers = readFileSync('systemd/sysusers.d/skos.conf', 'utf8');
@@ -119,12 +119,21 @@ t.test('the actuator keeps its state over restarts, in a directory of its own, b
   t.match(actuator.get('ExecStart')?.[0], '--socket /run/skos-actuator/actuator.sock');
 });
 
+t.test('the GPU reader leaves a worker that hangs alone, and no such worker holds up a restart', async (t) => {
+  const gpu = settings('skos-gpu.service');
+  t.strictSame(gpu.get('KillMode'), ['process']);
+  t.strictSame(gpu.get('RuntimeDirectoryPreserve'), ['yes']);
+  t.strictSame(gpu.get('CapabilityBoundingSet'), ['']);
+  t.strictSame(gpu.get('RestrictAddressFamilies'), ['AF_UNIX AF_NETLINK']);
+  t.match(gpu.get('ExecStart')?.[0], '--socket /run/skos-gpu/gpu.sock --controller skos');
+});
+
 t.test('users and directories are made as their tools take them', { skip }, async (t) => {
   const root = t.testdir({ etc: {} });
   const has = (tool: string) => spawnSync(tool, ['--version']).status === 0;
   if (has('systemd-sysusers')) {
     execFileSync('systemd-sysusers', [`--root=${root}`, join(process.cwd(), 'systemd/sysusers.d/skos.conf')]);
-    t.match(readFileSync(join(root, 'etc/passwd'), 'utf8'), /^skos:.*\nskos-net:/m);
+    t.match(readFileSync(join(root, 'etc/passwd'), 'utf8'), /^skos:.*\nskos-net:.*\nskos-gpu:/m);
   }
   if (has('systemd-tmpfiles') && process.getuid?.() === 0) {
     const conf = join(process.cwd(), 'systemd/tmpfiles.d/skos.conf');
