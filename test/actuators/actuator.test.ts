@@ -504,3 +504,32 @@ t.test('answers garbage with a refusal and stays up', async (t) => {
   socket.close();
   t.equal(actuator.process.exitCode, null);
 });
+
+t.test('tells average powers, never the counter, and goes on over a reload', async (t) => {
+  const machine = fakeMachine(t);
+  const zone = 'class/powercap/intel-rapl:0';
+  machine.set(`${zone}/energy_uj`, 262_143_300_000);
+  const line = `energy rapl/intel-rapl:0 ${zone} max_uj=262143328850`;
+  const items = [line, 'energy rapl/gone class/powercap/gone max_uj=5'];
+  const { actuator, client } = await started(t, machine, items);
+  const powers = async () => new Map((await client.powers()).map((power) => [power.id, power]));
+  t.match((await powers()).get('rapl/intel-rapl:0'), { quality: 'no_data', milliWatts: null });
+  machine.set(`${zone}/energy_uj`, 219_971_150); // It has gone round: 220 J later, a reading and a second lie between.
+  let power = (await powers()).get('rapl/intel-rapl:0');
+  const seen = new Set<number>();
+  for (const endMs = Date.now() + 5_000; power?.quality !== 'ok' && Date.now() < endMs; ) {
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    power = (await powers()).get('rapl/intel-rapl:0');
+    if (power?.milliWatts != null) seen.add(power.milliWatts);
+  }
+  t.match(power, { quality: 'ok' });
+  t.ok((power?.milliWatts ?? 0) <= 220_000, `${power?.milliWatts} mW`);
+  t.equal(seen.size, 1, 'asked often it says the same');
+  writeAllowList(machine, [line]);
+  await client.reload();
+  const after = await powers();
+  t.match(after.get('rapl/intel-rapl:0'), { quality: 'ok' });
+  t.equal(after.has('rapl/gone'), false);
+  t.same(await client.leases(), []);
+  t.equal(actuator.process.exitCode, null);
+});

@@ -66,6 +66,30 @@ t.test('splits renewals so that no packet is too long, and adds up what was know
   made.stop();
 });
 
+t.test('takes a power for what it says, and never makes one up', async (t) => {
+  const server = new PacketServer();
+  server.powers = [
+    'a ok 150000',
+    'b no_data 0',
+    'c hung 7',
+    'd ok',
+    'e ok -1',
+    'f ok 1e3',
+    'g splendid 5',
+    'h ok 9999999999999',
+    '',
+  ];
+  const made = await client(server);
+  t.same(await made.powers(), [
+    { id: 'a', quality: 'ok', milliWatts: 150_000 },
+    { id: 'b', quality: 'no_data', milliWatts: null },
+    { id: 'c', quality: 'hung', milliWatts: null },
+    ...['d', 'e', 'f', 'g', 'h', ''].map((id) => ({ id, quality: 'fault', milliWatts: null })),
+  ]);
+  made.stop();
+  await t.rejects(made.powers(), { code: 'SKOS_ACTUATOR_ABSENT' });
+});
+
 t.test('a burst for a large machine reaches the real actuator whole, though that was kept from running', async (t) => {
   const machine = fakeMachine(t);
   machine.addCpufreq({ policies: [[0]], maxKHz: 3_000_000, minKHz: 800_000 });

@@ -65,6 +65,19 @@ t.test('RAPL packages with a limit; no children, platform, second views, or zone
   ]);
 });
 
+t.test('every zone that counts energy, with the range of its counter', async (t) => {
+  const zone = (name: string) => ({ name, energy_uj: '5', max_energy_range_uj: '262143328850' });
+  const powercap = {
+    'intel-rapl:0': zone('package-0'),
+    'intel-rapl:0:0': zone('dram'),
+    'intel-rapl-mmio:0': zone('package-0'),
+  };
+  t.match((await factsOf(t, { sys: { class: { powercap } } })).energyZones, [
+    { zone: 'intel-rapl:0', path: 'class/powercap/intel-rapl:0', maxMicroJoules: 262_143_328_850 },
+    { zone: 'intel-rapl:0:0' },
+  ]);
+});
+
 t.test('cgroup version 2, version 1, and both beside each other', async (t) => {
   for (const [what, cgroup, expected] of [
     [

@@ -219,6 +219,22 @@ t.test('keeps within the limits of the format on the largest machines, packages 
   t.ok(comments.some((line) => line.includes('policy699')));
 });
 
+t.test('lists the energy counters whose average may be told, within the bounds of the format', async (t) => {
+  const zone = (i: number) => ({
+    zone: `intel-rapl:${i}`,
+    path: `class/powercap/intel-rapl:${i}`,
+    maxMicroJoules: 262_143_328_850,
+  });
+  const one = compiled({ facts: { ...NOTHING, energyZones: [zone(0)] } });
+  t.same(
+    [...one.energies],
+    [['rapl/intel-rapl:0', { path: 'class/powercap/intel-rapl:0', maxMicroJoules: 262_143_328_850 }]],
+  );
+  const many = compiled({ facts: { ...NOTHING, energyZones: Array.from({ length: 70 }, (_, i) => zone(i)) } });
+  t.equal(many.energies.size, 64);
+  t.ok(many.comments.some((line) => line.includes('energy intel-rapl:69')));
+});
+
 t.test('shortens a long channel id so that it stays unique', async (t) => {
   const long = (last: string) => cpuChannel({ id: `hwmon/${'x'.repeat(60)}/${last}` });
   const { orders } = compiled({ config: configOf({ mode: 'auto' }), channels: [long('temp1'), long('temp2')] });
