@@ -1,0 +1,297 @@
+/** From an event to an alert and to its end: what stands, what explains what, what a restart and a reset change. */
+import t from 'tap';
+import { CRITICAL_ENDS_MS, HardwareEvents, MAX_STANDING, WARNING_ENDS_MS } from '../../src/control/hardware-events.js';
+import type { Alert, HardwareEvent } from '../../src/core/ports.js';
+import { configOf } from '../fixtures/antibodies.js';
+import { type FakeClock, type FakeStore, type Life, life, turns } from '../fixtures/control.js';
+import { GPU, hardwareEvent, recovery, xid } from '../fixtures/hardware-events.js';
+
+interface Watched extends Life {
+  readonly events: HardwareEvents;
+  /** Tells it now. */
+  tell(event: HardwareEvent): void;
+  pass(durationMs: number): void;
+  standing(): string[];
+  alert(name: string): Alert | undefined;
+}
+
+async function watched(
+  given: { clock?: FakeClock; store?: FakeStore; bootId?: string; xid?: object; adopt?: readonly Alert[] } = {},
+): Promise<Watched> {
+  const { bootId = 'boot-1', adopt = [] } = given;
+  const now = life({ ...given, config: configOf({ xid: given.xid ?? {} }) });
+  now.alerts.adopt(adopt);
+  const { config, alerts, record, store, clock, log } = now;
+  const events = new HardwareEvents({ config, alerts, record, store, bootId, clock, log });
+  await events.start();
+  events.stop(); // The test moves time itself.
+  return {
+    ...now,
+    events,
+    tell: (event) => events.event({ ...event, atMs: clock.nowMs }),
+    pass: (durationMs) => {
+      clock.nowMs += durationMs;
+      events.tend();
+      alerts.tend(clock.nowMs);
+    },
+    standing: () => alerts.standing.map(({ channel }) => channel.split('/').at(-1) ?? ''),
+    alert: (name) => alerts.standing.find(({ channel }) => channel.endsWith(`/${name}`)),
+  };
+}
+
+const kinds = (now: Watched): string[] => now.store.entries.map(({ kind }) => kind);
+
+t.test('an XID becomes an alert with its meaning and the next step, an audit entry and a journal line', async (t) => {
+  const now = await watched();
+  now.tell(xid(79, { detail: { pid: '12', process: 'python' } }));
+  await turns();
+  t.match(now.alerts.standing, [
+    {
+      id: 'gpu-xid-kernel-0000~7e3a3b~7e3a00~7e2e0-xid-79',
+      rule: 'gpu-xid',
+      agentType: 'hardware_watcher',
+      type: 'gpu',
+      sensor: 'gpu',
+      severity: 'critical',
+      state: 'firing',
+      verdict: 'ok',
+      value: 1,
+      threshold: null,
+      channel: 'kernel/0000~3a3b~3a00~2e0/xid-79',
+      message: /GPU 0000:3b:00\.0: XID 79: GPU has fallen off the bus; to do: .*restart.* \(process python, pid 12\)/,
+    },
+  ]);
+  t.ok(kinds(now).includes('hardware.event') && kinds(now).includes('alert.fire'), kinds(now).join());
+  t.match(
+    now.log.lines.find(({ fields }) => fields.event === 'hardware.event'),
+    { level: 'error' },
+  );
+});
+
+t.test('a burst of thousands is one alert, one record and a few words', async (t) => {
+  const now = await watched();
+  for (let i = 0; i < 50; i++) {
+    now.tell(xid(31, { count: 100 }));
+    now.pass(50);
+  }
+  now.pass(6_000);
+  await turns();
+  t.equal(now.alert('xid-31')?.value, 5_000);
+  t.match(now.alert('xid-31')?.message, /5000 times/);
+  t.equal(kinds(now).filter((kind) => kind === 'hardware.event').length, 1);
+  t.ok(now.outlet.of('alert').length <= 3, `${now.outlet.of('alert').length} announcements`);
+});
+
+t.test('what the vendor says to ignore is recorded, and no alert', async (t) => {
+  const now = await watched();
+  now.tell(xid(63));
+  await turns();
+  t.strictSame(now.standing(), []);
+  t.match(now.store.entries, [{ kind: 'hardware.event', what: { severity: null } }]);
+});
+
+t.test('an event of a kind that we do not know is recorded as it is', async (t) => {
+  const now = await watched();
+  now.tell(hardwareEvent({ kind: 'unheard_of', origin: 'nvml', code: null, text: '' }));
+  await turns();
+  t.strictSame(now.standing(), []);
+  t.match(now.store.entries, [{ kind: 'hardware.event', what: { kind: 'unheard_of', origin: 'nvml' } }]);
+});
+
+t.test('the driver’s verdict changes the next step of what stands already, and ends with "none"', async (t) => {
+  const now = await watched();
+  now.tell(xid(94));
+  t.match(now.alert('xid-94'), { severity: 'warning', message: /restart the application/ });
+  now.pass(100);
+  now.tell(recovery(2, 'Node Reboot Required'));
+  t.match(now.alert('xid-94'), { severity: 'critical', message: /driver: Node Reboot Required/ });
+  t.match(now.alert('xid-154'), { severity: 'critical' });
+  now.tell(recovery(0, 'None'));
+  t.equal(now.alert('xid-154'), undefined);
+});
+
+t.test('the operator’s word on an XID counts', async (t) => {
+  const now = await watched({ xid: { 79: { severity: 'emergency', action: 'call Ada' }, 31: { severity: 'none' } } });
+  now.tell(xid(79));
+  now.tell(xid(31));
+  t.match(now.alerts.standing, [{ severity: 'emergency', message: /call Ada/ }]);
+});
+
+t.test('clean-up that came before the XID that explains it stops being an alert of its own', async (t) => {
+  const now = await watched();
+  now.tell(xid(45));
+  t.match(now.alert('xid-45'), { severity: 'warning' });
+  now.pass(10);
+  now.tell(xid(79));
+  t.strictSame(now.standing(), ['xid-79']);
+});
+
+t.test('a GPU that is lost is one alert, whoever says it', async (t) => {
+  const lost = hardwareEvent({ kind: 'gpu_lost', code: null });
+  for (const order of [
+    [xid(79), lost],
+    [lost, xid(79)],
+  ]) {
+    const now = await watched();
+    for (const event of order) now.tell(event);
+    t.strictSame(now.standing(), ['xid-79']);
+  }
+  const alone = await watched();
+  alone.tell(lost);
+  t.match(alone.alerts.standing, [{ rule: 'gpu-driver', severity: 'critical' }]);
+});
+
+t.test('163 is cancelled by 162', async (t) => {
+  const now = await watched();
+  now.tell(xid(163));
+  t.strictSame(now.standing(), ['xid-163']);
+  now.tell(xid(162, { address: '0000:86:00.0' }));
+  t.strictSame(now.standing(), ['xid-163'], 'not by that of another GPU');
+  now.tell(xid(162));
+  t.strictSame(now.standing(), []);
+});
+
+t.test('a warning ends after 10 minutes without a repeat', async (t) => {
+  const now = await watched();
+  now.tell(xid(31));
+  now.pass(WARNING_ENDS_MS - 1);
+  now.tell(xid(31));
+  now.pass(WARNING_ENDS_MS - 1);
+  t.match(now.alert('xid-31'), { value: 2 });
+  now.pass(1);
+  t.strictSame(now.standing(), []);
+});
+
+t.test('silence is no recovery of a GPU that is not served', async (t) => {
+  const now = await watched();
+  now.tell(xid(79));
+  now.pass(2 * CRITICAL_ENDS_MS);
+  t.strictSame(now.standing(), ['xid-79'], 'nobody knows this GPU');
+  now.events.gpuState(GPU, 'lost');
+  now.pass(2 * CRITICAL_ENDS_MS);
+  t.strictSame(now.standing(), ['xid-79']);
+});
+
+t.test('a critical alert ends when its GPU is served again after it was away', async (t) => {
+  const now = await watched();
+  now.events.gpuState(GPU, 'opening');
+  now.events.gpuState(GPU, 'serving');
+  now.tell(xid(79));
+  now.tell(recovery(2, 'Node Reboot Required'));
+  now.tell(xid(31, { address: '0000:86:00.0' }));
+  now.events.gpuState(GPU, 'serving');
+  t.equal(now.standing().length, 3, 'that it is served all the time says nothing');
+  for (const state of ['lost', 'failed', 'opening', 'serving'] as const) now.events.gpuState(GPU, state);
+  t.strictSame(now.standing(), ['xid-31'], 'another GPU’s stays');
+  now.tell(xid(94));
+  t.match(now.alert('xid-94'), { severity: 'warning' }, 'the verdict is over, too');
+});
+
+t.test('an agent that starts takes no first opening of a GPU for its return', async (t) => {
+  const now = await watched();
+  now.tell(xid(64));
+  now.events.gpuState(GPU, 'opening');
+  now.events.gpuState(GPU, 'serving');
+  t.strictSame(now.standing(), ['xid-64']);
+  now.pass(CRITICAL_ENDS_MS);
+  t.strictSame(now.standing(), [], 'served for a day without a repeat');
+});
+
+t.test('what is no GPU’s ends after a day without a repeat', async (t) => {
+  const now = await watched();
+  now.tell(
+    hardwareEvent({
+      kind: 'file_system',
+      address: '',
+      code: null,
+      detail: { device: 'sda1', type: 'ext4', state: 'error' },
+    }),
+  );
+  now.pass(CRITICAL_ENDS_MS - 1);
+  t.strictSame(now.standing(), ['file_system-error']);
+  now.pass(1);
+  t.strictSame(now.standing(), []);
+});
+
+t.test('an event after our own act is marked so, in words and in the record', async (t) => {
+  const now = await watched();
+  now.events.ownAct('detach', GPU);
+  now.pass(500);
+  now.tell(xid(79));
+  await turns();
+  t.match(now.alert('xid-79')?.message, /follows our own detach/);
+  t.match(now.store.entries[0], { what: { afterOwn: 'detach' } });
+});
+
+t.test('a restart of the agent takes alerts over; they go on and end as before', async (t) => {
+  const first = await watched();
+  first.tell(xid(31));
+  first.tell(xid(79));
+  const { clock, store } = first;
+  clock.nowMs += 60_000;
+  const second = await watched({ clock, store, adopt: first.alerts.standing });
+  t.strictSame(second.standing().sort(), ['xid-31', 'xid-79']);
+  second.alerts.tend(clock.nowMs);
+  t.equal(second.standing().length, 2, 'the book closes none that has no rule');
+  second.tell(xid(79));
+  t.match(second.alert('xid-79'), { value: 2 });
+  second.pass(WARNING_ENDS_MS - 60_000);
+  t.strictSame(second.standing(), ['xid-79']);
+  second.events.gpuState(GPU, 'lost');
+  second.events.gpuState(GPU, 'serving');
+  t.strictSame(second.standing(), []);
+});
+
+t.test('a new boot ends what the former one left', async (t) => {
+  const first = await watched();
+  first.tell(xid(79));
+  const { clock, store } = first;
+  const second = await watched({ clock, store, bootId: 'boot-2', adopt: first.alerts.standing });
+  t.strictSame(second.standing(), []);
+  t.match(store.alertPuts.at(-1), { severity: null, message: /started again/ });
+});
+
+t.test('an operator dismisses the alerts of a rule; the next event raises a fresh one', async (t) => {
+  const now = await watched();
+  now.tell(xid(79));
+  now.tell(hardwareEvent({ kind: 'oom', address: '', code: null, detail: { scope: 'cgroup' } }));
+  t.equal(now.alerts.dismiss('gpu-xid', 'root'), 1);
+  t.strictSame(now.standing(), ['oom-cgroup']);
+  now.pass(120_000);
+  now.tell(xid(79));
+  t.match(now.alert('xid-79'), { value: 1 });
+});
+
+t.test('keeps a bound on what stands: the oldest warning makes room, a critical one stays', async (t) => {
+  const now = await watched();
+  now.tell(xid(79));
+  for (let i = 0; i < 2 * MAX_STANDING; i++) {
+    now.pass(1);
+    now.tell(
+      hardwareEvent({
+        kind: 'edac',
+        address: '',
+        code: null,
+        detail: { severity: 'corrected', controller: String(i) },
+      }),
+    );
+  }
+  t.equal(now.alerts.standing.length, MAX_STANDING);
+  t.ok(now.alert('xid-79'));
+});
+
+t.test('a store that fails keeps no event from being told', async (t) => {
+  const now = await watched();
+  now.store.disk = 'fails';
+  now.tell(xid(79));
+  await turns();
+  t.strictSame(now.standing(), ['xid-79']);
+});
+
+t.test('events out of order and from before the start are told', async (t) => {
+  const now = await watched();
+  now.events.event(xid(79, { atMs: now.clock.nowMs - 3_600_000 }));
+  now.events.event(xid(64, { atMs: -5 }));
+  now.events.event(xid(95, { atMs: now.clock.nowMs + 60_000 }));
+  t.equal(now.standing().length, 3);
+});
