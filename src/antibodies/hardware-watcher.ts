@@ -51,125 +51,133 @@ const LOOK_AT_DISK = 'see smartctl and nvme smart-log, and have a copy of the da
 const CHECK_FS = 'stop what writes to it, copy the data, check the file system';
 
 /** By name of the occurrence, where that has a variant, else by kind. XIDs and SXids are judged by their code. */
-const FINDINGS: Readonly<Record<string, { readonly area: Area; readonly finding: Finding }>> = {
-  gpu_lost: { area: DRIVER, finding: critical('the GPU has fallen off the bus', 'drain the node and restart it') },
-  driver_load: { area: DRIVER, finding: quiet('the NVIDIA driver was loaded') },
-  driver_unload: { area: DRIVER, finding: quiet('the NVIDIA driver was unloaded') },
-  driver_failed: {
-    area: DRIVER,
-    finding: critical(
-      'the driver cannot initialise the GPU',
-      'load the driver again; then reset the GPU or restart the node',
-    ),
-  },
-  gpu_unavailable: {
-    area: DRIVER,
-    finding: critical('the driver has taken the GPU out of service', 'drain the GPU and reset it'),
-  },
-  amd_ring: {
-    area: DRIVER,
-    finding: warning('a ring of the GPU did not answer', 'restart the application that used it'),
-  },
-  'amd_reset-begin': {
-    area: DRIVER,
-    finding: warning('the driver resets the GPU', 'restart the applications that used it'),
-  },
-  'amd_reset-succeeded': { area: DRIVER, finding: quiet('the driver has reset the GPU') },
-  'amd_reset-failed': {
-    area: DRIVER,
-    finding: critical('the reset of the GPU failed', 'drain the node and restart it'),
-  },
-  amd_vram_lost: {
-    area: DRIVER,
-    finding: warning('a reset has wiped the memory of the GPU', 'restart every application that used it'),
-  },
-  'amd_ras-corrected': {
-    area: DRIVER,
-    finding: warning('corrected hardware errors', 'watch whether they become more'),
-  },
-  'amd_ras-deferred': {
-    area: DRIVER,
-    finding: warning(
-      'a hardware error that is harmless until its data are used',
-      'drain the GPU and reset it when you can',
-    ),
-  },
-  'amd_ras-uncorrected': {
-    area: DRIVER,
-    finding: critical('uncorrected hardware errors', 'drain the GPU and reset it'),
-  },
-  'mce-logged': {
-    area: MACHINE_CHECK,
-    finding: warning('machine checks were logged', 'see rasdaemon or mcelog for what they say'),
-  },
-  'mce-corrected': {
-    area: MACHINE_CHECK,
-    finding: warning('a corrected machine check', 'watch whether they become more'),
-  },
-  'mce-deferred': {
-    area: MACHINE_CHECK,
-    finding: warning('a deferred machine check', 'watch whether they become more'),
-  },
-  'mce-uncorrected': {
-    area: MACHINE_CHECK,
-    finding: critical('an uncorrected machine check', 'drain the node; see rasdaemon or mcelog for the part at fault'),
-  },
-  'mce-fatal': {
-    area: MACHINE_CHECK,
-    finding: critical('a fatal machine check', 'drain the node; see rasdaemon or mcelog for the part at fault'),
-  },
-  'edac-corrected': {
-    area: MEMORY_CHECK,
-    finding: warning('corrected memory errors', `if they go on: ${REPLACE_MEMORY}`),
-  },
-  'edac-uncorrected': { area: MEMORY_CHECK, finding: critical('uncorrected memory errors', REPLACE_MEMORY) },
-  'aer-corrected': { area: PCIE, finding: warning('corrected PCIe errors', LOOK_AT_LINK) },
-  'aer-nonfatal': { area: PCIE, finding: warning('uncorrected PCIe errors (non-fatal)', LOOK_AT_LINK) },
-  'aer-fatal': {
-    area: PCIE,
-    finding: critical('uncorrected PCIe errors (fatal)', 'drain the node; check the card and its slot'),
-  },
-  'aer-unrecovered': {
-    area: PCIE,
-    finding: critical('a device did not recover from a PCIe error', 'drain the node and restart it'),
-  },
-  'oom-node': {
-    area: OOM,
-    finding: warning('the node ran out of memory', 'see what uses it; give the workloads limits'),
-  },
-  'oom-cgroup': { area: OOM, finding: warning('a cgroup ran out of memory', 'raise its limit or shrink the workload') },
-  'nvme-timeout': { area: DISK, finding: warning('an NVMe command timed out', LOOK_AT_DISK) },
-  'nvme-down': { area: DISK, finding: critical('an NVMe controller went down', LOOK_AT_DISK) },
-  'nvme-not_ready': { area: DISK, finding: critical('an NVMe controller does not come up', LOOK_AT_DISK) },
-  'nvme-removed': { area: DISK, finding: critical('an NVMe device was given up by the kernel', LOOK_AT_DISK) },
-  block: { area: DISK, finding: critical('disk I/O errors', LOOK_AT_DISK) },
-  'file_system-error': { area: DISK, finding: critical('file-system errors', CHECK_FS) },
-  'file_system-corrupt': { area: DISK, finding: critical('a corrupt file system', CHECK_FS) },
-  'file_system-read_only': { area: DISK, finding: critical('a file system became read-only', CHECK_FS) },
-  'file_system-shutdown': { area: DISK, finding: critical('a file system was shut down', CHECK_FS) },
-  'cpu_throttle-core': {
-    area: { ...KERNEL, sensor: 'cpu' },
-    finding: warning('CPU cores throttle themselves because of heat', 'check fans and air flow'),
-  },
-  'cpu_throttle-package': {
-    area: { ...KERNEL, sensor: 'cpu' },
-    finding: warning('a CPU throttles itself because of heat', 'check fans and air flow'),
-  },
-  hung_task: {
-    area: KERNEL,
-    finding: warning('a task hangs in the kernel', 'see journalctl -k for what it waits for'),
-  },
-  'lockup-soft': {
-    area: KERNEL,
-    finding: critical('a CPU does not get out of the kernel', 'see journalctl -k; restart the node'),
-  },
-  'lockup-hard': { area: KERNEL, finding: critical('a CPU is locked up', 'restart the node') },
-  'lockup-rcu': { area: KERNEL, finding: warning('a CPU stalls the kernel’s housekeeping', 'see journalctl -k') },
-  watchdog: {
-    area: KERNEL,
-    finding: warning('a watchdog was let go without being stopped', 'see who feeds it: it may reset the node'),
-  },
-};
+const FINDINGS = new Map<string, { readonly area: Area; readonly finding: Finding }>(
+  Object.entries({
+    gpu_lost: { area: DRIVER, finding: critical('the GPU has fallen off the bus', 'drain the node and restart it') },
+    driver_load: { area: DRIVER, finding: quiet('the NVIDIA driver was loaded') },
+    driver_unload: { area: DRIVER, finding: quiet('the NVIDIA driver was unloaded') },
+    driver_failed: {
+      area: DRIVER,
+      finding: critical(
+        'the driver cannot initialise the GPU',
+        'load the driver again; then reset the GPU or restart the node',
+      ),
+    },
+    gpu_unavailable: {
+      area: DRIVER,
+      finding: critical('the driver has taken the GPU out of service', 'drain the GPU and reset it'),
+    },
+    amd_ring: {
+      area: DRIVER,
+      finding: warning('a ring of the GPU did not answer', 'restart the application that used it'),
+    },
+    'amd_reset-begin': {
+      area: DRIVER,
+      finding: warning('the driver resets the GPU', 'restart the applications that used it'),
+    },
+    'amd_reset-succeeded': { area: DRIVER, finding: quiet('the driver has reset the GPU') },
+    'amd_reset-failed': {
+      area: DRIVER,
+      finding: critical('the reset of the GPU failed', 'drain the node and restart it'),
+    },
+    amd_vram_lost: {
+      area: DRIVER,
+      finding: warning('a reset has wiped the memory of the GPU', 'restart every application that used it'),
+    },
+    'amd_ras-corrected': {
+      area: DRIVER,
+      finding: warning('corrected hardware errors', 'watch whether they become more'),
+    },
+    'amd_ras-deferred': {
+      area: DRIVER,
+      finding: warning(
+        'a hardware error that is harmless until its data are used',
+        'drain the GPU and reset it when you can',
+      ),
+    },
+    'amd_ras-uncorrected': {
+      area: DRIVER,
+      finding: critical('uncorrected hardware errors', 'drain the GPU and reset it'),
+    },
+    'mce-logged': {
+      area: MACHINE_CHECK,
+      finding: warning('machine checks were logged', 'see rasdaemon or mcelog for what they say'),
+    },
+    'mce-corrected': {
+      area: MACHINE_CHECK,
+      finding: warning('a corrected machine check', 'watch whether they become more'),
+    },
+    'mce-deferred': {
+      area: MACHINE_CHECK,
+      finding: warning('a deferred machine check', 'watch whether they become more'),
+    },
+    'mce-uncorrected': {
+      area: MACHINE_CHECK,
+      finding: critical(
+        'an uncorrected machine check',
+        'drain the node; see rasdaemon or mcelog for the part at fault',
+      ),
+    },
+    'mce-fatal': {
+      area: MACHINE_CHECK,
+      finding: critical('a fatal machine check', 'drain the node; see rasdaemon or mcelog for the part at fault'),
+    },
+    'edac-corrected': {
+      area: MEMORY_CHECK,
+      finding: warning('corrected memory errors', `if they go on: ${REPLACE_MEMORY}`),
+    },
+    'edac-uncorrected': { area: MEMORY_CHECK, finding: critical('uncorrected memory errors', REPLACE_MEMORY) },
+    'aer-corrected': { area: PCIE, finding: warning('corrected PCIe errors', LOOK_AT_LINK) },
+    'aer-nonfatal': { area: PCIE, finding: warning('uncorrected PCIe errors (non-fatal)', LOOK_AT_LINK) },
+    'aer-fatal': {
+      area: PCIE,
+      finding: critical('uncorrected PCIe errors (fatal)', 'drain the node; check the card and its slot'),
+    },
+    'aer-unrecovered': {
+      area: PCIE,
+      finding: critical('a device did not recover from a PCIe error', 'drain the node and restart it'),
+    },
+    'oom-node': {
+      area: OOM,
+      finding: warning('the node ran out of memory', 'see what uses it; give the workloads limits'),
+    },
+    'oom-cgroup': {
+      area: OOM,
+      finding: warning('a cgroup ran out of memory', 'raise its limit or shrink the workload'),
+    },
+    'nvme-timeout': { area: DISK, finding: warning('an NVMe command timed out', LOOK_AT_DISK) },
+    'nvme-down': { area: DISK, finding: critical('an NVMe controller went down', LOOK_AT_DISK) },
+    'nvme-not_ready': { area: DISK, finding: critical('an NVMe controller does not come up', LOOK_AT_DISK) },
+    'nvme-removed': { area: DISK, finding: critical('an NVMe device was given up by the kernel', LOOK_AT_DISK) },
+    block: { area: DISK, finding: critical('disk I/O errors', LOOK_AT_DISK) },
+    'file_system-error': { area: DISK, finding: critical('file-system errors', CHECK_FS) },
+    'file_system-corrupt': { area: DISK, finding: critical('a corrupt file system', CHECK_FS) },
+    'file_system-read_only': { area: DISK, finding: critical('a file system became read-only', CHECK_FS) },
+    'file_system-shutdown': { area: DISK, finding: critical('a file system was shut down', CHECK_FS) },
+    'cpu_throttle-core': {
+      area: { ...KERNEL, sensor: 'cpu' },
+      finding: warning('CPU cores throttle themselves because of heat', 'check fans and air flow'),
+    },
+    'cpu_throttle-package': {
+      area: { ...KERNEL, sensor: 'cpu' },
+      finding: warning('a CPU throttles itself because of heat', 'check fans and air flow'),
+    },
+    hung_task: {
+      area: KERNEL,
+      finding: warning('a task hangs in the kernel', 'see journalctl -k for what it waits for'),
+    },
+    'lockup-soft': {
+      area: KERNEL,
+      finding: critical('a CPU does not get out of the kernel', 'see journalctl -k; restart the node'),
+    },
+    'lockup-hard': { area: KERNEL, finding: critical('a CPU is locked up', 'restart the node') },
+    'lockup-rcu': { area: KERNEL, finding: warning('a CPU stalls the kernel’s housekeeping', 'see journalctl -k') },
+    watchdog: {
+      area: KERNEL,
+      finding: warning('a watchdog was let go without being stopped', 'see who feeds it: it may reset the node'),
+    },
+  }),
+);
 
 /** What comes with another event and says no more than it. */
 const EXPLAINED = new Set(['gpu_lost', 'amd_vram_lost']);
@@ -201,7 +209,7 @@ function judge(
     return { area: XID, finding: judged };
   }
   if (kind === 'sxid') return { area: XID, finding: judgeSwitch(detail) };
-  return FINDINGS[name] ?? (kind === 'block' ? FINDINGS.block : undefined);
+  return FINDINGS.get(name) ?? (kind === 'block' ? FINDINGS.get(kind) : undefined);
 }
 
 /** NVIDIA's Fabric Manager user guide: a fatal SXid ends what runs over the switch and needs a reset of GPUs and switches. */
@@ -265,5 +273,5 @@ export const hardwareWatcher: Antibody = {
   type: HARDWARE_WATCHER_TYPE,
   rulesFor: () => [],
   describe: ({ channel }) => channel.label,
-  metadata: () => ({ kinds: Object.keys(FINDINGS).length }),
+  metadata: () => ({ kinds: FINDINGS.size }),
 };

@@ -58,24 +58,28 @@ const VARIANTS = ['severity', 'state', 'scope', 'error'] as const;
 const CODED = new Set(['xid', 'sxid']);
 
 /** Accompanied by: each of these is explained by the other, when both come together on one device. */
-const LEADERS: Readonly<Record<string, readonly string[]>> = {
-  'xid-63': ['xid-48'],
-  'xid-64': ['xid-48'],
-  'xid-94': ['xid-48'],
-  'xid-95': ['xid-48'],
-  'xid-171': ['xid-48'],
-  'xid-172': ['xid-48'],
-  gpu_lost: ['xid-79'],
-  amd_vram_lost: ['amd_reset-begin'],
-};
+const LEADERS = new Map<string, readonly string[]>(
+  Object.entries({
+    'xid-63': ['xid-48'],
+    'xid-64': ['xid-48'],
+    'xid-94': ['xid-48'],
+    'xid-95': ['xid-48'],
+    'xid-171': ['xid-48'],
+    'xid-172': ['xid-48'],
+    gpu_lost: ['xid-79'],
+    amd_vram_lost: ['amd_reset-begin'],
+  }),
+);
 const CLEANUP = 'xid-45';
 const RECOVERY = 'xid-154';
 
 /** The first, when it comes, ends the others of its device. */
-const CANCELS: Readonly<Record<string, readonly string[]>> = {
-  'xid-162': ['xid-163'],
-  'amd_reset-succeeded': ['amd_reset-begin', 'amd_reset-failed', 'amd_ring'],
-};
+const CANCELS = new Map<string, readonly string[]>(
+  Object.entries({
+    'xid-162': ['xid-163'],
+    'amd_reset-succeeded': ['amd_reset-begin', 'amd_reset-failed', 'amd_ring'],
+  }),
+);
 
 export function observe(
   state: OccurrenceState,
@@ -100,7 +104,7 @@ export function countOf({ told }: Pick<Occurrence, 'told'>): number {
 export function leaderOf(occurrence: Occurrence, { occurrences }: OccurrenceState): string | undefined {
   const { cause } = occurrence.detail;
   if (cause !== undefined && occurrence.name === CLEANUP) return `xid-${cause}`;
-  const known = LEADERS[occurrence.name];
+  const known = LEADERS.get(occurrence.name);
   for (const other of occurrences.values()) {
     if (other.key === occurrence.key || other.address !== occurrence.address || !isNear(other, occurrence)) continue;
     if (known?.includes(other.name)) return other.name;
@@ -112,7 +116,7 @@ export function leaderOf(occurrence: Occurrence, { occurrences }: OccurrenceStat
 
 /** Names of what this occurrence ends on its device. */
 export function cancelledBy({ name }: Pick<Occurrence, 'name'>): readonly string[] {
-  return CANCELS[name] ?? [];
+  return CANCELS.get(name) ?? [];
 }
 
 function occurrenceOf(event: HardwareEvent, ownActs: readonly OwnAct[]): Occurrence {
