@@ -1,5 +1,5 @@
 import { spawn, spawnSync } from 'node:child_process';
-import { chmodSync, closeSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, closeSync, mkdtempSync, openSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { constants, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -7,8 +7,9 @@ import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
 import type { Channel, FileProbe } from '../../src/core/channel.js';
 import { systemClock } from '../../src/core/clock.js';
-import type { Tripwire } from '../../src/core/ports.js';
+import type { Region, Tripwire } from '../../src/core/ports.js';
 import { type Crossing, loadAddon, type PeerCredentials, type SamplerSettings } from '../../src/sensors/addon.js';
+import { HUNG_AFTER_MS, regionWriter } from '../fixtures/region-writer.js';
 import { datagramPeer, seqPacketPeer } from '../fixtures/unix-peers.js';
 import { until } from '../fixtures/until.js';
 
@@ -451,4 +452,162 @@ t.test('a seqpacket socket closes from within its own callback', async (t) => {
   await until(() => inbound.length > 0);
   await new Promise((resolve) => setTimeout(resolve, 50));
   t.same(inbound, ['0']);
+});
+
+/** A connection to a region's writer, and what came on it. Descriptors that a test leaves over are closed after it. */
+async function writerLink(t: Test) {
+  const path = join(shortDirectory(t), 'socket');
+  const child = await regionWriter(t, path);
+  const inbound: { packet: string | null; fd: number }[] = [];
+  const socket = addon.createSeqPacket((packet, fd) => inbound.push({ packet, fd }));
+  t.equal(socket.connect(path), 0);
+  t.teardown(() => {
+    socket.close();
+    for (const { fd } of inbound) if (fd >= 0) closeSync(fd);
+  });
+  const ask = async (request: string) => {
+    t.equal(socket.send(request), 0);
+    await until(() => inbound.length > 0);
+    return inbound.shift() ?? { packet: null, fd: -1 };
+  };
+  const openRegion = async () => {
+    const region = addon.openRegion((await ask('region')).fd);
+    t.teardown(() => region.close());
+    return region;
+  };
+  return { child, socket, inbound, ask, openRegion };
+}
+
+function records(region: Region) {
+  const out: { channel: number; value: number; quality: string; atMs: number }[] = [];
+  region.drain((channel, value, quality, atMs) => out.push({ channel, value, quality, atMs }));
+  return out;
+}
+
+function openDescriptors(): number {
+  return readdirSync('/proc/self/fd').length;
+}
+
+t.test('reads the region that another process writes', async (t) => {
+  const { ask, openRegion } = await writerLink(t);
+  const before = openDescriptors();
+  await ask('write 1 -7 0');
+  const region = await openRegion();
+  t.match(region, { description: '{"v":1,"name":"größer"}', channelCount: 3, overruns: 0 });
+  t.match(records(region), [{ channel: 1, value: -7, quality: 'ok' }], 'it begins with what is known');
+  const fromMs = systemClock.monotonicMs();
+  await ask('write 0 44000 0');
+  await ask('write 2 1 3');
+  await ask('write 9 1 0');
+  await ask('write 0 45000 0');
+  const drained = records(region);
+  t.match(drained, [
+    { channel: 0, value: 44_000, quality: 'ok' },
+    { channel: 2, value: 0, quality: 'fault' },
+    { channel: 0, value: 45_000, quality: 'ok' },
+  ]);
+  t.ok(drained.every(({ atMs }) => atMs >= fromMs && atMs <= systemClock.monotonicMs()));
+  t.equal(region.overruns, 1, 'a channel that is not there is counted');
+  region.refresh();
+  t.match(
+    [0, 1, 2].map((i) => region.latest(i)),
+    [{ value: 45_000 }, { value: -7 }, { value: null, quality: 'fault' }],
+  );
+  t.equal(
+    codeOf(() => region.latest(3)),
+    'SKOS_SAMPLER_SPEC',
+  );
+  for (let i = 0; i < 20; i++) await ask(`write 0 ${i} 0`);
+  t.same(
+    records(region).map(({ value }) => value),
+    [12, 13, 14, 15, 16, 17, 18, 19],
+  );
+  t.equal(region.overruns, 13);
+  region.close();
+  region.close();
+  region.refresh();
+  t.same(records(region), [], 'nothing is read afterwards');
+  t.match([region.latest(0), region.overruns], [{ value: 45_000 }, 13]);
+  t.equal(openDescriptors(), before, 'the descriptor was taken over');
+});
+
+t.test('calls the channels of a writer that is stopped hung, once, until it goes on', async (t) => {
+  const { child, ask, openRegion } = await writerLink(t);
+  const region = await openRegion();
+  const second = await openRegion();
+  await ask('write 0 1 0');
+  t.equal(records(region).length, 1);
+  child.kill('SIGSTOP');
+  const seen: ReturnType<typeof records> = [];
+  await until(() => seen.push(...records(region)) > 0);
+  t.match(
+    seen.map(({ channel, quality }) => [channel, quality]),
+    [0, 1, 2].map((channel) => [channel, 'hung']),
+  );
+  region.refresh();
+  t.match(region.latest(0), { value: null, quality: 'hung' });
+  await new Promise((resolve) => setTimeout(resolve, HUNG_AFTER_MS / 2));
+  t.same(records(region), []);
+  t.match(
+    records(second).map(({ quality }) => quality),
+    ['ok', 'hung', 'hung', 'hung'],
+    'each reader has a cursor of its own',
+  );
+  child.kill('SIGCONT');
+  await ask('write 0 2 0');
+  t.match(records(region), [{ channel: 0, value: 2, quality: 'ok' }]);
+  region.refresh();
+  t.match(region.latest(0), { value: 2, quality: 'ok' });
+});
+
+t.test('refuses a descriptor that is no sealed region, and closes it', async (t) => {
+  const { ask } = await writerLink(t);
+  const before = openDescriptors();
+  const codeFor = (fd: unknown) => codeOf(() => addon.openRegion(fd as number));
+  t.equal(codeFor((await ask('unsealed')).fd), 'SKOS_GPU_PROTOCOL');
+  t.equal(codeFor(openSync('/proc/self/stat', 'r')), 'SKOS_GPU_PROTOCOL');
+  t.equal(codeFor(openSync('/dev/zero', 'r')), 'SKOS_GPU_PROTOCOL');
+  t.equal(openDescriptors(), before);
+  for (const fd of [-1, 1e9, undefined, 'fd']) t.equal(codeFor(fd), 'SKOS_GPU_PROTOCOL');
+});
+
+t.test('takes one descriptor a packet, and closes what nobody was given', async (t) => {
+  const { socket, inbound, ask } = await writerLink(t);
+  const before = openDescriptors();
+  const { packet, fd } = await ask('two');
+  t.equal(packet, 'two');
+  t.equal(openDescriptors(), before + 1, 'the second one is closed');
+  closeSync(fd);
+  t.match(await ask('write 0 1 0'), { packet: 'write 0 1 0', fd: -1 });
+  t.equal(socket.send('many 1000'), 0);
+  // While nobody takes them, no more than 64 wait in this process.
+  const blockedUntil = systemClock.monotonicMs() + 200;
+  while (systemClock.monotonicMs() < blockedUntil);
+  t.ok(openDescriptors() <= before + 64);
+  await until(() => {
+    for (const each of inbound) if (each.fd >= 0) closeSync(each.fd);
+    for (const [i, each] of inbound.entries()) inbound[i] = { ...each, fd: -1 };
+    return inbound.length === 1000;
+  });
+  t.same(
+    inbound.splice(0).map((each) => each.packet),
+    Array.from({ length: 1000 }, (_, i) => String(i)),
+  );
+  t.equal(socket.send('many 40'), 0);
+  const waitedUntil = systemClock.monotonicMs() + 100;
+  while (systemClock.monotonicMs() < waitedUntil);
+  t.ok(openDescriptors() > before, 'some wait');
+  socket.close();
+  // The connection itself is one of those before.
+  await until(() => openDescriptors() < before);
+  t.same(inbound, []);
+});
+
+t.test('a descriptor on a packet without bytes goes with the connection', async (t) => {
+  const { socket, inbound } = await writerLink(t);
+  const before = openDescriptors();
+  t.equal(socket.send('empty'), 0);
+  await until(() => inbound.length > 0);
+  t.same(inbound, [{ packet: null, fd: -1 }]);
+  await until(() => openDescriptors() < before);
 });
