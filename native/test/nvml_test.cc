@@ -755,6 +755,13 @@ void HangsInOneCallOnly() {
   reader.join();
 }
 
+void WaitsOutAnInitialisationThatHangs() {
+  Machine("hang nvmlInit_v2 150\n");
+  const int64_t begin_ns = MonotonicNs();
+  CHECK(Open() != nullptr);
+  CHECK(MonotonicNs() - begin_ns >= 150'000'000);
+}
+
 void ServesThreadsWhileTheWorldChanges() {
   Machine();
   const auto device = Open();
@@ -789,6 +796,39 @@ void ProbesMayOutliveTheDevice() {
 
 // ---- The double's setters, which the actuator's tests rely on -----------------------------------------------------------
 
+template <typename T>
+int AskTyped(const char* function, nvml::Device device, T* structure) {
+  void* const library = dlopen(Double().c_str(), RTLD_NOW | RTLD_LOCAL);
+  return reinterpret_cast<int (*)(nvml::Device, T*)>(dlsym(library, function))(device, structure);
+}
+
+nvml::Device HandleOf(const char* address) {
+  void* const library = dlopen(Double().c_str(), RTLD_NOW | RTLD_LOCAL);
+  using ByAddress = int (*)(const char*, nvml::Device*);
+  nvml::Device handle = nullptr;
+  CHECK_EQ(reinterpret_cast<ByAddress>(dlsym(library, "nvmlDeviceGetHandleByPciBusId_v2"))(address, &handle), 0);
+  return handle;
+}
+
+// The double is as strict as the driver; what was read above was therefore asked with the right version.
+void RefusesStructuresOfAnotherVersion() {
+  Machine("gpu 0 fan_rpm.0 900\n");
+  const auto device = Open();
+  const nvml::Device handle = HandleOf(kAddress);
+  const auto check = [handle](const char* function, auto structure) {
+    CHECK_EQ(AskTyped(function, handle, &structure), 0);
+    structure.version += 1 << 24;
+    CHECK_EQ(AskTyped(function, handle, &structure), 25);
+    structure.version = 0;
+    CHECK_EQ(AskTyped(function, handle, &structure), 25);
+  };
+  check("nvmlDeviceGetTemperatureV", nvml::Temperature());
+  check("nvmlDeviceGetMarginTemperature", nvml::MarginTemperature());
+  check("nvmlDeviceGetMemoryInfo_v2", nvml::MemoryV2());
+  check("nvmlDeviceGetFanSpeedRPM", nvml::FanSpeed());
+  check("nvmlDeviceGetSramEccErrorStatus", nvml::SramEccStatus());
+}
+
 int Set(const char* function, nvml::Device device, unsigned value) {
   void* const library = dlopen(Double().c_str(), RTLD_NOW | RTLD_LOCAL);
   using Setter = int (*)(nvml::Device, unsigned);
@@ -800,10 +840,7 @@ void SetsStickClampOrAreRefusedAsToldByTheScript() {
   Machine();
   const auto device = Open();
   const Channels channels = Discover(*device);
-  void* const library = dlopen(Double().c_str(), RTLD_NOW | RTLD_LOCAL);
-  using ByAddress = int (*)(const char*, nvml::Device*);
-  nvml::Device handle = nullptr;
-  CHECK_EQ(reinterpret_cast<ByAddress>(dlsym(library, "nvmlDeviceGetHandleByPciBusId_v2"))(kAddress, &handle), 0);
+  const nvml::Device handle = HandleOf(kAddress);
   constexpr char kLimit[] = "nvmlDeviceSetPowerManagementLimit";
   CHECK_EQ(Set(kLimit, handle, 350000), 0);
   CheckValue(channels, "power_limit", 350000);
@@ -872,8 +909,10 @@ int main() {
   RUN(SaysWhenThereAreNoEvents);
   RUN(ListensToNoDriverThatIsGone);
   RUN(HangsInOneCallOnly);
+  RUN(WaitsOutAnInitialisationThatHangs);
   RUN(ServesThreadsWhileTheWorldChanges);
   RUN(ProbesMayOutliveTheDevice);
+  RUN(RefusesStructuresOfAnotherVersion);
   RUN(SetsStickClampOrAreRefusedAsToldByTheScript);
   return 0;
 }
