@@ -55,24 +55,26 @@ async function list({ values, positionals }: Invocation, { io, agent }: Context)
 }
 
 export function listText({ memory, recordings }: RecorderView, io: Pick<Io, 'color' | 'columns' | 'wallMs'>): string {
-  const { dim, warn } = paint(io.color);
+  const { bold, warn } = paint(io.color);
   const seen = new Map<string, number>();
-  const rows = recordings.map((info) => {
-    const nth = (seen.get(info.alert) ?? 0) + 1;
-    seen.set(info.alert, nth);
-    return [
-      { text: clean(info.alert) },
-      { text: nth === 1 ? '' : `--nth ${nth}`, paint: dim },
-      { text: shortClockText(info.alertAtMs, io.wallMs()) },
-      { text: spanText(info.toAtMs - info.fromAtMs) },
-      { text: plural(info.channels, 'channel') },
-      info.open ? { text: 'being written', paint: warn } : { text: '' },
-    ];
-  });
-  const columns: Column[] = [{ shrinkTo: ID_SHRINKS_TO }, {}, {}, { align: 'right' }, { align: 'right' }, {}];
+  const rows = recordings.map((info) => [
+    { text: shortClockText(info.alertAtMs, io.wallMs()) },
+    { text: spanText(info.toAtMs - info.fromAtMs) },
+    { text: plural(info.channels, 'channel') },
+    { text: plural(info.samples, 'sample') },
+    info.open ? { text: 'being written', paint: warn } : { text: '' },
+  ]);
+  const columns: Column[] = [{}, { align: 'right' }, { align: 'right' }, { align: 'right' }, {}];
+  const lines = tableLines({ columns, rows, width: io.columns, indent: 2 });
   const missing = memory.notRecorded === 0 ? '' : ` (no room for ${memory.notRecorded})`;
   return [
-    ...(rows.length === 0 ? ['No recordings.'] : tableLines({ columns, rows, width: io.columns })),
+    // An id is to be copied: it stands whole on a line of its own.
+    ...recordings.flatMap(({ alert }, i) => {
+      const nth = (seen.get(alert) ?? 0) + 1;
+      seen.set(alert, nth);
+      return [`${bold(clean(alert))}${nth === 1 ? '' : ` --nth ${nth}`}`, lines[i] ?? ''];
+    }),
+    ...(recordings.length === 0 ? ['No recordings.'] : []),
     `In memory: the last ${spanText(memory.reachMs)} of ${plural(memory.channels, 'channel')}${missing}.`,
   ].join('\n');
 }

@@ -280,12 +280,8 @@ export class FlightRecorder {
     const { atMs } = this.#into;
     let length = read;
     while (length > 0 && (atMs[length - 1] ?? 0) > untilMs) length--;
-    recording.next.set(number, next - (read - length));
     if (length === 0) return 0;
     const startMs = atMs[0] ?? 0;
-    recording.toMs = Math.max(recording.toMs, atMs[length - 1] ?? 0);
-    recording.samples += length;
-    recording.channels.add(channel.id);
     const samples: RecordedSamples = {
       startAtMs: Math.round(startMs + recording.wallOffsetMs),
       length,
@@ -294,6 +290,11 @@ export class FlightRecorder {
       qualities: this.#into.qualities,
     };
     recording.bytes += this.#store.recordings.putSamples(recording.number, channel, samples);
+    // Only now: what could not be put is tried again.
+    recording.next.set(number, next - (read - length));
+    recording.toMs = Math.max(recording.toMs, atMs[length - 1] ?? 0);
+    recording.samples += length;
+    recording.channels.add(channel.id);
     return length;
   }
 
