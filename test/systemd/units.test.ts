@@ -104,6 +104,13 @@ t.test('each program runs as a user of its own', async (t) => {
   t.match(sysusers, /^g skos-admin /m);
 });
 
+t.test('the agent is given the kernel’s log, which it may not open itself', async (t) => {
+  const agent = settings('skos-agent.service');
+  t.strictSame(agent.get('StandardInput'), ['file:/dev/kmsg']);
+  t.strictSame(agent.get('PrivateDevices'), ['yes']);
+  t.strictSame(agent.get('ProtectKernelLogs'), ['yes']);
+});
+
 t.test('the network side has limits of memory, CPU and tasks, and no swap', async (t) => {
   const net = settings('skos-net.service');
   for (const key of ['MemoryHigh', 'MemoryMax', 'CPUQuota', 'TasksMax']) t.ok(net.has(key), key);
