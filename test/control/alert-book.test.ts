@@ -1,5 +1,6 @@
 /** Alerts that stand: what is told when, and what a restart, a re-discovery or a reload may make of them. */
 import t from 'tap';
+import type { RaisedAlert } from '../../src/control/alert-book.js';
 import type { Alert } from '../../src/core/ports.js';
 import { cpuTemperature } from '../fixtures/antibodies.js';
 import { type FakeClock, type Life, life } from '../fixtures/control.js';
@@ -165,4 +166,83 @@ t.test('a rebuild that cannot be made leaves the former rules', async (t) => {
   t.equal(now.rulebook.bound.length, 1);
   feed(now, 96);
   t.equal(now.alerts.standing.length, 1);
+});
+
+// ---- Alerts that an event raises --------------------------------------------------------------------------------------
+
+function raised(given: Partial<RaisedAlert> = {}): RaisedAlert {
+  return {
+    id: 'gpu-xid-kernel-x',
+    rule: 'gpu-xid',
+    type: 'gpu',
+    channel: 'kernel/x/xid-79',
+    sensor: 'gpu',
+    severity: 'warning',
+    message: 'something happened',
+    value: 1,
+    threshold: null,
+    unit: 'total',
+    ...given,
+  };
+}
+
+t.test('a raised alert stands without a rule or a sensor until it is ended', async (t) => {
+  const now = life();
+  now.alerts.raise(raised());
+  for (let i = 0; i < 100; i++) {
+    now.clock.nowMs += 60_000;
+    now.alerts.tend(now.clock.nowMs);
+  }
+  t.match(now.alerts.standing, [
+    { agentType: 'hardware_watcher', severity: 'warning', state: 'firing', verdict: 'ok' },
+  ]);
+  now.alerts.end('gpu-xid-kernel-x', 'over');
+  t.strictSame(now.alerts.standing, []);
+  t.match(active(now).at(-1), { severity: null, message: 'over' });
+  now.alerts.end('gpu-xid-kernel-x', 'over');
+  t.equal(active(now).filter((alert) => alert.severity === null).length, 1, 'ended once');
+});
+
+t.test('tells a raised alert at once when its severity changes, and small changes seldom', async (t) => {
+  const now = life();
+  now.alerts.raise(raised());
+  now.alerts.raise(raised({ severity: 'critical' }));
+  now.alerts.raise(raised({ severity: 'warning' }));
+  t.strictSame(
+    active(now).map(({ severity }) => severity),
+    ['warning', 'critical', 'warning'],
+  );
+  const since = new Set(active(now).map(({ sinceAtMs }) => sinceAtMs));
+  t.equal(since.size, 1, 'it stands since the first');
+  for (let value = 2; value < 1_000; value++) {
+    now.clock.nowMs += 10;
+    now.alerts.raise(raised({ value }));
+    now.alerts.tend(now.clock.nowMs);
+  }
+  t.ok(active(now).length <= 3 + 3);
+  now.clock.nowMs += 10_000;
+  now.alerts.tend(now.clock.nowMs);
+  t.match(active(now).at(-1), { value: 999 }, 'the last of them for sure');
+  const told = active(now).length;
+  now.alerts.raise(raised({ value: 999 }));
+  now.clock.nowMs += 10_000;
+  now.alerts.tend(now.clock.nowMs);
+  t.equal(active(now).length, told, 'what says nothing new is not told');
+});
+
+t.test('takes a raised alert over after a restart, and no ladder’s alert can be ended as one', async (t) => {
+  const first = life();
+  first.alerts.raise(raised());
+  feed(first, 86);
+  const next = reborn(first.clock, [...first.alerts.standing]);
+  next.clock.nowMs += 3_600_000;
+  next.alerts.tend(next.clock.nowMs);
+  t.match(
+    next.alerts.raised.map(({ rule }) => rule),
+    ['gpu-xid'],
+  );
+  const thermal = first.alerts.standing.find(({ rule }) => rule !== 'gpu-xid');
+  first.alerts.end(thermal?.id ?? '', 'no');
+  t.equal(first.alerts.dismiss(thermal?.rule ?? '', 'root'), 0);
+  t.ok(first.alerts.standing.some(({ id }) => id === thermal?.id));
 });
