@@ -31,7 +31,7 @@ export interface OneReading {
 }
 
 export async function readOnce({ config, env, wallMs }: Where & Pick<Io, 'wallMs'>): Promise<OneReading> {
-  const discovery = await new Machine(env).discover(config);
+  const discovery = await new Machine(env).discover(config, { hasActuator: false });
   const channels = discovery.channels.map(forOneLook);
   const readDeadlineMs = config.sampling.deadline_ms;
   const sampler = loadAddon().createSampler(channels, [], { readDeadlineMs, onCrossing: () => undefined });

@@ -29,7 +29,8 @@ export class Machine {
     return [this.sysfs, this.proc, this.cgroup].some(({ stuck }) => stuck.length > 0);
   }
 
-  async discover(config: Config): Promise<Discovery> {
+  /** `hasActuator`: somebody will ask one for what it alone may read. */
+  async discover(config: Config, { hasActuator = config.actuator.mode !== 'off' } = {}): Promise<Discovery> {
     // Read once: lm-sensors itself reads its configuration when a program starts.
     this.#sensorsConf ??= loadSensorsConf();
     return discoverAll(SOURCES, {
@@ -37,7 +38,7 @@ export class Machine {
       rateHz: config.sampling.rate_hz,
       targets: cgroupTargets(config),
       workloads: units(config),
-      hasActuator: config.actuator.mode !== 'off',
+      hasActuator,
       sensorsConf: await this.#sensorsConf,
     });
   }

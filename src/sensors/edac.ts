@@ -7,6 +7,7 @@
  */
 import type { Channel } from '../core/channel.js';
 import type { Source, SourceContext, Tree } from '../core/ports.js';
+import { isVirtualMachine } from './absence.js';
 import { makeChannel } from './make-channel.js';
 
 const SOURCE = 'edac';
@@ -45,9 +46,9 @@ interface Part {
 export const edac: Source = {
   name: SOURCE,
 
-  async discover({ sysfs, report }: SourceContext): Promise<Channel[]> {
+  async discover({ sysfs, proc, report }: SourceContext): Promise<Channel[]> {
     const controllers = await sysfs.list(CONTROLLERS, /^mc\d+$/);
-    if (controllers.length === 0)
+    if (controllers.length === 0 && !(await isVirtualMachine({ sysfs, proc })))
       report.skipped('memory errors', 'no EDAC driver counts them: there is no ECC, or its module is not loaded');
     if (controllers.length > MAX_CONTROLLERS)
       report.skipped(`${controllers.length - MAX_CONTROLLERS} memory controllers`, `more than ${MAX_CONTROLLERS}`);

@@ -39,7 +39,7 @@ export const rapl: Source = {
   async discover({ sysfs, hasActuator, report }: SourceContext): Promise<Channel[]> {
     const zones = await energyZones(sysfs);
     if (zones.length > 0 && !hasActuator) {
-      report.skipped('RAPL', 'read by skos-actuator alone, which the configuration leaves out (actuator.mode)');
+      report.skipped('RAPL', 'read by skos-actuator alone, for the agent; without both there is no reading');
       return [];
     }
     if (zones.length > MAX_ZONES) report.skipped(`${zones.length - MAX_ZONES} RAPL zones`, `more than ${MAX_ZONES}`);

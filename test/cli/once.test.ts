@@ -63,3 +63,14 @@ t.test('an empty machine has no channels, says what was not found, and is no fai
   t.equal(out, 'No channels.');
   t.match(err, /hwmon/);
 });
+
+t.test('leaves out what only the actuator may read, and says so', async (t) => {
+  const each = await node(t);
+  chip(each, { temp1_input: '54321\n' });
+  for (const [name, text] of Object.entries({ name: 'package-0', energy_uj: '5', max_energy_range_uj: '1000' }))
+    each.write(`sys/class/powercap/intel-rapl:0/${name}`, `${text}\n`);
+  const { code, channels, err } = await once(each);
+  t.equal(code, 0);
+  t.notOk(channels.some(({ id }) => id.startsWith('rapl/')));
+  t.match(err + (await each.skos(['sensors', '--once'])).err, /RAPL: read by skos-actuator/);
+});

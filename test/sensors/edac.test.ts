@@ -70,7 +70,10 @@ t.test('lists what is there of a controller that lacks files, and bounds the DIM
 });
 
 t.test('says that nobody counts where there is no driver', async (t) => {
-  const found = await discover(fakeMachine(t), [edac]);
+  const machine = fakeMachine(t);
+  const found = await discover(machine, [edac]);
   t.same(found.channels, []);
   t.match(found.skipped, [{ what: 'memory errors', why: /EDAC/ }]);
+  machine.setProc('cpuinfo', 'flags : fpu hypervisor');
+  t.same((await discover(machine, [edac])).skipped, [], 'a guest has no ECC of its own, and needs no telling');
 });
