@@ -152,7 +152,9 @@ export function showText(
   io: Pick<Io, 'color' | 'columns'>,
 ): string {
   const { dim, bold } = paint(io.color);
-  const { alert, alertAtMs, fromAtMs, toAtMs, channels, samples, open } = recording;
+  const { alert, alertAtMs, fromAtMs, channels, samples, open } = recording;
+  // In the first second of a recording the latest sample written is the one before the alert.
+  const toAtMs = Math.max(recording.toAtMs, alertAtMs);
   const head = [
     `${clean(alert)} at ${clockText(alertAtMs)}:`,
     `from ${secondsText(alertAtMs - fromAtMs, 'before')} to ${secondsText(toAtMs - alertAtMs, 'after')},`,
