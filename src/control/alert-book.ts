@@ -84,7 +84,8 @@ export class AlertBook {
     const now = this.#clock.monotonicMs();
     for (const alert of alerts) {
       if (alert.agentType === RAISED_BY) {
-        this.#standing.set(alert.id, alert);
+        // What has happened since this agent began is newer.
+        if (!this.#standing.has(alert.id)) this.#standing.set(alert.id, alert);
         continue;
       }
       const bound = this.#rulebook.byAlert(alert.id);

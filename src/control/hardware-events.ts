@@ -97,6 +97,7 @@ export class HardwareEvents {
   async start(): Promise<void> {
     const isSameBoot = await this.#isSameBoot();
     for (const alert of this.#options.alerts.raised) {
+      if (this.#standing.has(alert.id)) continue; // Raised by us already.
       const [, subject, name] = CHANNEL.exec(alert.channel) ?? [];
       if (subject === undefined || name === undefined || alert.severity === null || !isSameBoot) {
         this.#options.alerts.end(alert.id, 'the node was started again since');
@@ -135,11 +136,12 @@ export class HardwareEvents {
     if (occurrence.address !== '') this.#reassess(occurrence);
   };
 
-  /** As skos-gpu tells it, on each change. */
-  gpuState(address: string, state: GpuState): void {
+  /** As skos-gpu tells it; calling again with the same state says nothing. One that is lost is an event of its own. */
+  gpuState(address: string, state: GpuState, why = ''): void {
     const former = this.#gpuStates.get(address);
     if (former === state) return;
     this.#gpuStates.set(address, state);
+    if (state === 'lost') this.event(lost(address, why, this.#options.clock.monotonicMs()));
     if (state === 'serving') this.#served(address);
     // One that is being opened for the first time was not away.
     else if (state !== 'opening') this.#wereAway.add(address);
@@ -318,6 +320,10 @@ export class HardwareEvents {
       return true; // Rather an alert that stands too long.
     }
   }
+}
+
+function lost(address: string, why: string, atMs: number): HardwareEvent {
+  return { kind: 'gpu_lost', origin: 'nvml', address, code: null, detail: {}, text: why, atMs, count: 1 };
 }
 
 function channelOf({ subject, name }: Pick<Occurrence, 'subject' | 'name'>): string {

@@ -259,6 +259,18 @@ const CASES: readonly Case[] = [
     says: ['a built-in action'],
   },
   {
+    title: 'an XID that is no number',
+    yaml: 'xid:\n  seventy: { severity: none }\n',
+    at: '2:3',
+    says: ['xid.seventy', 'the number of an XID'],
+  },
+  {
+    title: 'an XID as severe as nothing is',
+    yaml: 'xid:\n  "79": { severity: fatal }\n',
+    at: '2:21',
+    says: ['xid.79.severity'],
+  },
+  {
     title: 'MQTT open to the network',
     yaml: 'mqtt: { listen: "0.0.0.0:1883" }\n',
     at: '1:17',

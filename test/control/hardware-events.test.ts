@@ -169,7 +169,18 @@ t.test('silence is no recovery of a GPU that is not served', async (t) => {
   t.strictSame(now.standing(), ['xid-79'], 'nobody knows this GPU');
   now.events.gpuState(GPU, 'lost');
   now.pass(2 * CRITICAL_ENDS_MS);
-  t.strictSame(now.standing(), ['xid-79']);
+  t.ok(now.alert('xid-79'));
+});
+
+t.test('a GPU that skos-gpu finds lost is an alert, also without a word of the kernel', async (t) => {
+  const now = await watched();
+  now.events.gpuState(GPU, 'serving');
+  now.events.gpuState(GPU, 'lost', 'the device is gone from the bus');
+  now.events.gpuState(GPU, 'lost', 'the device is gone from the bus');
+  t.match(now.alerts.standing, [{ rule: 'gpu-driver', severity: 'critical', value: 1 }]);
+  now.events.gpuState(GPU, 'opening');
+  now.events.gpuState(GPU, 'serving');
+  t.strictSame(now.standing(), []);
 });
 
 t.test('a critical alert ends when its GPU is served again after it was away', async (t) => {
@@ -249,6 +260,20 @@ t.test('a new boot ends what the former one left', async (t) => {
   const second = await watched({ clock, store, bootId: 'boot-2', adopt: first.alerts.standing });
   t.strictSame(second.standing(), []);
   t.match(store.alertPuts.at(-1), { severity: null, message: /started again/ });
+});
+
+t.test('what happens before the former alerts are taken over is neither overwritten nor ended', async (t) => {
+  const first = await watched();
+  first.tell(xid(79));
+  const { clock, store } = first;
+  const now = life({ clock, store, config: configOf({}) });
+  const { config, alerts, record, log } = now;
+  const events = new HardwareEvents({ config, alerts, record, store, bootId: 'boot-2', clock, log });
+  events.event(xid(79, { atMs: clock.nowMs, text: 'new', detail: { pid: '99' } }));
+  alerts.adopt(first.alerts.standing);
+  await events.start();
+  events.stop();
+  t.match(alerts.standing, [{ severity: 'critical', message: /pid 99/ }]);
 });
 
 t.test('an operator dismisses the alerts of a rule; the next event raises a fresh one', async (t) => {
