@@ -32,9 +32,9 @@ const MAX_ALERTS = 64;
 const SETTLE_MS = 2_000;
 /** Of one channel at once: store/chunk.ts takes no more. */
 const PIECE_SAMPLES = 600;
-/** Before the event loop runs again: about half a millisecond. */
-const SLICE_SAMPLES = 1_200;
-const SLICE_TRACKS = 32;
+/** Before the event loop runs again: well below a millisecond. Compressing a piece is what costs, looking at a track is next to nothing. */
+const SLICE_PIECES = 4;
+const SLICE_TRACKS = 64;
 
 const OK = QUALITIES.indexOf('ok');
 const NO_DATA = QUALITIES.indexOf('no_data');
@@ -257,19 +257,18 @@ export class FlightRecorder {
   /** Everything that is to be written of a recording now, a slice at each step. */
   *#slices(recording: Recording): Generator<void, void, undefined> {
     const untilMs = endMs(recording);
-    let [samples, tracks] = [0, 0];
+    let [pieces, tracks] = [0, 0];
     for (const track of [...this.#tracks.values()]) {
-      for (;;) {
-        const length = this.#piece(recording, track, untilMs);
-        samples += length;
-        if (length < PIECE_SAMPLES) break;
+      let length: number;
+      do {
+        length = this.#piece(recording, track, untilMs);
         if (recording.bytes >= MAX_RECORDING_BYTES) return;
+        if (length > 0) pieces++;
+        if (length < PIECE_SAMPLES) tracks++;
+        if (pieces < SLICE_PIECES && tracks < SLICE_TRACKS) continue;
         yield;
-        samples = 0;
-      }
-      if (samples < SLICE_SAMPLES && ++tracks % SLICE_TRACKS !== 0) continue;
-      yield;
-      samples = 0;
+        [pieces, tracks] = [0, 0];
+      } while (length === PIECE_SAMPLES);
     }
   }
 
