@@ -43,6 +43,8 @@ export interface HandlerOptions {
   readonly link: ActuatorLink;
   readonly publisher: Publisher;
   readonly gpus: Gpus;
+  /** Why the kernel's log is not read, when it is not. */
+  readonly kernelLog?: { readonly notFound: readonly string[] };
   readonly record: Record;
   readonly store: Store & { health(): { ok: boolean; why: string } };
   readonly log: Log & { readonly level: LogLevel; setLevel(level: LogLevel): void };
@@ -169,7 +171,11 @@ async function status(options: HandlerOptions, net: NetState): Promise<Status> {
     tickP99Ms: tick.p99Ms,
     channels: sensing.channels.length,
     channelsByQuality,
-    notFound: [...sensing.notFound, ...(mode === 'auto' ? unguarded(sensing.channels, actuator) : [])],
+    notFound: [
+      ...sensing.notFound,
+      ...(options.kernelLog?.notFound ?? []),
+      ...(mode === 'auto' ? unguarded(sensing.channels, actuator) : []),
+    ],
     actuator,
     store: { ...store.health(), head: store.audit.head() },
     net: net.view(),
