@@ -40,6 +40,11 @@ class Tree {
     std::filesystem::create_directories(at.parent_path());
     dir_.Write(std::string(kDevice) + "/" + path, content);
   }
+  // In the same file, which a reader that keeps it open sees at once.
+  void Overwrite(const std::string& path, std::string_view content) const {
+    const UniqueFd fd(open(Path(path).c_str(), O_WRONLY | O_CLOEXEC));
+    CHECK_EQ(pwrite(fd.get(), content.data(), content.size(), 0), static_cast<ssize_t>(content.size()));
+  }
   void Remove(const std::string& path) const { dir_.Remove(std::string(kDevice) + "/" + path); }
   void RemoveCard() const { dir_.Remove("class/drm/card0"); }
 
@@ -558,7 +563,7 @@ void ReadsFieldsThatBelongTogetherInOneRead() {
   gpu.Check("temperature_hotspot", 91'000);
   Put(&blob, 6, 2, 50);
   Put(&blob, 8, 2, 51);
-  tree.Set("gpu_metrics", blob);
+  tree.Overwrite("gpu_metrics", blob);
   gpu.Check("temperature_memory", 101'000);  // Of the same batch as the hot spot.
   gpu.Advance(kLater);
   gpu.Check("temperature_memory", 51'000);
