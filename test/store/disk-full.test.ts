@@ -5,6 +5,7 @@ import { open, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
+import { FlightRecorder } from '../../src/control/flight-recorder.js';
 import { systemClock } from '../../src/core/clock.js';
 import { openStore } from '../../src/store/store.js';
 import { recordingLog } from '../fixtures/logs.js';
@@ -139,6 +140,48 @@ t.test(
     const verdict = await again.audit.verify();
     // A write that failed may be on disk nevertheless, but never the other way round.
     t.ok(verdict.ok && verdict.entries >= acknowledged + 1, `${acknowledged + 1} acknowledged`);
+    await again.stop();
+  },
+);
+
+t.test(
+  'a full disk holds up neither samples nor the end of a recording, which is whole when there is room',
+  { skip },
+  async (t) => {
+    const dataDir = tmpfs(t);
+    const log = recordingLog();
+    const store = await openStore({ dataDir, log, clock: systemClock });
+    const filler = await fill(dataDir);
+    const recorder = new FlightRecorder({ store, clock: systemClock, log });
+    const channel = channelNamed('hwmon/chip/temp1', 1_000);
+    recorder.use([channel]);
+    let longestMs = 0;
+    let sampled = 0;
+    const sample = () => {
+      const startMs = performance.now();
+      recorder.sample(0, sampled++, 'ok', systemClock.monotonicMs());
+      longestMs = Math.max(longestMs, performance.now() - startMs);
+    };
+    sample();
+    recorder.alert({ id: 'a', severity: 'warning', sinceAtMs: systemClock.wallMs() });
+    // Audit entries fail at once, and the recording with them.
+    void store.audit.append(append(1));
+    while (store.health().ok || sampled < 500) {
+      sample();
+      if (sampled % 50 === 0) void store.audit.append(append(sampled));
+      if (sampled % 100 === 0) await recorder.flush();
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+    t.ok(longestMs < 50, `the longest sample took ${longestMs.toFixed(1)} ms`);
+    recorder.stop();
+    const of = async (from: typeof store) => (await from.recordings.page({ alert: 'a' }))?.series[0]?.values.length;
+    t.equal(await of(store), sampled, 'it can be read meanwhile');
+    await rm(filler);
+    await until(() => store.health().ok, 20_000);
+    await store.stop();
+    const again = await openStore({ dataDir, log, clock: systemClock });
+    t.match(await again.recordings.list(), [{ alert: 'a', open: false, samples: sampled }]);
+    t.equal(await of(again), sampled);
     await again.stop();
   },
 );
