@@ -110,6 +110,7 @@ class Worker {
   int CheckCondition();
   bool Listen();
   void TellCrossings();
+  void WaitUntilPublished(const std::vector<Crossed>& crossed);
 
   const WorkerSettings settings_;
   const int64_t deadline_ns_;
@@ -123,7 +124,8 @@ class Worker {
   std::unique_ptr<RegionWriter> region_;
   std::unique_ptr<Sampler> sampler_;
   std::vector<Reading> latest_;
-  bool lost_ = false;
+  bool lost_ = false;          // As far as the supervisor was told.
+  bool crossing_due_ = false;  // It could not be told yet.
 };
 
 Worker::Worker(const WorkerSettings& settings)
@@ -298,7 +300,13 @@ bool Worker::Listen() {
 // The reading must be in the region before anyone is told of it.
 void Worker::TellCrossings() {
   const std::vector<Crossed> crossed = watch_.wires.Take();
-  if (crossed.empty()) return;
+  if (!crossed.empty()) WaitUntilPublished(crossed);
+  crossing_due_ = crossing_due_ || !crossed.empty();
+  // A supervisor that is stopped takes nothing; the heart must go on beating, and one word stands for many crossings.
+  if (crossing_due_) crossing_due_ = !Say("crossing");
+}
+
+void Worker::WaitUntilPublished(const std::vector<Crossed>& crossed) {
   const int64_t until_ns = MonotonicNs() + kPublishNs;
   const auto published = [this](const Crossed& each) { return latest_[each.channel].time_ns >= each.time_ns; };
   for (;;) {
@@ -307,8 +315,6 @@ void Worker::TellCrossings() {
     const timespec moment = ToTimespec(kPublishLookNs);
     clock_nanosleep(CLOCK_MONOTONIC, 0, &moment, nullptr);
   }
-  // Waits for the supervisor, which always listens: a crossing is told once only.
-  Say("crossing", -1, 0);
 }
 
 int Worker::Run() {

@@ -2,6 +2,7 @@
 //
 //   gpu-client SOCKET [silent]
 //
+//   C                                    connected
 //   P JSON                               a packet
 //   R ADDRESS JSON                       the description of a region that came with the packet before
 //   X ADDRESS WHY                        the region was refused
@@ -113,6 +114,8 @@ bool SendLines(int fd) {
 int Run(const char* path, bool silent) {
   const int fd = Connect(path);
   if (fd < 0) return 1;
+  std::printf("C\n");
+  std::fflush(stdout);
   for (;;) {
     pollfd polled[] = {{STDIN_FILENO, POLLIN, 0}, {silent ? -1 : fd, POLLIN, 0}};
     poll(polled, 2, kDrainMs);
