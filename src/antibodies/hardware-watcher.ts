@@ -29,6 +29,10 @@ export interface AssessmentContext {
 }
 
 type Area = Pick<Assessment, 'rule' | 'type' | 'sensor'>;
+interface Judged {
+  readonly area: Area;
+  readonly finding: Finding;
+}
 type Finding = Pick<Assessment, 'severity'> & { readonly meaning: string; readonly action: string };
 
 const XID: Area = { rule: 'gpu-xid', type: 'gpu', sensor: 'gpu' };
@@ -51,7 +55,7 @@ const LOOK_AT_DISK = 'see smartctl and nvme smart-log, and have a copy of the da
 const CHECK_FS = 'stop what writes to it, copy the data, check the file system';
 
 /** By name of the occurrence, where that has a variant, else by kind. XIDs and SXids are judged by their code. */
-const FINDINGS = new Map<string, { readonly area: Area; readonly finding: Finding }>(
+const FINDINGS = new Map<string, Judged>(
   Object.entries({
     gpu_lost: { area: DRIVER, finding: critical('the GPU has fallen off the bus', 'drain the node and restart it') },
     driver_load: { area: DRIVER, finding: quiet('the NVIDIA driver was loaded') },
@@ -62,6 +66,14 @@ const FINDINGS = new Map<string, { readonly area: Area; readonly finding: Findin
         'the driver cannot initialise the GPU',
         'load the driver again; then reset the GPU or restart the node',
       ),
+    },
+    non_fatal_poison: {
+      area: DRIVER,
+      finding: warning('a memory error was contained', 'restart the application that used the GPU'),
+    },
+    fatal_poison: {
+      area: DRIVER,
+      finding: critical('a memory error was not contained', 'drain the GPU and reset it'),
     },
     gpu_unavailable: {
       area: DRIVER,
@@ -189,13 +201,13 @@ export function assess(occurrence: Occurrence, context: AssessmentContext): Asse
   const { area, finding } = judged;
   const isExplained = context.leader !== undefined && EXPLAINED.has(occurrence.name);
   const severity = isExplained ? null : finding.severity;
-  return { ...area, severity, message: words(occurrence, finding, context.leader) };
+  return { ...area, severity, message: words(occurrence, judged, context.leader) };
 }
 
 function judge(
   { kind, name, code, detail }: Occurrence,
   { leader, verdict, xid }: AssessmentContext,
-): { readonly area: Area; readonly finding: Finding } | undefined {
+): Judged | undefined {
   if (name.startsWith('xid-')) {
     const number = code ?? Number(name.slice('xid-'.length));
     const override = xid[String(number)];
@@ -221,9 +233,13 @@ function judgeSwitch({ severity, message }: Readonly<Record<string, string>>): F
 }
 
 /** "GPU 0000:3b:00.0: XID 79: GPU has fallen off the bus; to do: drain the node and restart it (process python, pid 12)". */
-function words(occurrence: Occurrence, { meaning, action }: Finding, leader: string | undefined): string {
+function words(
+  occurrence: Occurrence,
+  { area, finding: { meaning, action } }: Judged,
+  leader: string | undefined,
+): string {
   const count = countOf(occurrence);
-  const said = [`${subjectText(occurrence)}: ${codeText(occurrence)}${meaning}`];
+  const said = [`${subjectText(occurrence, area)}: ${codeText(occurrence)}${meaning}`];
   if (count > 1) said.push(`, ${count} times`);
   if (leader !== undefined) said.push(`, with ${leader.replace('xid-', 'XID ')}`);
   said.push(action === 'nothing' ? '' : `; to do: ${action}`, detailText(occurrence));
@@ -231,10 +247,9 @@ function words(occurrence: Occurrence, { meaning, action }: Finding, leader: str
   return said.join('');
 }
 
-function subjectText({ kind, subject, address, name }: Occurrence): string {
+function subjectText({ kind, subject, address }: Occurrence, { sensor }: Area): string {
   if (kind === 'sxid') return `NVSwitch ${subject}`;
-  if (address !== '' && (name.startsWith('xid-') || /^(gpu|driver|amd)_/.test(kind))) return `GPU ${address}`;
-  if (address !== '') return `PCI device ${address}`;
+  if (address !== '') return sensor === 'gpu' ? `GPU ${address}` : `PCI device ${address}`;
   return subject === 'node' ? 'node' : subject;
 }
 

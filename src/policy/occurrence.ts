@@ -35,7 +35,8 @@ export interface Occurrence {
   readonly code: number | null;
   readonly firstAtMs: number;
   readonly lastAtMs: number;
-  readonly told: { readonly kmsg: number; readonly nvml: number };
+  /** `nvml` by its XID event, `alias` by one of its events that say the same in a word. */
+  readonly told: { readonly kmsg: number; readonly nvml: number; readonly alias: number };
   /** Of its latest event. */
   readonly detail: Readonly<Record<string, string>>;
   /** Of the first line that had one. */
@@ -70,6 +71,19 @@ const LEADERS = new Map<string, readonly string[]>(
     amd_vram_lost: ['amd_reset-begin'],
   }),
 );
+/**
+ * Words of NVML's event set for what the driver also tells as an XID. Each event that NVML sends both ways must be one.
+ * Source: nvmlEventType* of nvml.h and the XID catalogue's mnemonics.
+ */
+const AS_XID = new Map<string, number>(
+  Object.entries({
+    double_bit_ecc: 48,
+    dram_retirement: 63,
+    dram_retirement_failure: 64,
+    single_bit_ecc_storm: 92,
+    recovery_action: 154,
+  }),
+);
 const CLEANUP = 'xid-45';
 const RECOVERY = 'xid-154';
 
@@ -97,7 +111,7 @@ export function observe(
 }
 
 export function countOf({ told }: Pick<Occurrence, 'told'>): number {
-  return Math.max(told.kmsg, told.nvml);
+  return Math.max(told.kmsg, told.nvml, told.alias);
 }
 
 /** The name of the occurrence that explains this one; undefined when it stands alone. */
@@ -109,7 +123,7 @@ export function leaderOf(occurrence: Occurrence, { occurrences }: OccurrenceStat
     if (other.key === occurrence.key || other.address !== occurrence.address || !isNear(other, occurrence)) continue;
     if (known?.includes(other.name)) return other.name;
     // Preemptive clean-up follows whatever went wrong before it.
-    if (occurrence.name === CLEANUP && other.kind === 'xid' && other.name !== RECOVERY) return other.name;
+    if (occurrence.name === CLEANUP && other.name.startsWith('xid-') && other.name !== RECOVERY) return other.name;
   }
   return undefined;
 }
@@ -135,16 +149,20 @@ function occurrenceOf(event: HardwareEvent, ownActs: readonly OwnAct[]): Occurre
     code,
     firstAtMs: atMs,
     lastAtMs: atMs,
-    told: { kmsg: origin === 'kmsg' ? count : 0, nvml: origin === 'nvml' ? count : 0 },
+    told: {
+      kmsg: origin === 'kmsg' ? count : 0,
+      nvml: origin === 'nvml' && !AS_XID.has(kind) ? count : 0,
+      alias: origin === 'nvml' && AS_XID.has(kind) ? count : 0,
+    },
     detail,
     text: event.text,
     afterOwn: own?.kind ?? null,
   };
 }
 
-/** NVML's recovery action is what the driver tells the log as XID 154: one occurrence. */
 function nameOf({ kind, code, detail }: HardwareEvent): string {
-  if (kind === 'recovery_action') return RECOVERY;
+  const alias = AS_XID.get(kind);
+  if (alias !== undefined) return `xid-${alias}`;
   if (code !== null) return `${kind}-${code}`;
   const variant = CODED.has(kind) ? undefined : VARIANTS.find((each) => detail[each] !== undefined);
   return variant === undefined ? kind : `${kind}-${detail[variant]}`;
@@ -155,7 +173,11 @@ function merged(former: Occurrence, fresh: Occurrence): Occurrence {
     ...former,
     firstAtMs: Math.min(former.firstAtMs, fresh.firstAtMs),
     lastAtMs: Math.max(former.lastAtMs, fresh.lastAtMs),
-    told: { kmsg: former.told.kmsg + fresh.told.kmsg, nvml: former.told.nvml + fresh.told.nvml },
+    told: {
+      kmsg: former.told.kmsg + fresh.told.kmsg,
+      nvml: former.told.nvml + fresh.told.nvml,
+      alias: former.told.alias + fresh.told.alias,
+    },
     // NVML says less than a line of the log: what is known stays.
     detail: { ...former.detail, ...fresh.detail },
     text: former.text === '' ? fresh.text : former.text,

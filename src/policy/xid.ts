@@ -64,7 +64,8 @@ const STEPS: Readonly<Record<Action, Step>> = {
     action: 'see nvidia-smi nvlink -e, check the seat of the GPU, and reset the GPUs of the link',
   },
   WORKFLOW_NVLINK5_ERR: { severity: 'warning', action: 'see nvidia-smi nvlink -e and the other end of the link' },
-  XID_154: { severity: 'critical', action: 'do what the driver asks for' },
+  // NVML tells that it changed, and not to what.
+  XID_154: { severity: 'warning', action: 'see what the driver asks for: skos gpu, or nvidia-smi -q' },
   UNSTATED: { severity: 'warning', action: 'NVIDIA states no action; see its XID catalogue' },
 };
 

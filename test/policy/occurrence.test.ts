@@ -63,6 +63,20 @@ t.test('an event that the log and NVML both tell is one, whichever comes first',
   }
 });
 
+t.test('a word of NVML for an XID is that XID, and not counted beside it', async (t) => {
+  const word = (kind: string) => hardwareEvent({ kind, origin: 'nvml', code: null, text: kind });
+  for (const [kind, code] of Object.entries({
+    double_bit_ecc: 48,
+    dram_retirement: 63,
+    dram_retirement_failure: 64,
+    single_bit_ecc_storm: 92,
+  })) {
+    const { fresh, of } = all([word(kind), xid(code, { origin: 'nvml' }), xid(code)]);
+    t.equal(fresh.length, 1, kind);
+    t.equal(countOf(of(`xid-${code}`) as Occurrence), 1, kind);
+  }
+});
+
 t.test('what differs by device, code or kind of failure is not the same', async (t) => {
   const { fresh } = all([
     xid(79),
@@ -120,7 +134,7 @@ t.test('keeps the driver’s latest verdict, from the log and from NVML, until t
 
 const anyEvent = fc
   .record({
-    kind: fc.constantFrom('xid', 'aer', 'oom', 'block', 'mce', 'unheard_of'),
+    kind: fc.constantFrom('xid', 'double_bit_ecc', 'aer', 'oom', 'block', 'mce', 'unheard_of'),
     origin: fc.constantFrom('kmsg' as const, 'nvml' as const),
     address: fc.constantFrom('', GPU, '0000:86:00.0'),
     code: fc.constantFrom(null, 31, 45, 48, 63, 79, 154, 162, 163),
@@ -151,7 +165,7 @@ t.test(
           // What a new occurrence replaces is over: its count is final.
           if (after.isNew && former !== undefined) {
             kept.kmsg += former.told.kmsg;
-            kept.nvml += former.told.nvml;
+            kept.nvml += former.told.nvml + former.told.alias;
           }
           if (state.occurrences.size > MAX_OCCURRENCES) return false;
           if (JSON.stringify([...state.occurrences]) !== JSON.stringify([...before])) return false;
@@ -161,7 +175,7 @@ t.test(
         }
         for (const each of state.occurrences.values()) {
           kept.kmsg += each.told.kmsg;
-          kept.nvml += each.told.nvml;
+          kept.nvml += each.told.nvml + each.told.alias;
           if (leaderOf(each, state) === each.name) return false;
         }
         return kept.kmsg === told.kmsg && kept.nvml === told.nvml;
