@@ -179,13 +179,20 @@ export function showText(
       paint: dim,
     })),
     ...series.map((each, i) => [
-      { text: each.channel },
+      { text: elided(each.channel, id) },
       { text: sparkline(each, span).padEnd(width) },
       { text: others[i]?.[0] ?? '' },
       { text: others[i]?.[1] ?? '', paint: bold },
     ]),
   ];
   return [...wrapped(head, { width: io.columns }), ...tableLines({ columns, rows, width: io.columns })].join('\n');
+}
+
+/** What tells the channels of a device apart stands at the end of their ids. */
+function elided(text: string, width: number): string {
+  if (text.length <= width) return text;
+  const head = Math.floor((width - 1) / 3);
+  return `${text.slice(0, head)}…${text.slice(text.length - (width - 1 - head))}`;
 }
 
 /** An alert that an earlier agent raised lies before its recording. */

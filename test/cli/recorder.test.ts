@@ -70,7 +70,7 @@ t.test('shows a row per channel with the moment of the alert, in any width', asy
     const header = lines.findIndex((line) => line.includes('▼'));
     const [mark, heat = '', power = ''] = [lines[header]?.indexOf('▼') ?? -1, ...lines.slice(header + 1)];
     t.ok(/[▃▄▅]/.test([...heat][mark] ?? ''), `the mark stands over the middle: ${heat}`);
-    t.match(heat, /^hwmon\/coretemp.* {2,}40\.0 … 100\.0 °C +70\.0 °C$/);
+    t.match(heat, /^hwmon\S*\/temp1 .* {2,}40\.0 … 100\.0 °C +70\.0 °C$/);
     t.match(power, /^nvml\/gpu-0\/power +– +hung$/);
   }
   t.match(asked[0], { alert: info.alert, glob: '**', points: Number });
