@@ -7,7 +7,7 @@
  * kernel keeps them in its own memory: no driver and no device is asked.
  * Sources: Documentation/ABI/testing/sysfs-bus-pci-devices-aer_stats and sysfs-bus-pci; class codes: PCI Code and ID Assignment.
  */
-import type { Channel } from '../core/channel.js';
+import type { Channel, FileProbe } from '../core/channel.js';
 import type { Source, SourceContext, Tree } from '../core/ports.js';
 import { makeChannel } from './make-channel.js';
 
@@ -120,46 +120,70 @@ function counterChannel(sysfs: Tree, device: Device, counter: (typeof COUNTERS)[
   });
 }
 
-/** A link below its maximum (`limits.max`) is news: a card that sits badly, or a slot that is shared. */
+/**
+ * A link below what both its ends can do (`limits.max`) is news: a card that sits badly, or a lane that is worn. A fast card
+ * in a slow slot is none.
+ */
 async function linkChannels(sysfs: Tree, device: Device, report: SourceContext['report']): Promise<Channel[]> {
-  const { directory } = device;
-  const [speed, width, control] = await Promise.all([
-    sysfs.text(`${directory}/max_link_speed`),
-    sysfs.integer(`${directory}/max_link_width`),
-    sysfs.text(`${directory}/power/control`),
-  ]);
-  if (control === 'auto') {
+  const { directory, address } = device;
+  if ((await sysfs.text(`${directory}/power/control`)) === 'auto') {
     // The files ask the device's configuration space, for which some kernels resume it first (drivers/pci/pci-sysfs.c).
-    report.skipped(`link of ${device.address}`, 'the device may sleep, and asking would wake it');
+    report.skipped(`link of ${address}`, 'the device may sleep, and asking would wake it');
     return [];
   }
-  const link = (file: string, rest: Pick<Channel, 'name' | 'label' | 'limits'> & { words?: readonly string[] }) => {
-    const { words, ...named } = rest;
-    const path = `${directory}/${file}`;
-    const absolute = sysfs.absolute(path);
-    return makeChannel({
-      ...common(device),
-      ...named,
-      quantity: 'stateCode',
-      probe: words === undefined ? { kind: 'integer', path: absolute } : { kind: 'word', path: absolute, words },
-      domain: `${SOURCE}-${device.address}`, // Asks the device itself, which may be gone from the bus.
-      path,
-    });
-  };
+  const ends = await Promise.all(
+    [directory, directory.slice(0, directory.lastIndexOf('/'))].map((end) => capability(sysfs, end)),
+  );
+  const words = ends[0]?.words;
+  const generation = least(ends.map((end) => end.generation));
+  const width = least(ends.map((end) => end.width));
   const channels: Channel[] = [];
-  const words = SPEEDS.find((spelling) => speed !== undefined && spelling.indexOf(speed) > 0);
-  if (words !== undefined && speed !== undefined) {
-    const limits = { max: words.indexOf(speed) };
-    channels.push(
-      link('current_link_speed', { name: 'generation', label: `${labelOf(device)} link generation`, limits, words }),
-    );
+  if (words !== undefined && generation !== undefined) {
+    const probe = { kind: 'word', path: sysfs.absolute(`${directory}/current_link_speed`), words } as const;
+    channels.push(linkChannel(device, { name: 'generation', label: 'link generation', max: generation, probe }));
   }
-  if (width !== undefined && width > 0) {
-    channels.push(
-      link('current_link_width', { name: 'width', label: `${labelOf(device)} link lanes`, limits: { max: width } }),
-    );
+  if (width !== undefined) {
+    const probe = { kind: 'integer', path: sysfs.absolute(`${directory}/current_link_width`) } as const;
+    channels.push(linkChannel(device, { name: 'width', label: 'link lanes', max: width, probe }));
   }
   return channels;
+}
+
+interface Capability {
+  /** The spelling that this kernel uses. */
+  readonly words?: readonly string[] | undefined;
+  readonly generation?: number | undefined;
+  readonly width?: number | undefined;
+}
+
+async function capability(sysfs: Tree, directory: string): Promise<Capability> {
+  const [speed = '', width = 0] = await Promise.all([
+    sysfs.text(`${directory}/max_link_speed`),
+    sysfs.integer(`${directory}/max_link_width`),
+  ]);
+  const words = SPEEDS.find((spelling) => spelling.indexOf(speed) > 0);
+  return { words, generation: words?.indexOf(speed), width: width > 0 ? width : undefined };
+}
+
+/** Of the device itself, and of the port above it where that says anything. */
+function least([own, above]: readonly (number | undefined)[]): number | undefined {
+  return own === undefined ? undefined : Math.min(own, above ?? own);
+}
+
+function linkChannel(
+  device: Device,
+  { name, label, max, probe }: { name: string; label: string; max: number; probe: FileProbe },
+): Channel {
+  return makeChannel({
+    ...common(device),
+    name,
+    label: `${labelOf(device)} ${label}`,
+    quantity: 'stateCode',
+    limits: { max },
+    probe,
+    domain: `${SOURCE}-${device.address}`, // Asks the device itself, which may be gone from the bus.
+    path: `${device.directory}/${name === 'width' ? 'current_link_width' : 'current_link_speed'}`,
+  });
 }
 
 function labelOf({ kind, address }: Device): string {

@@ -91,6 +91,21 @@ t.test('reads the link of disks and network cards against its maximum, and of no
   t.match(channelOf(found, 'pcie/0000-02-00-0/width'), { limits: { max: 4 }, probe: { kind: 'integer' } });
 });
 
+t.test('expects no more of a link than the slower of its ends', async (t) => {
+  const machine = fakeMachine(t);
+  const port = '0000:00:01.0';
+  addDevice(machine, port, { code: BRIDGE, link: ['8.0 GT/s PCIe', 2] });
+  addDevice(machine, '0000:01:00.0', { code: NVME, above: [port], link: ['32.0 GT/s PCIe', 4] });
+  const found = await discover(machine, [pcie]);
+  t.match(channelOf(found, 'pcie/0000-01-00-0/generation').limits, { max: 3 });
+  t.match(channelOf(found, 'pcie/0000-01-00-0/width').limits, { max: 2 });
+  machine.set(`devices/pci0000:00/${port}/max_link_speed`, 'Unknown');
+  machine.set(`devices/pci0000:00/${port}/max_link_width`, 0);
+  const again = await discover(machine, [pcie]);
+  t.match(channelOf(again, 'pcie/0000-01-00-0/generation').limits, { max: 5 });
+  t.match(channelOf(again, 'pcie/0000-01-00-0/width').limits, { max: 4 });
+});
+
 t.test('knows the spelling of older kernels, and reads no link whose maximum says nothing', async (t) => {
   const machine = fakeMachine(t);
   addDevice(machine, '0000:02:00.0', { code: NVME, link: ['8 GT/s', 4] });
