@@ -1,6 +1,15 @@
 /** The kernel's log over doubles of /dev/kmsg: where reading begins, what a restart continues, what is said when it cannot be read. */
-import { execFileSync } from 'node:child_process';
-import { appendFileSync, mkdirSync, openSync, writeFileSync, writeSync } from 'node:fs';
+import { execFileSync, spawnSync } from 'node:child_process';
+import {
+  accessSync,
+  appendFileSync,
+  closeSync,
+  constants,
+  mkdirSync,
+  openSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import type { HardwareEvent } from '../../src/core/ports.js';
@@ -200,3 +209,75 @@ t.test('what user space writes is not believed', async (t) => {
   await until(() => now.events.length > 0);
   t.strictSame(now.codes(), [64]);
 });
+
+t.test('a reader is opened once, closed as often as one likes, and keeps nothing alive', async (t) => {
+  const { kmsg } = machine(t, xid(1, 31));
+  const reader = addon.createKmsgReader(() => undefined);
+  t.same(reader.take(), { events: [], sequence: null, overwritten: 0, dropped: 0, error: 0 }, 'before it is opened');
+  const how = { path: kmsg, after: null, fromStart: true } as const;
+  t.equal(reader.open(how), 0);
+  t.equal(reader.open(how), 106, 'EISCONN');
+  reader.close();
+  reader.close();
+  t.equal(reader.take().events.length, 0);
+  t.equal(reader.open(how), 0, 'again');
+  reader.close();
+  const bad = addon.createKmsgReader(() => undefined);
+  t.equal(bad.open({ fd: 999, after: null, fromStart: false }), 9, 'EBADF');
+  for (let i = 0; i < 200; i++) addon.createKmsgReader(() => undefined).open(how); // Left to the end of the process.
+});
+
+const MODULES = ['addon', 'kernel-log'].map((name) => new URL(`../../src/sensors/${name}.js`, import.meta.url).href);
+/** Follows what it finds for as long as its event loop has something to do, then says what it found. */
+const PROGRAM = `
+  const { loadAddon } = await import(${JSON.stringify(MODULES[0])});
+  const { KernelLog } = await import(${JSON.stringify(MODULES[1])});
+  const events = [];
+  const quiet = () => undefined;
+  const log = { trace: quiet, debug: quiet, info: quiet, warn: quiet, error: quiet, fatal: quiet };
+  const store = { state: async () => ({ boot: 'an earlier one', sequence: 5 }), putState: quiet };
+  const { createKmsgReader } = loadAddon();
+  const kernelLog = new KernelLog({ createKmsgReader, devRoot: process.argv[1], bootId: 'this', store, log, onEvent: (event) => events.push(event) });
+  await kernelLog.start();
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  process.stdout.write(JSON.stringify({ notFound: kernelLog.notFound, events }));
+`;
+
+function child(devRoot: string, standardInput: number | 'ignore'): { notFound: string[]; events: HardwareEvent[] } {
+  const args = ['--input-type=module', '-e', PROGRAM, devRoot];
+  const result = spawnSync(process.execPath, args, {
+    stdio: [standardInput, 'pipe', 'inherit'],
+    encoding: 'utf8',
+    timeout: 20_000,
+  });
+  if (result.status !== 0) throw new Error(`status ${result.status}, signal ${result.signal}`);
+  return JSON.parse(result.stdout);
+}
+
+t.test('keeps no process alive', async (t) => {
+  const { devRoot } = machine(t, xid(1, 79));
+  t.match(child(devRoot, 'ignore'), { notFound: [], events: [{ code: 79 }] });
+});
+
+function whyNoDevice(): string | false {
+  try {
+    accessSync('/dev/kmsg', constants.R_OK | constants.W_OK);
+    closeSync(openSync('/dev/kmsg', 'r'));
+    return false;
+  } catch (error) {
+    return `/dev/kmsg: ${String(error)}`;
+  }
+}
+
+t.test(
+  'takes the device that it was given as standard input, and believes no forgery there',
+  { skip: whyNoDevice() },
+  async (t) => {
+    const device = openSync('/dev/kmsg', 'r+');
+    t.teardown(() => closeSync(device));
+    writeSync(device, '<0>NVRM: Xid (PCI:0000:3b:00): 79, pid=1, name=forged-by-a-test, GPU has fallen off the bus.\n');
+    const { notFound, events } = child(join(t.testdir({}), 'no-devices'), device);
+    t.strictSame(notFound, []);
+    t.notOk(events.some(({ text }) => text.includes('forged-by-a-test')));
+  },
+);
