@@ -49,7 +49,7 @@ t.test('shows what led to an alert, as a table and as CSV', async (t) => {
   const table = await node.cliWithConfig('recorder', 'show', alert);
   t.equal(table.code, 0, table.err);
   t.match(table.out, /▼.*min … max/);
-  t.match(table.out, /^thermal_zone\S* +[▁▂▃▄▅▆▇█ ]+50\.0 … 88\.0 °C/m);
+  t.match(table.out, /^thermal\S*\/0 +[▁▂▃▄▅▆▇█ ]+50\.0 … 88\.0 °C/m);
   const list = await node.cliWithConfig('recorder', 'list');
   t.match(list.out, new RegExp(`^${alert}\\n.*being written`, 'm'));
   t.match(list.out, /In memory: the last \d+ s of \d+ channels/);
