@@ -64,7 +64,7 @@ export const JOURNAL_EVENTS = {
     id: '91495b289a6f0af3046519662cb75fe8',
     subject: 'Messages of the kernel were missed',
     meaning:
-      'The kernel overwrote messages before they were read, or more different events came at once than are kept. What was in them is not known.',
+      'The kernel overwrote messages before they were read, or more different events came at once than are kept or told. The message says how many.',
     next: 'See journalctl -k for that time. A larger buffer (boot option log_buf_len) holds more.',
   },
   'alert.fire': {

@@ -40,6 +40,12 @@ export const WARNING_ENDS_MS = 10 * 60_000;
 export const CRITICAL_ENDS_MS = 24 * 60 * 60_000;
 /** What can be broken at once on one node and still be read by a person; beyond it the oldest warning makes room. */
 export const MAX_STANDING = 128;
+/**
+ * Different events that are told in a minute: each is several records. More is no news any more but a flood, of which the critical
+ * ones are told for twice as long.
+ */
+export const MAX_NEW_PER_MINUTE = 128;
+const MINUTE_MS = 60_000;
 /** Detaching and setting all GPUs of a node, several times within the window. */
 const MAX_OWN_ACTS = 64;
 const STATE_KEY = 'hardware-events';
@@ -87,6 +93,8 @@ export class HardwareEvents {
   readonly #gpuStates = new Map<string, GpuState>();
   /** GPUs that were not served at some time since their alert. */
   readonly #wereAway = new Set<string>();
+  /** In the minute that began at: new occurrences, and those of them that were not told. */
+  #minute = { beganMs: Number.NEGATIVE_INFINITY, told: 0, untold: 0 };
   #timer: NodeJS.Timeout | undefined;
 
   constructor(options: HardwareEventsOptions) {
@@ -129,6 +137,7 @@ export class HardwareEvents {
     const { state, occurrence, isNew } = observe(this.#state, event, this.#ownActs);
     this.#state = state;
     const assessment = this.#assess(occurrence);
+    if (isNew && !this.#mayTell(assessment?.severity ?? null)) return;
     if (isNew) this.#tell(occurrence, assessment);
     this.#cancel(occurrence);
     if (assessment !== undefined) this.#apply(occurrence, assessment, isNew);
@@ -157,6 +166,7 @@ export class HardwareEvents {
   /** Ends what has been silent for long enough. */
   tend(nowMs = this.#options.clock.monotonicMs()): void {
     this.#forgetDismissed();
+    this.#turnMinute(nowMs);
     for (const standing of [...this.#standing.values()]) {
       const silentMs = nowMs - standing.lastMs;
       if (standing.severity === 'warning') {
@@ -180,6 +190,26 @@ export class HardwareEvents {
   }
 
   // ---- One occurrence --------------------------------------------------------------------------------------------------
+
+  #mayTell(severity: Severity | null): boolean {
+    this.#turnMinute(this.#options.clock.monotonicMs());
+    const most = severity === null || severity === 'warning' ? MAX_NEW_PER_MINUTE : 2 * MAX_NEW_PER_MINUTE;
+    if (this.#minute.told >= most) {
+      this.#minute.untold += 1;
+      return false;
+    }
+    this.#minute.told += 1;
+    return true;
+  }
+
+  #turnMinute(nowMs: number): void {
+    const { beganMs, untold } = this.#minute;
+    if (nowMs - beganMs < MINUTE_MS) return;
+    this.#minute = { beganMs: nowMs, told: 0, untold: 0 };
+    if (untold === 0) return;
+    const message = `${untold} different hardware events within a minute were too many to tell one by one`;
+    this.#options.log.warn(message, { event: 'hardware.missed' });
+  }
 
   #assess(occurrence: Occurrence): Assessment | undefined {
     return assess(occurrence, {

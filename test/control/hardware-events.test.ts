@@ -1,6 +1,12 @@
 /** From an event to an alert and to its end: what stands, what explains what, what a restart and a reset change. */
 import t from 'tap';
-import { CRITICAL_ENDS_MS, HardwareEvents, MAX_STANDING, WARNING_ENDS_MS } from '../../src/control/hardware-events.js';
+import {
+  CRITICAL_ENDS_MS,
+  HardwareEvents,
+  MAX_NEW_PER_MINUTE,
+  MAX_STANDING,
+  WARNING_ENDS_MS,
+} from '../../src/control/hardware-events.js';
 import type { Alert, HardwareEvent } from '../../src/core/ports.js';
 import { configOf } from '../fixtures/antibodies.js';
 import { type FakeClock, type FakeStore, type Life, life, turns } from '../fixtures/control.js';
@@ -291,7 +297,7 @@ t.test('keeps a bound on what stands: the oldest warning makes room, a critical 
   const now = await watched();
   now.tell(xid(79));
   for (let i = 0; i < 2 * MAX_STANDING; i++) {
-    now.pass(1);
+    now.pass(1_000);
     now.tell(
       hardwareEvent({
         kind: 'edac',
@@ -304,6 +310,28 @@ t.test('keeps a bound on what stands: the oldest warning makes room, a critical 
   t.equal(now.alerts.standing.length, MAX_STANDING);
   t.ok(now.alert('xid-79'));
 });
+
+t.test(
+  'a flood of different events is told up to a bound, the critical ones for longer, and the rest as a number',
+  async (t) => {
+    const now = await watched();
+    const edac = (severity: string, controller: number) =>
+      hardwareEvent({ kind: 'edac', address: '', code: null, detail: { severity, controller: String(controller) } });
+    for (let i = 0; i < 10_000; i++) now.tell(edac('corrected', i));
+    now.tell(edac('uncorrected', 1));
+    await turns();
+    t.ok(now.alert('edac-uncorrected'));
+    for (let i = 0; i < 10_000; i++) now.tell(edac('uncorrected', i));
+    await turns();
+    t.ok(now.store.entries.length <= 6 * MAX_NEW_PER_MINUTE, `${now.store.entries.length} entries`);
+    now.pass(60_000);
+    const missed = now.log.lines.filter(({ fields }) => fields.event === 'hardware.missed');
+    t.equal(missed.length, 1);
+    t.match(missed[0]?.message, /different hardware events/);
+    now.tell(xid(31));
+    t.ok(now.alert('xid-31'), 'a minute later it is told again');
+  },
+);
 
 t.test('a store that fails keeps no event from being told', async (t) => {
   const now = await watched();
