@@ -32,6 +32,7 @@ namespace skos {
 namespace {
 
 constexpr int kDrainMs = 10;
+constexpr int kConnectTries = 100;
 constexpr size_t kRecords = 4096;
 
 std::map<std::string, std::unique_ptr<RegionReader>> readers;
@@ -41,7 +42,12 @@ int Connect(const char* path) {
   sockaddr_un address = {};
   address.sun_family = AF_UNIX;
   std::snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
-  return connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0 ? fd : -1;
+  // Between bind() and listen() the socket is there and refuses.
+  for (int i = 0; i < kConnectTries; ++i) {
+    if (connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0) return fd;
+    poll(nullptr, 0, kDrainMs);
+  }
+  return -1;
 }
 
 std::string AddressIn(std::string_view packet) {
