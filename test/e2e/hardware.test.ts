@@ -1,5 +1,5 @@
 /** Hardware events through the whole agent: a double of /dev/kmsg tells them, alerts, journal and record say what they mean. */
-import { appendFileSync, writeFileSync } from 'node:fs';
+import { appendFileSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { type HeatedNode, heatedNode, type NodeOptions } from '../fixtures/node.js';
@@ -53,6 +53,29 @@ t.test('XIDs of the kernel’s log become alerts, journal entries and audit entr
     audited.find(({ what }) => what.name === 'xid-95'),
     { what: { origin: 'kmsg', detail: { pid: '77', process: 'python' } } },
   );
+});
+
+/** On a CPU, all threads together: the first number of /proc/PID/task/TID/schedstat, nanoseconds. */
+function cpuMs(pid: number): number {
+  const tasks = readdirSync(`/proc/${pid}/task`);
+  const ns = tasks.map((task) => Number(readFileSync(`/proc/${pid}/task/${task}/schedstat`, 'utf8').split(' ')[0]));
+  return Math.round(ns.reduce((sum, each) => sum + each, 0) / 1e6);
+}
+
+t.test('a burst of 5,000 lines is one alert and one record', async (t) => {
+  const node = await nodeWithLog(t);
+  const lines = Array.from({ length: 5_000 }, (_, i) => {
+    return `4,${++sequence},1000000,-;NVRM: Xid (PCI:0000:3b:00): 31, pid=${i}, name=python, Ch 00000012\n`;
+  });
+  const before = cpuMs(node.pid);
+  appendFileSync(kmsgOf(node), lines.join(''));
+  await node.until('the alert', async () => (await node.alerts())[0]?.value === 5_000);
+  t.comment(
+    `the agent used ${cpuMs(node.pid) - before} ms of CPU, its ordinary work and the questions of this test included`,
+  );
+  const audited = (await node.audit()).filter(({ kind }) => kind === 'hardware.event');
+  t.equal(audited.length, 1);
+  t.equal((await node.alerts()).length, 1);
 });
 
 t.test('alerts outlive the agent, and what happened in between is told when it is back', async (t) => {
