@@ -2,6 +2,7 @@
 import { appendFileSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
+import type { AuditEntry } from '../../src/core/ports.js';
 import { type HeatedNode, heatedNode, type NodeOptions } from '../fixtures/node.js';
 
 t.jobs = 3;
@@ -48,12 +49,16 @@ t.test('XIDs of the kernel’s log become alerts, journal entries and audit entr
     entries().find(({ MESSAGE }) => /XID 79/.test(String(MESSAGE))),
     { PRIORITY: '3', SKOS_RULE: 'gpu-xid' },
   );
-  const audited = (await node.audit()).filter(({ kind }) => kind === 'hardware.event');
+  await node.until('their audit entries', async () => (await hardwareEntries(node)).length === 5);
   t.match(
-    audited.find(({ what }) => what.name === 'xid-95'),
+    (await hardwareEntries(node)).find(({ what }) => what.name === 'xid-95'),
     { what: { origin: 'kmsg', detail: { pid: '77', process: 'python' } } },
   );
 });
+
+async function hardwareEntries(node: HeatedNode): Promise<AuditEntry[]> {
+  return (await node.audit()).filter(({ kind }) => kind === 'hardware.event');
+}
 
 /** On a CPU, all threads together: the first number of /proc/PID/task/TID/schedstat, nanoseconds. */
 function cpuMs(pid: number): number {
@@ -73,8 +78,8 @@ t.test('a burst of 5,000 lines is one alert and one record', async (t) => {
   t.comment(
     `the agent used ${cpuMs(node.pid) - before} ms of CPU, its ordinary work and the questions of this test included`,
   );
-  const audited = (await node.audit()).filter(({ kind }) => kind === 'hardware.event');
-  t.equal(audited.length, 1);
+  await node.until('the record', async () => (await hardwareEntries(node)).length > 0);
+  t.equal((await hardwareEntries(node)).length, 1);
   t.equal((await node.alerts()).length, 1);
 });
 
