@@ -1,6 +1,7 @@
 #include "gpu/gpu.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -25,8 +26,10 @@ constexpr int64_t kOpeningDeadlines = 10;               // Opening may take seco
 constexpr int64_t kLooksADeadline = 10;                 // How often a worker is looked at, within …
 constexpr int64_t kMinLookNs = 20'000'000;
 constexpr int64_t kMaxLookNs = 250'000'000;
+constexpr int64_t kHeldRetryNs = 100'000'000;           // A worker of the supervisor before us leaves within milliseconds.
 constexpr size_t kMaxAbandoned = 3;                     // Each may hold memory of the driver.
 constexpr int kPacketsAtOnce = 32;
+constexpr const char* kLeftBehind = "a worker that an earlier skos-gpu left behind hangs in its driver";
 constexpr size_t kMaxEventBytes = 2048;
 
 int64_t LookPeriodNs(int64_t deadline_ns) { return std::clamp(deadline_ns / kLooksADeadline, kMinLookNs, kMaxLookNs); }
@@ -110,13 +113,16 @@ void Gpu::ShowLetGo() {
 }
 
 bool Gpu::Attach(std::string* why) {
-  if (worker_ != nullptr && (state_ == State::kHung || worker_->leaving_ns != 0)) {
-    if (abandoned_.size() >= kMaxAbandoned) {
-      *why = "3 workers hang in its driver already";
-      return false;
-    }
+  const bool is_stuck = worker_ == nullptr ? state_ == State::kHung : state_ == State::kHung || worker_->leaving_ns != 0;
+  if (is_stuck && abandoned_.size() + left_behind_ >= kMaxAbandoned) {
+    *why = "3 workers hang in its driver already";
+    return false;
+  }
+  if (is_stuck && worker_ != nullptr) {
     abandoned_.push_back(worker_->pid);
     worker_.reset();
+  } else if (is_stuck && present_ && held_since_ns_ != 0) {
+    ++left_behind_;
   }
   detached_ = false;
   if (!present_) return true;
@@ -165,12 +171,41 @@ void Gpu::Leave() {
   details_.clear();
 }
 
+std::string Gpu::PlacePath(size_t i) const { return settings_.socket_path + "." + listing_.address + "." + std::to_string(i); }
+
+// A worker of an earlier supervisor may have it open. Asked where none of ours does.
+bool Gpu::IsHeldByEarlier() const {
+  for (size_t i = 0; i <= kMaxAbandoned; ++i) {
+    const UniqueFd place(open(PlacePath(i).c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+    if (place.valid() && flock(place.get(), LOCK_EX | LOCK_NB) != 0) return true;
+  }
+  return false;
+}
+
+// A worker holds a lock for as long as it lives, so that a supervisor knows of the workers of the one before it. False: one of them
+// lives still. Where no lock can be had at all, reading goes before knowing.
+bool Gpu::TakePlace(UniqueFd* place) const {
+  for (size_t i = 0; i <= abandoned_.size() + left_behind_; ++i) {
+    place->Reset(open(PlacePath(i).c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600));
+    if (!place->valid() || flock(place->get(), LOCK_EX | LOCK_NB) == 0) return true;
+  }
+  return false;
+}
+
 void Gpu::Start(int64_t now_ns) {
+  UniqueFd place;
+  if (!TakePlace(&place)) {
+    if (held_since_ns_ == 0) held_since_ns_ = now_ns;
+    retry_ns_ = now_ns + kHeldRetryNs;
+    if (now_ns - held_since_ns_ >= kLeaveNs) Set(State::kHung, kLeftBehind);
+    return;
+  }
+  held_since_ns_ = 0;
   auto worker = std::make_unique<Worker>();
   const pid_t pid = SpawnSelf({"--worker", "--source", listing_.source, "--address", listing_.address, "--path", listing_.path,
                                "--sysfs", settings_.sysfs_root, "--nvml", settings_.nvml, "--rate-mhz",
                                std::to_string(settings_.rate_mhz), "--deadline-ms", std::to_string(settings_.deadline_ms)},
-                              &worker->socket);
+                              &worker->socket, place.get());
   if (pid < 0) {
     retry_ns_ = now_ns + back_off_ns_;
     back_off_ns_ = std::min(2 * back_off_ns_, kMaxBackOffNs);
@@ -188,6 +223,10 @@ void Gpu::Start(int64_t now_ns) {
 void Gpu::Tick(int64_t now_ns) {
   if (worker_ != nullptr) LookAtWorker(now_ns);
   if (worker_ == nullptr && wanted() && now_ns >= retry_ns_) Start(now_ns);
+  if (worker_ == nullptr && detached_ && present_ && abandoned_.empty()) {
+    if (IsHeldByEarlier()) Set(State::kHung, kLeftBehind);
+    else ShowLetGo();
+  }
 }
 
 int64_t Gpu::next_ns(int64_t now_ns) const {

@@ -40,7 +40,7 @@ class Gpu {
   bool present() const { return present_; }
   bool detached() const { return detached_; }
   // No process of ours is left that may have the device open.
-  bool is_let_go() const { return worker_ == nullptr && abandoned_.empty(); }
+  bool is_let_go() const { return worker_ == nullptr && abandoned_.empty() && !IsHeldByEarlier(); }
   bool has_worker() const { return worker_ != nullptr; }
   int socket() const { return worker_ == nullptr ? -1 : worker_->socket.get(); }
 
@@ -88,6 +88,9 @@ class Gpu {
   bool wanted() const { return present_ && !detached_ && !letting_go_; }
   void Set(State state, std::string_view why, int region_fd = -1);
   std::string MessageFor(State state, std::string_view why, bool region) const;
+  std::string PlacePath(size_t i) const;
+  bool TakePlace(UniqueFd* place) const;
+  bool IsHeldByEarlier() const;
   void Start(int64_t now_ns);
   void Leave();
   void LookAtWorker(int64_t now_ns);
@@ -109,6 +112,8 @@ class Gpu {
   bool letting_go_ = false;
   std::unique_ptr<Worker> worker_;
   std::vector<pid_t> abandoned_;
+  size_t left_behind_ = 0;   // Workers of an earlier supervisor that attach() gave up.
+  int64_t held_since_ns_ = 0;  // Since when such a worker keeps ours from being started; 0: none does.
   int64_t retry_ns_ = 0;  // No worker before this.
   int64_t back_off_ns_ = 0;
   std::string details_;

@@ -15,7 +15,9 @@ namespace skos::gpu {
 namespace {
 
 // Between fork and exec. All other descriptors are closed by exec.
-[[noreturn]] void Become(int theirs, char* const* argv) {
+[[noreturn]] void Become(int theirs, int kept, char* const* argv) {
+  // First, because its number may be the one that the socket is to have.
+  if (kept >= 0) fcntl(kept, F_DUPFD, kSupervisorFd + 1);
   // dup2 onto itself would leave it to be closed by exec.
   const bool placed = theirs == kSupervisorFd ? fcntl(theirs, F_SETFD, 0) == 0 : dup2(theirs, kSupervisorFd) >= 0;
   sigset_t none;
@@ -27,7 +29,7 @@ namespace {
 
 }  // namespace
 
-pid_t SpawnSelf(const std::vector<std::string>& arguments, UniqueFd* ours) {
+pid_t SpawnSelf(const std::vector<std::string>& arguments, UniqueFd* ours, int kept) {
   int pair[2];
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) return -errno;
   UniqueFd mine(pair[0]);
@@ -39,7 +41,7 @@ pid_t SpawnSelf(const std::vector<std::string>& arguments, UniqueFd* ours) {
   argv.push_back(nullptr);
   const pid_t pid = fork();
   if (pid < 0) return -errno;
-  if (pid == 0) Become(theirs.get(), argv.data());
+  if (pid == 0) Become(theirs.get(), kept, argv.data());
   ours->Reset(mine.Release());
   return pid;
 }

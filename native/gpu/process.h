@@ -11,8 +11,9 @@
 
 namespace skos::gpu {
 
-// Runs /proc/self/exe with `arguments` and one end of a socket pair as kSupervisorFd; *ours is the other. Its pid, or -errno.
-pid_t SpawnSelf(const std::vector<std::string>& arguments, UniqueFd* ours);
+// Runs /proc/self/exe with `arguments` and one end of a socket pair as kSupervisorFd; *ours is the other. `kept`, unless negative, stays
+// open in the new process for as long as that lives. Its pid, or -errno.
+pid_t SpawnSelf(const std::vector<std::string>& arguments, UniqueFd* ours, int kept = -1);
 
 // "ended with status 1", "was ended by signal 9 (Killed)".
 std::string DescribeExit(int status);

@@ -3,8 +3,9 @@
 #include <linux/netlink.h>
 #include <sys/socket.h>
 
-#include <algorithm>
 #include <cerrno>
+
+#include "probes/uevent.h"
 
 namespace skos::gpu {
 namespace {
@@ -41,13 +42,9 @@ bool Uevents::Receive() {
 }
 
 bool ConcernsGpus(std::string_view message) {
-  while (!message.empty()) {
-    const size_t end = std::min(message.find('\0'), message.size());
-    const std::string_view line = message.substr(0, end);
-    if (line == "SUBSYSTEM=pci" || line == "SUBSYSTEM=drm" || line == "SUBSYSTEM=module") return true;
-    message.remove_prefix(std::min(end + 1, message.size()));
-  }
-  return false;
+  Uevent event;
+  if (!ParseUevent(message, &event)) return false;
+  return event.subsystem == "pci" || event.subsystem == "drm" || event.subsystem == "module";
 }
 
 }  // namespace skos::gpu
