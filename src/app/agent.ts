@@ -10,6 +10,7 @@ import { mkdirSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { dirname, join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { hardwareWatcher } from '../antibodies/hardware-watcher.js';
 import { operatorRules } from '../antibodies/operator-rules.js';
 import { storageWatcher } from '../antibodies/storage-watcher.js';
 import { thermalSentinel } from '../antibodies/thermal-sentinel.js';
@@ -20,7 +21,9 @@ import { AlertBook } from '../control/alert-book.js';
 import { Breakers } from '../control/breakers.js';
 import { CurrentConfig } from '../control/current-config.js';
 import { Executor } from '../control/executor.js';
+import { FlightRecorder } from '../control/flight-recorder.js';
 import { createHandlers } from '../control/handlers.js';
+import { HardwareEvents } from '../control/hardware-events.js';
 import { Machine } from '../control/machine.js';
 import { LaterOutlet } from '../control/outlet.js';
 import { Publisher } from '../control/publisher.js';
@@ -36,15 +39,21 @@ import { systemClock as clock } from '../core/clock.js';
 import { within } from '../core/deadline.js';
 import { reason, SkosError } from '../core/errors.js';
 import { Lifecycle, type Part } from '../core/lifecycle.js';
-import type { ConnectPacketSocket } from '../core/ports.js';
+import type { Alert, ConnectPacketSocket } from '../core/ports.js';
 import { VERSION } from '../core/version.js';
 import { type Addon, loadAddon } from '../sensors/addon.js';
+import { withDerived } from '../sensors/derived.js';
+import { GpuLink } from '../sensors/gpu-link.js';
+import { type HotPlug, watchHotPlug } from '../sensors/hot-plug.js';
+import { KernelLog } from '../sensors/kernel-log.js';
 import { MemoryStore } from '../store/memory-store.js';
 import { LevelStore } from '../store/store.js';
 import { ChildProcess } from './children.js';
+import { gpuChild, gpuConnector, placeOfGpu } from './gpu.js';
 import { bootId, provisionalName, roles } from './host.js';
 import { type AdjustableLog, createLog } from './log.js';
 import { actuatorSpec, netSpec } from './programs.js';
+import { samplerMaker } from './sampling.js';
 
 const EXIT_FAILED = 1;
 const EXIT_CONFIG = 4;
@@ -130,25 +139,56 @@ async function compose(given: {
   const store = await openStore(dataDir, log);
   const outlet = new LaterOutlet();
   const record = new Record({ store, log, outlet });
-  const rulebook = new Rulebook([thermalSentinel, storageWatcher, operatorRules]);
-  const alerts = new AlertBook({ rulebook, store, outlet, record, clock });
+  const rulebook = new Rulebook([thermalSentinel, storageWatcher, hardwareWatcher, operatorRules]);
+  const recorder = new FlightRecorder({ store, clock, log });
+  const onChange = (alert: Alert) => recorder.alert(alert);
+  const alerts = new AlertBook({ rulebook, store, outlet, record, clock, onChange });
   const breakers = new Breakers(store);
   await breakers.load();
   const executor = new Executor({ node, bootId: boot, config, rulebook, breakers, store, record, outlet, log, clock });
 
+  const hardware = new HardwareEvents({ config, alerts, record, store, bootId: boot, clock, log });
+  const kernelLog = new KernelLog({
+    createKmsgReader: addon.createKmsgReader,
+    devRoot: machine.roots.dev,
+    bootId: boot,
+    store,
+    log,
+    onEvent: hardware.event,
+  });
+  const gpuPlace = placeOfGpu(given.config, { runDirectory, withChildren: given.withChildren });
+  const gpus: GpuLink = new GpuLink({
+    ...gpuPlace,
+    connect: gpuConnector(addon),
+    openRegion: addon.openRegion,
+    rates: () => ({ rateHz: config.get().sampling.rate_hz, deadlineMs: config.get().sampling.deadline_ms }),
+    onChange: () => sensing.lookSoon('GPUs'),
+    onCrossing: () => tick.wake(),
+    onState: (address, state, why) => hardware.gpuState(address, state, why),
+    onEvent: hardware.event,
+    log,
+    clock,
+  });
   const sensing: Sensing = new Sensing({
     config,
     rulebook,
-    discover: () => machine.discover(config.get()),
-    createSampler: (channels, tripwires) =>
-      addon.createSampler(channels, tripwires, {
-        readDeadlineMs: config.get().sampling.deadline_ms,
-        onCrossing: () => tick.wake(),
-      }),
+    discover: async () => {
+      const { channels, skipped } = await machine.discover(config.get());
+      const all = withDerived([...channels, ...gpus.channels]);
+      return { channels: all, skipped: [...skipped, ...gpus.skipped] };
+    },
+    createSampler: samplerMaker({
+      addon,
+      gpus,
+      actuator: () => link.actuator,
+      deadlineMs: () => config.get().sampling.deadline_ms,
+      onCrossing: () => tick.wake(),
+      clock,
+    }),
     log,
   });
   const feed = () => void addon.notify('WATCHDOG=1');
-  const tick = new Tick({ config, sensing, rulebook, alerts, executor, store, clock, log, feed });
+  const tick = new Tick({ config, sensing, rulebook, alerts, executor, recorder, store, clock, log, feed });
   const publisher = new Publisher({ sensing, rulebook, alerts, store, outlet, clock, log });
 
   const actuator = actuatorPlace(given.config, { runDirectory, withChildren: given.withChildren });
@@ -184,12 +224,25 @@ async function compose(given: {
   const reload = () => reloader.reload();
 
   const identity = { node, version: VERSION, bootId: boot, startedAtMs };
-  const parts = { config, sensing, tick, alerts, executor, link, publisher, store, log, clock };
+  const parts = {
+    config,
+    sensing,
+    tick,
+    alerts,
+    executor,
+    recorder,
+    link,
+    publisher,
+    gpus,
+    record,
+    hardware,
+    kernelLog,
+  };
   const server = new SocketServer({
     path: socketPath,
     credentialsOf: addon.peerCredentials,
     roleOf: roles(),
-    handlers: createHandlers({ ...identity, ...parts, reload }),
+    handlers: createHandlers({ ...identity, ...parts, store, log, clock, reload }),
     onSubscribe: (send) => publisher.retained(send),
     log,
   });
@@ -199,7 +252,10 @@ async function compose(given: {
   return {
     parts: [
       { name: 'store', start: () => undefined, stop: () => store.stop() },
+      recorder,
       startRecord(record, identity, given.config),
+      ...(gpuPlace.own ? [gpuChild(given.config, { socket: gpuPlace.socket, sysfs: machine.roots.sysfs, log })] : []),
+      gpus,
       // Sensors come before the actuator: the ladders must be there when the leases of an earlier agent are adopted.
       sensing,
       {
@@ -207,11 +263,14 @@ async function compose(given: {
         start: async () => alerts.adopt(await store.alerts({ standing: true, limit: ADOPTED_ALERTS })),
         stop: () => undefined,
       },
+      hardware,
+      kernelLog,
       link,
       ...(own === undefined ? [] : [{ name: 'skos-actuator', start: () => undefined, stop: () => own.stop() }]),
       tick,
       { name: 'socket', start: () => server.start(), stop: () => server.stop() },
       publisher,
+      hotPlugPart(addon, sensing, log),
       ...net,
     ],
     reload,
@@ -290,6 +349,17 @@ function actuatorPlace(
     path: socket,
     why: `nothing answers at ${socket}`,
     own: mode === 'auto' && isRoot && withChildren,
+  };
+}
+
+function hotPlugPart(addon: Addon, sensing: Sensing, log: AdjustableLog): Part {
+  let watch: HotPlug | undefined;
+  return {
+    name: 'hot-plug',
+    start: () => {
+      watch = watchHotPlug(addon, (subsystems) => sensing.lookSoon([...subsystems].join(' ')), log);
+    },
+    stop: () => watch?.close(),
   };
 }
 

@@ -15,6 +15,7 @@ import type { AlertBook } from './alert-book.js';
 import type { CurrentConfig } from './current-config.js';
 import type { Executor } from './executor.js';
 import type { FlightRecorder } from './flight-recorder.js';
+import type { HardwareEvents } from './hardware-events.js';
 import type { Publisher } from './publisher.js';
 import type { Record } from './record.js';
 import type { Sensing } from './sensing.js';
@@ -46,6 +47,7 @@ export interface HandlerOptions {
   /** Why the kernel's log is not read, when it is not. */
   readonly kernelLog?: { readonly notFound: readonly string[] };
   readonly record: Record;
+  readonly hardware: Pick<HardwareEvents, 'ownAct'>;
   readonly store: Store & { health(): { ok: boolean; why: string } };
   readonly log: Log & { readonly level: LogLevel; setLevel(level: LogLevel): void };
   readonly clock: Clock;
@@ -99,13 +101,17 @@ export function createHandlers(options: HandlerOptions): Handlers {
 
 /** Lets go of a GPU or takes it again, and puts on record who asked. */
 async function asked(
-  { gpus, record }: HandlerOptions,
+  { gpus, record, hardware }: HandlerOptions,
   kind: 'gpu.detach' | 'gpu.attach',
   { id, caller }: { id: string; caller: Caller },
 ): Promise<string> {
   const who = nameOf(caller);
-  const address = await (kind === 'gpu.detach' ? gpus.detach(id) : gpus.attach(id));
-  const done = kind === 'gpu.detach' ? 'let go of' : 'taken again';
+  const detaches = kind === 'gpu.detach';
+  const address = gpus.addressOf(id);
+  // What the driver says of it from here on, for some seconds, is of our own doing.
+  hardware.ownAct(detaches ? 'detach' : 'attach', address);
+  await (detaches ? gpus.detach(address) : gpus.attach(address));
+  const done = detaches ? 'let go of' : 'taken again';
   record.add({
     kind,
     who,

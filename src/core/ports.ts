@@ -217,9 +217,10 @@ export interface Region {
 /** The GPUs of this node, as skos-gpu serves them. */
 export interface Gpus {
   status(): GpuStatus;
-  /** `id`: PCI address, device segment, UUID, or the beginning of one that fits no other. Answers the address. */
-  detach(id: string): Promise<string>;
-  attach(id: string): Promise<string>;
+  /** `id`: PCI address, device segment, UUID, or the beginning of one that fits no other. SKOS_GPU_UNKNOWN otherwise. */
+  addressOf(id: string): string;
+  detach(address: string): Promise<void>;
+  attach(address: string): Promise<void>;
 }
 
 /** Something that hardware or its driver announced, in the kernel's log or by a library's events. */

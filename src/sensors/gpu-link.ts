@@ -49,6 +49,8 @@ export interface GpuLinkOptions {
   readonly onChange: () => void;
   /** A tripwire was crossed: the reading is in its region. */
   readonly onCrossing: () => void;
+  /** A GPU is in another state than before. */
+  readonly onState: (address: string, state: GpuState, why: string) => void;
   readonly onEvent: (event: HardwareEvent) => void;
   readonly log: Log;
   readonly clock: Clock;
@@ -178,19 +180,15 @@ export class GpuLink implements Gpus {
     };
   }
 
-  async detach(id: string): Promise<string> {
-    const address = this.#find(id);
-    await this.#request(`detach ${address}`);
-    return address;
+  detach(address: string): Promise<void> {
+    return this.#request(`detach ${address}`);
   }
 
-  async attach(id: string): Promise<string> {
-    const address = this.#find(id);
-    await this.#request(`attach ${address}`);
-    return address;
+  attach(address: string): Promise<void> {
+    return this.#request(`attach ${address}`);
   }
 
-  #find(id: string): string {
+  addressOf(id: string): string {
     const wanted = id.toLowerCase();
     const names = ({ address, description }: Gpu) =>
       [address, description?.device, description?.info.uuid?.toLowerCase()].filter((name) => name !== undefined);
@@ -384,7 +382,10 @@ export class GpuLink implements Gpus {
     gpu.state = state;
     gpu.why = why;
     if (!READABLE.has(state)) this.#drop(gpu);
-    if (former !== state || known === undefined) this.#tell(gpu, former);
+    if (former !== state || known === undefined) {
+      this.#tell(gpu, former);
+      this.#options.onState(address, state, why);
+    }
     if (READABLE.has(state)) void this.#sendWires(address, this.#wires.get(address) ?? []);
     if (!sameChannels(before, this.channels)) this.#options.onChange();
   }

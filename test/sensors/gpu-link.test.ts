@@ -61,6 +61,7 @@ function link(t: Test, options: Partial<GpuLinkOptions> = {}) {
   const regions: FakeRegion[] = [];
   const next: FakeRegion[] = [];
   const events: HardwareEvent[] = [];
+  const states: string[] = [];
   const clock = { nowMs: 1000, monotonicMs: () => clock.nowMs, wallMs: () => 1_700_000_000_000 + clock.nowMs };
   const counts = { changes: 0, crossings: 0, connects: 0 };
   const log = recordingLog();
@@ -95,6 +96,7 @@ function link(t: Test, options: Partial<GpuLinkOptions> = {}) {
     onCrossing: () => {
       counts.crossings += 1;
     },
+    onState: (address, state) => states.push(`${address} ${state}`),
     onEvent: (event) => events.push(event),
     log,
     clock,
@@ -109,6 +111,7 @@ function link(t: Test, options: Partial<GpuLinkOptions> = {}) {
     regions,
     next,
     events,
+    states,
     clock,
     counts,
     lines: () => log.lines.filter(({ level }) => level !== 'debug'),
@@ -206,6 +209,7 @@ t.test('says again and again that a detached GPU has no data, and that a hung on
   t.equal(region.closed, true, 'its memory is given back');
   t.equal(node.gpus.channels.length, 2, 'its channels stay in the list');
   t.match(node.gpus.skipped, [{ what: ADDRESS, why: 'detached: by the operator' }]);
+  t.strictSame(node.states, [`${ADDRESS} serving`, `${ADDRESS} detached`]);
   t.match(node.lines(), [{ fields: { event: 'gpu.serving' } }, { fields: { event: 'gpu.detached' } }]);
 });
 
@@ -235,10 +239,11 @@ t.test(
     node.serve();
     node.next.push(new FakeRegion(description(CHANNELS, 'GPU-Ab99')));
     node.serve('serving', '0000:5e:00.0');
-    for (const id of [ADDRESS, '0000:3B', 'GPU-Ab12', 'gpu-ab1']) t.equal(await node.gpus.detach(id), ADDRESS);
+    for (const id of [ADDRESS, '0000:3B', 'GPU-Ab12', 'gpu-ab1']) t.equal(node.gpus.addressOf(id), ADDRESS);
+    await node.gpus.detach(ADDRESS);
     t.ok(node.sent.some((line) => line.endsWith(`detach ${ADDRESS}`)));
-    await t.rejects(node.gpus.detach('GPU-Ab'), { code: 'SKOS_GPU_UNKNOWN', message: /fits 2/ });
-    await t.rejects(node.gpus.attach('x'), { code: 'SKOS_GPU_UNKNOWN', message: /0000:3b:00\.0/ });
+    t.throws(() => node.gpus.addressOf('GPU-Ab'), { code: 'SKOS_GPU_UNKNOWN', message: /fits 2/ });
+    t.throws(() => node.gpus.addressOf('x'), { code: 'SKOS_GPU_UNKNOWN', message: /0000:3b:00\.0/ });
   },
 );
 
@@ -310,5 +315,5 @@ t.test('is quiet about a skos-gpu that is not there: one line for each reason', 
   await until(() => attempts >= 3);
   t.match(node.lines(), [{ level: 'info', fields: { event: 'gpu.unread' } }]);
   t.match(node.gpus.skipped, [{ what: 'GPUs', why: /nothing answers/ }]);
-  await t.rejects(node.gpus.detach('x'), { code: 'SKOS_GPU_UNKNOWN' });
+  await t.rejects(node.gpus.detach(ADDRESS), { code: 'SKOS_GPU_ABSENT' });
 });
