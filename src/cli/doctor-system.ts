@@ -37,14 +37,18 @@ async function kernelLog({ trees, agent }: Seen): Promise<Finding> {
     const what = '/dev/kmsg is missing: XIDs, machine checks and OOM kills are not seen';
     return { check, state: 'note', what, next: 'in a container: give it /dev/kmsg' };
   }
-  const restricted = (await trees.proc.integer('sys/kernel/dmesg_restrict')) === 1;
-  if (!restricted && (mode & OTHERS_READ) !== 0)
-    return { check, state: 'ok', what: 'the kernel log may be read by anyone' };
-  if (agent?.status.actuator.connected) {
-    return { check, state: 'ok', what: 'the kernel log is for root only; the actuator opens it for the agent' };
+  const unread = agent?.status.notFound.find((line) => line.startsWith('kernel log: '));
+  if (unread !== undefined) {
+    const next = 'use the unit of the agent, whose standard input is /dev/kmsg, or run it as root';
+    return { check, state: 'note', what: `${unread}: XIDs, machine checks and OOM kills are not seen`, next };
   }
-  const what = 'the kernel log is for root only: without an actuator its events are seen only by an agent that is root';
-  return { check, state: 'note', what, next: 'start skos-actuator.service' };
+  if (agent !== undefined) return { check, state: 'ok', what: 'the agent follows the kernel log' };
+  const restricted = (await trees.proc.integer('sys/kernel/dmesg_restrict')) === 1;
+  const isOpen = !restricted && (mode & OTHERS_READ) !== 0;
+  const what = isOpen
+    ? 'the kernel log may be read by anyone'
+    : 'the kernel log is for root only; systemd opens it for the agent';
+  return { check, state: 'ok', what };
 }
 
 async function modeOf(path: string): Promise<number | undefined> {
@@ -70,10 +74,14 @@ async function energy({ trees: { sysfs }, agent }: Seen): Promise<Finding[]> {
 async function cgroups({ trees: { cgroup }, config }: Seen): Promise<Finding> {
   const check = 'system.cgroup';
   if (await cgroup.exists('cgroup.controllers')) return { check, state: 'ok', what: 'cgroups are version 2' };
-  const legacy = await cgroup.list('', /^(cpu|cpuacct|memory|freezer|unified)$/);
+  const legacy = await cgroup.list('', /^(cpu|cpuacct|cpu,cpuacct|freezer)$/);
+  // What limits and freezes has files of version 1 too (native/actuator/README.md).
+  if (legacy.includes('freezer') && legacy.length > 1)
+    return { check, state: 'ok', what: 'cgroups are version 1, with limits and freezing' };
   const targets = Object.keys(config.targets).length;
   const state = targets > 0 ? 'problem' : 'note';
-  const is = legacy.length > 0 ? 'cgroups are version 1' : `no cgroups are mounted at ${cgroup.root}`;
+  const is =
+    legacy.length > 0 ? 'cgroups are version 1, without cpu or freezer' : `no cgroups are mounted at ${cgroup.root}`;
   const what = `${is}: workloads can be neither limited nor frozen${targets > 0 ? `, but the configuration lists ${targets}` : ''}`;
   return { check, state, what, next: 'boot with systemd.unified_cgroup_hierarchy=1' };
 }

@@ -313,12 +313,19 @@ const BAD_STATES: Readonly<Record<string, string>> = {
   retired_pending: 'a page retirement waits for a reset',
 };
 
+const BY_PLACE = /_(dram|sram|l1|l2|register_file|texture|shared|cbu)$/;
+
 function errors({ all }: Readings, { bad, warn }: Paint): string[] {
+  const names = new Set(all.map(({ name }) => name));
+  // A count by place is part of a total, where that is shown; errors that were corrected long ago are no news.
+  const isSaid = (name: string) => BY_PLACE.test(name) && names.has(name.replace(BY_PLACE, ''));
+  const isOld = (name: string) => name.startsWith('ecc_corrected_aggregate');
   return all.flatMap(({ name, value }) => {
     if (value === null || value === 0) return [];
     const state = BAD_STATES[name];
     if (state !== undefined) return [bad(state)];
     if (!/^(ecc_(?!mode)|remapped_|retired_|ras_|bad_pages)/.test(name)) return [];
+    if (isSaid(name) || isOld(name)) return [];
     const text = `${value} ${name.replaceAll('_', ' ').replace(/^ecc/, 'ECC').replace(/^ras/, 'RAS')}`;
     return [/uncorrect|double|bad_pages/.test(name) ? bad(text) : warn(text)];
   });

@@ -398,13 +398,21 @@ t.test('what belongs to root is read by the actuator, and said where there is no
     each.write('sys/class/powercap/intel-rapl:0/energy_uj', '1');
     const { all } = await findings(each);
     const state = connected ? 'ok' : 'note';
-    t.match(of(all, 'system.kernel_log'), [{ state, what: /root only/ }]);
     t.match(of(all, 'system.rapl'), [{ state, what: /1 RAPL zone/ }]);
   }
+});
+
+t.test('the kernel log is followed, or is said not to be, with the reason', async (t) => {
+  const followed = await agentNode(t, {});
+  followed.write('dev/kmsg', '');
+  t.match(of((await findings(followed)).all, 'system.kernel_log'), [{ state: 'ok', what: /follows/ }]);
+  const unread = await agentNode(t, { notFound: ['kernel log: /dev/kmsg: EPERM'] });
+  unread.write('dev/kmsg', '');
+  t.match(of((await findings(unread)).all, 'system.kernel_log'), [{ state: 'note', what: /EPERM.*XIDs/ }]);
   const restricted = await node(t);
   wellMade(restricted);
   restricted.write('proc/sys/kernel/dmesg_restrict', '1\n');
-  t.match(of((await findings(restricted)).all, 'system.kernel_log'), [{ state: 'note', next: /skos-actuator/ }]);
+  t.match(of((await findings(restricted)).all, 'system.kernel_log'), [{ state: 'ok', what: /systemd opens it/ }]);
 });
 
 t.test('a clock from before this program is a problem', async (t) => {
@@ -416,10 +424,12 @@ t.test('a clock from before this program is a problem', async (t) => {
 
 t.test('cgroups of version 1 matter where workloads are to be limited', async (t) => {
   const each = await node(t);
-  mkdirSync(join(each.directory, 'cgroup/memory'));
+  mkdirSync(join(each.directory, 'cgroup/cpu'));
   t.match(of((await findings(each)).all, 'system.cgroup'), [{ state: 'note', what: /version 1/ }]);
   each.write('etc/skos.yaml', 'targets: { batch: { cgroup: batch } }\n');
   t.match(of((await findings(each)).all, 'system.cgroup'), [{ state: 'problem', what: /lists 1/ }]);
+  mkdirSync(join(each.directory, 'cgroup/freezer'));
+  t.match(of((await findings(each)).all, 'system.cgroup'), [{ state: 'ok', what: /version 1/ }]);
 });
 
 t.test('a FIFO or a directory in any place of the machine holds up nothing', async (t) => {
