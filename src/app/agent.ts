@@ -24,7 +24,7 @@ import { Executor } from '../control/executor.js';
 import { FlightRecorder } from '../control/flight-recorder.js';
 import { createHandlers } from '../control/handlers.js';
 import { HardwareEvents } from '../control/hardware-events.js';
-import { Machine } from '../control/machine.js';
+import { Machine, workloadUnits } from '../control/machine.js';
 import { LaterOutlet } from '../control/outlet.js';
 import { Publisher } from '../control/publisher.js';
 import { Record } from '../control/record.js';
@@ -46,6 +46,7 @@ import { withDerived } from '../sensors/derived.js';
 import { GpuLink } from '../sensors/gpu-link.js';
 import { type HotPlug, watchHotPlug } from '../sensors/hot-plug.js';
 import { KernelLog } from '../sensors/kernel-log.js';
+import { workloadGpuChannels } from '../sensors/workload-gpu.js';
 import { MemoryStore } from '../store/memory-store.js';
 import { LevelStore } from '../store/store.js';
 import { ChildProcess } from './children.js';
@@ -174,13 +175,15 @@ async function compose(given: {
     rulebook,
     discover: async () => {
       const { channels, skipped } = await machine.discover(config.get());
-      const all = withDerived([...channels, ...gpus.channels]);
+      const ofWorkloads = workloadGpuChannels(workloadUnits(config.get()), gpus);
+      const all = withDerived([...channels, ...ofWorkloads, ...gpus.channels]);
       return { channels: all, skipped: [...skipped, ...gpus.skipped] };
     },
     createSampler: samplerMaker({
       addon,
       gpus,
       actuator: () => link.actuator,
+      proc: machine.proc,
       deadlineMs: () => config.get().sampling.deadline_ms,
       onCrossing: () => tick.wake(),
       clock,

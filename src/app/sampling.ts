@@ -1,36 +1,39 @@
 /** How the channels of this node are read, each by the part that can: joined under one list, with what is derived of them. */
 import type { Channel } from '../core/channel.js';
 import type { Clock } from '../core/clock.js';
-import type { Sampler, Tripwire } from '../core/ports.js';
+import type { Sampler, Tree, Tripwire } from '../core/ports.js';
 import type { Addon } from '../sensors/addon.js';
 import { DerivedSampler } from '../sensors/derived-sampler.js';
 import type { GpuLink } from '../sensors/gpu-link.js';
 import { joinedSampler } from '../sensors/joined-sampler.js';
 import { RAPL_FEED } from '../sensors/rapl.js';
-import { RaplFeed, type RaplFeedOptions } from '../sensors/rapl-feed.js';
+import { type RaplFeedOptions, raplFeed } from '../sensors/rapl-feed.js';
+import { WORKLOAD_GPU_FEED, workloadGpuFeed } from '../sensors/workload-gpu.js';
 
 export interface SamplingOptions {
   readonly addon: Addon;
   readonly gpus: GpuLink;
   readonly actuator: RaplFeedOptions['actuator'];
+  readonly proc: Tree;
   readonly deadlineMs: () => number;
   /** A tripwire was crossed. */
   readonly onCrossing: () => void;
   readonly clock: Clock;
 }
 
-type Part = 'file' | 'gpu' | 'rapl';
+type Part = 'file' | 'gpu' | 'rapl' | 'workload_gpu';
 
 /** Makes the sampler of a list of channels; it takes over what is derived from the windows of the one before it. */
 export function samplerMaker(
   options: SamplingOptions,
 ): (channels: readonly Channel[], tripwires: readonly Tripwire[]) => Sampler {
-  const { addon, gpus, actuator, deadlineMs, onCrossing, clock } = options;
+  const { addon, gpus, actuator, proc, deadlineMs, onCrossing, clock } = options;
   const makers = {
     file: (own: readonly Channel[], wires: readonly Tripwire[]) =>
       addon.createSampler(own, wires, { readDeadlineMs: deadlineMs(), onCrossing }),
     gpu: (own: readonly Channel[], wires: readonly Tripwire[]) => gpus.sampler(own, wires),
-    rapl: (own: readonly Channel[]) => new RaplFeed({ channels: own, actuator, clock }),
+    rapl: (own: readonly Channel[]) => raplFeed({ channels: own, actuator, clock }),
+    workload_gpu: (own: readonly Channel[]) => workloadGpuFeed({ channels: own, gpus, proc, clock }),
   };
   let former: DerivedSampler | undefined;
   return (channels, tripwires) => {
@@ -48,5 +51,8 @@ export function samplerMaker(
 
 function partOf({ probe }: Channel): Part {
   if (probe.kind === 'gpu') return 'gpu';
-  return probe.kind === 'pushed' && probe.feed === RAPL_FEED ? 'rapl' : 'file';
+  if (probe.kind !== 'pushed') return 'file';
+  if (probe.feed === RAPL_FEED) return 'rapl';
+  if (probe.feed === WORKLOAD_GPU_FEED) return 'workload_gpu';
+  throw new TypeError(`nobody feeds ${probe.feed}`);
 }

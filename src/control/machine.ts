@@ -37,7 +37,7 @@ export class Machine {
       trees: { sysfs: this.sysfs, proc: this.proc, cgroup: this.cgroup },
       rateHz: config.sampling.rate_hz,
       targets: cgroupTargets(config),
-      workloads: units(config),
+      workloads: workloadUnits(config),
       hasActuator,
       sensorsConf: await this.#sensorsConf,
     });
@@ -62,7 +62,7 @@ function cgroupTargets({ targets }: Config): Record<string, string> {
 }
 
 /** Name → unit. A workload goes before a target of the same name, which is as a rule the same unit. */
-function units({ targets, workloads }: Config): Record<string, string> {
+export function workloadUnits({ targets, workloads }: Config): Record<string, string> {
   const named: Record<string, string> = {};
   for (const [name, { unit }] of Object.entries(targets)) if (unit !== undefined) named[name] = unit;
   for (const [name, { unit }] of Object.entries(workloads)) named[name] = unit;

@@ -5,7 +5,7 @@ import type { Quality } from '../../src/core/channel.js';
 import { SkosError } from '../../src/core/errors.js';
 import type { ActuatorPower } from '../../src/core/ports.js';
 import { rapl } from '../../src/sensors/rapl.js';
-import { RaplFeed } from '../../src/sensors/rapl-feed.js';
+import { raplFeed } from '../../src/sensors/rapl-feed.js';
 import { discover } from '../fixtures/discovery.js';
 import { fakeMachine } from '../fixtures/fake-sysfs.js';
 
@@ -38,7 +38,7 @@ async function feed(t: Test) {
         refuse: () => reject(new SkosError('SKOS_ACTUATOR_ABSENT', 'lost')),
       });
     });
-  const made = new RaplFeed({
+  const made = raplFeed({
     channels,
     actuator: () => (state.connected ? { powers } : undefined),
     clock: { monotonicMs: () => state.nowMs, wallMs: () => 0 },
