@@ -40,6 +40,7 @@ export function statusText(answer: Status, io: Pick<Io, 'color' | 'columns' | 'w
     ],
     ['mode', [modeText(answer, colors)]],
     ['sensors', [sensorsText(answer, colors)]],
+    ['gpus', gpusText(answer, colors)],
     ['alerts', [alertsText(answer, colors)]],
     ['actuator', actuatorText(answer, colors)],
     ['record', [recordText(answer, colors)]],
@@ -71,6 +72,19 @@ function sensorsText({ channels, channelsByQuality }: Status, { warn }: Paint): 
     .filter(([quality, count]) => quality !== 'ok' && count > 0)
     .map(([quality, count]) => `${count} ${quality}`);
   return `${plural(channels, 'channel')}${rest.length === 0 ? ', all ok' : `, ${warn(rest.join(', '))}`}`;
+}
+
+/** A node without GPUs has no such line. */
+function gpusText({ gpus }: Status, { warn }: Paint): string[] {
+  if (gpus.length === 0) return [];
+  const serving = gpus.filter(({ state }) => state === 'serving').length;
+  const others = gpus.filter(({ state }) => state !== 'serving');
+  return [
+    `${serving} of ${gpus.length} read`,
+    ...others.map(({ address, name, state }) =>
+      warn(`${clean(name)} ${address}: ${state.replaceAll('_', ' ')}`.trim()),
+    ),
+  ];
 }
 
 function alertsText({ alerts }: Status, { good, bad }: Paint): string {

@@ -177,6 +177,7 @@ async function status(options: HandlerOptions, net: NetState): Promise<Status> {
     tickP99Ms: tick.p99Ms,
     channels: sensing.channels.length,
     channelsByQuality,
+    gpus: options.gpus.status().gpus.map(({ address, info, state }) => ({ address, name: info.name ?? '', state })),
     notFound: [
       ...sensing.notFound,
       ...(options.kernelLog?.notFound ?? []),

@@ -18,6 +18,7 @@ import type {
   AuditEntry,
   AuditHead,
   AuditVerdict,
+  GpuState,
   GpuStatus,
   RecordingInfo,
   RecordingPage,
@@ -76,6 +77,8 @@ export interface Status {
   readonly tickP99Ms: number;
   readonly channels: number;
   readonly channelsByQuality: Readonly<Record<string, number>>;
+  /** All that are known, by address; `skos gpu` says more. */
+  readonly gpus: readonly { readonly address: string; readonly name: string; readonly state: GpuState }[];
   /** One line each: what was not found and why. */
   readonly notFound: readonly string[];
   readonly actuator: {

@@ -77,6 +77,10 @@ t.test('status shows what is wrong where it is wrong', async (t) => {
       alerts: 2,
       channels: 30,
       channelsByQuality: { ok: 28, hung: 2, fault: 0 },
+      gpus: [
+        { address: '0000:3b:00.0', name: 'NVIDIA H200', state: 'serving' },
+        { address: '0000:86:00.0', name: 'NVIDIA H200', state: 'reset_required' },
+      ],
       actuator: {
         connected: true,
         why: '',
@@ -96,6 +100,8 @@ t.test('status shows what is wrong where it is wrong', async (t) => {
     /^node {7}nova, up 1 h 5 min, skos 0\.1\.0, pid 4711$/m,
     /^mode {7}auto, not armed/m,
     /^sensors {4}30 channels, 2 hung$/m,
+    /^gpus {7}1 of 2 read$/m,
+    /^ {11}NVIDIA H200 0000:86:00\.0: reset required$/m,
     /^alerts {5}2 alerts standing$/m,
     /cpufreq\/policy0: foreign_change/,
     /1 standing order, 1 raised/,
