@@ -49,6 +49,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -57,6 +58,7 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/file.h>
+#include <sys/inotify.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -130,6 +132,7 @@ struct event {
 };
 struct event_set {
   int used;
+  int watch; /* inotify on the script's directory; -1 without. */
   uint64_t types[MAX_GPUS];
   int64_t since_ns[MAX_GPUS];
   struct stat script[MAX_GPUS]; /* As it was at the registration. */
@@ -1257,6 +1260,21 @@ static struct event_set *set_of(void *handle) {
   return NULL;
 }
 
+/* The directory, because a script is replaced as often as it is written. */
+static int watch_script(void) {
+  const char *path = getenv("SKOS_NVML_SCRIPT");
+  char directory[512];
+  const int watch = path == NULL ? -1 : inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+  if (watch < 0) return -1;
+  copy(directory, sizeof directory, path);
+  char *slash = strrchr(directory, '/');
+  if (slash == NULL) copy(directory, sizeof directory, ".");
+  else slash[slash == directory] = '\0';
+  if (inotify_add_watch(watch, directory, IN_CLOSE_WRITE | IN_MOVE | IN_DELETE | IN_ONLYDIR) >= 0) return watch;
+  close(watch);
+  return -1;
+}
+
 int nvmlEventSetCreate(void **handle) {
   int code = handle == NULL ? INVALID_ARGUMENT : SUCCESS;
   const int entered = enter(&library, __func__);
@@ -1269,6 +1287,7 @@ int nvmlEventSetCreate(void **handle) {
   if (code == SUCCESS) {
     memset(set, 0, sizeof *set);
     set->used = 1;
+    set->watch = watch_script();
     *handle = set;
   }
   return leave(&library, __func__, code, 1);
@@ -1314,8 +1333,7 @@ static int is_due(const struct event_set *set, const struct event *event, int64_
 }
 
 /* Under the mutex. TIMEOUT: nothing now. */
-static int take_event(struct event_set *set, nvmlEventData_t *data) {
-  const int64_t now = now_ns(CLOCK_REALTIME);
+static int take_event(struct event_set *set, nvmlEventData_t *data, int64_t now) {
   for (int i = 0; i < event_count; ++i) {
     if (!is_due(set, &events[i], now)) continue;
     long *times = seen_of(set, events[i].hash);
@@ -1333,17 +1351,68 @@ static int take_event(struct event_set *set, nvmlEventData_t *data) {
   return TIMEOUT;
 }
 
+/* Whether the watch has something about the script itself; a log or a state in its directory is written all the time. */
+static int script_changed(int watch) {
+  const char *path = getenv("SKOS_NVML_SCRIPT");
+  const char *slash = path == NULL ? NULL : strrchr(path, '/');
+  const char *name = slash == NULL ? path : slash + 1;
+  char buffer[4096] __attribute__((aligned(__alignof__(struct inotify_event))));
+  int changed = 0;
+  for (ssize_t length; (length = read(watch, buffer, sizeof buffer)) > 0;) {
+    for (char *at = buffer; at < buffer + length;) {
+      const struct inotify_event *event = (const struct inotify_event *)at;
+      if ((event->mask & (IN_Q_OVERFLOW | IN_IGNORED)) != 0) changed = 1;
+      else if (name != NULL && event->len > 0 && strcmp(event->name, name) == 0) changed = 1;
+      at += sizeof *event + event->len;
+    }
+  }
+  return changed;
+}
+
+/* Under the mutex: when this set may have an event that it had not at `now`, without a change of the script. CLOCK_MONOTONIC. */
+static int64_t next_due_ns(const struct event_set *set, int64_t now, int64_t end) {
+  const int64_t monotonic = now_ns(CLOCK_MONOTONIC);
+  int64_t next = end;
+  for (int i = 0; i < event_count; ++i) {
+    const int64_t from = events[i].after_ms >= 0 ? set->since_ns[events[i].gpu] : script_ns;
+    const int64_t ms = events[i].after_ms >= 0 ? events[i].after_ms : events[i].at_ms;
+    const int64_t left = from + ms * 1000000 - now;
+    if (left > 0 && monotonic + left < next) next = monotonic + left;
+  }
+  for (int i = 0; i < MAX_GPUS; ++i) {
+    /* The calls of other threads bring it about. */
+    if (gpus[i].lost && set->types[i] != 0 && next > monotonic + POLL_NS) next = monotonic + POLL_NS;
+  }
+  return next;
+}
+
+/* A driver blocks here, and costs nothing: so does this, until the script changes. */
+static void wait_for_script(int watch, int64_t until_ns) {
+  for (;;) {
+    const int64_t left = until_ns - now_ns(CLOCK_MONOTONIC);
+    if (left <= 0) return;
+    /* Without a watch (too many are open) it looks from time to time. */
+    const int64_t pause = watch < 0 && left > POLL_NS ? POLL_NS : left;
+    const struct timespec timeout = {pause / NS_PER_S, pause % NS_PER_S};
+    struct pollfd look = {watch, POLLIN, 0};
+    if (ppoll(&look, 1, &timeout, NULL) > 0 && !script_changed(watch)) continue;
+    return;
+  }
+}
+
 int nvmlEventSetWait_v2(void *handle, nvmlEventData_t *data, unsigned timeout_ms) {
   const int64_t end = now_ns(CLOCK_MONOTONIC) + timeout_ms * 1000000LL;
   for (;;) {
     int code = enter(&library, __func__);
     struct event_set *set = set_of(handle);
     if (code == SUCCESS && (set == NULL || data == NULL)) code = INVALID_ARGUMENT;
-    if (code == SUCCESS) code = take_event(set, data);
+    const int64_t now = now_ns(CLOCK_REALTIME);
+    if (code == SUCCESS) code = take_event(set, data, now);
+    const int64_t until = code == TIMEOUT ? next_due_ns(set, now, end) : end;
+    const int watch = code == TIMEOUT ? set->watch : -1;
     leave(&library, __func__, code, 0);
     if (code != TIMEOUT || now_ns(CLOCK_MONOTONIC) >= end) return code;
-    const struct timespec pause = {0, POLL_NS};
-    nanosleep(&pause, NULL);
+    wait_for_script(watch, until);
   }
 }
 
@@ -1351,6 +1420,9 @@ int nvmlEventSetFree(void *handle) {
   int code = enter(&library, __func__);
   struct event_set *set = set_of(handle);
   if (code == SUCCESS && set == NULL) code = INVALID_ARGUMENT;
-  if (set != NULL) set->used = 0;
+  if (set != NULL) {
+    set->used = 0;
+    if (set->watch >= 0) close(set->watch);
+  }
   return leave(&library, __func__, code, 1);
 }
