@@ -1,5 +1,4 @@
-// Tripwires and the ring, without threads.
-#include "sampler/ring.h"
+// Tripwires, without threads.
 #include "sampler/tripwire.h"
 #include "test/check.h"
 
@@ -65,24 +64,6 @@ void LossRaisesWhereItIsAskedFor() {
   CHECK(wire.Update(Ok(60)));
 }
 
-void RingKeepsOrderAndCountsWhatItLost() {
-  Ring ring(4);
-  Record out[8];
-  CHECK_EQ(ring.Drain(out, 8), size_t{0});
-  for (int i = 0; i < 3; ++i) ring.Push(7, {i, i, Quality::kOk});
-  CHECK_EQ(ring.Drain(out, 2), size_t{2});
-  CHECK_EQ(out[1].reading.value, int64_t{1});
-  CHECK_EQ(out[1].channel, uint32_t{7});
-  for (int i = 3; i < 10; ++i) ring.Push(65535, {-i, i, Quality::kHung});
-  CHECK_EQ(ring.overruns(), uint64_t{4});  // Records 2 to 5.
-  CHECK_EQ(ring.Drain(out, 8), size_t{4});
-  CHECK_EQ(out[0].reading.value, int64_t{-6});
-  CHECK_EQ(out[3].reading.value, int64_t{-9});
-  CHECK_EQ(out[3].channel, uint32_t{65535});
-  CHECK_EQ(out[3].reading.quality, Quality::kHung);
-  CHECK_EQ(ring.overruns(), uint64_t{4});
-}
-
 }  // namespace
 }  // namespace skos::test
 
@@ -92,6 +73,5 @@ int main() {
   RUN(CountsConsecutiveSamples);
   RUN(NeitherCountsNorBreaksOnLoss);
   RUN(LossRaisesWhereItIsAskedFor);
-  RUN(RingKeepsOrderAndCountsWhatItLost);
   return 0;
 }
