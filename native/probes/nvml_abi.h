@@ -113,6 +113,9 @@ enum Field : uint32_t {
   kFieldPcieFatal = 180,
   kFieldPowerAverage = 185,
   kFieldPowerInstant = 186,
+  kFieldShutdownTlimit = 193,
+  kFieldSlowdownTlimit = 194,
+  kFieldGpuMaxTlimit = 196,
   kFieldRecoveryAction = 230,
   // Time in a hardware slowdown. These two were renumbered: see ThrottleFields in nvml_channels.cc.
   kFieldHardwareThermalBefore = 252,

@@ -12,6 +12,10 @@ namespace {
 
 constexpr unsigned kMaxFans = 8;  // Boards have at most four.
 constexpr int64_t kMilli = 1000;
+constexpr int kPairTries = 3;  // Of temperature and margin that belong together.
+// GPUs state 80 to 110 °C. A limit beyond these was made of numbers that do not belong together.
+constexpr int64_t kMinTlimitCelsius = 60;
+constexpr int64_t kMaxTlimitCelsius = 125;
 constexpr int64_t kHertzPerMegahertz = 1'000'000;
 constexpr int64_t kPpmPerPercent = 10'000;
 constexpr int64_t kNsPerMillisecond = 1'000'000;
@@ -155,14 +159,68 @@ Datum FromCelsius(int64_t celsius) {
   return {kSuccess, Quality::kOk, celsius * kMilli};
 }
 
-void AddFast(Discovery& found) {
-  const Gpu& gpu = found.gpu();
+// The temperature at which the margin will be 0. Both are whole degrees of a moving value: a pair counts when the temperature is the same
+// before and after, else the lowest of some pairs, which errs on the careful side.
+std::optional<int64_t> CelsiusWithoutMargin(const Gpu& gpu) {
+  std::optional<int64_t> lowest;
+  for (int i = 0; i < kPairTries; ++i) {
+    int64_t before = INT64_MIN;
+    int64_t after = INT64_MIN;
+    MarginTemperature margin;
+    if (gpu.Temperature(&before) != kSuccess || before == INT64_MIN) return std::nullopt;
+    if (gpu.library->margin(gpu.handle, &margin) != kSuccess || margin.celsius == INT32_MIN) return std::nullopt;
+    if (gpu.Temperature(&after) != kSuccess || after == INT64_MIN) return std::nullopt;
+    const int64_t sum = std::min(before, after) + margin.celsius;
+    if (before == after) return sum;
+    lowest = std::min(sum, lowest.value_or(sum));
+  }
+  return lowest;
+}
+
+std::optional<int64_t> Tlimit(const FieldValue& field) {
+  const Datum datum = FromField(field, 1, 1);
+  if (datum.code != kSuccess || datum.quality != Quality::kOk) return std::nullopt;
+  // A negative number of 32 bits, which a driver may call unsigned.
+  return datum.value > INT32_MAX ? datum.value - (int64_t{1} << 32) : datum.value;
+}
+
+// GPUs since Ada count from their maximum operating temperature instead of stating thresholds: margin and limits are degrees left to it, so
+// that what lies above it is negative. At 30 °C an H100 says margin 57, maximum 0, slowdown -2, shutdown -8: 87, 89 and 95 °C. Sources: nvml.h
+// at nvmlDeviceGetTemperatureThreshold and NVML_FI_DEV_TEMPERATURE_*_TLIMIT; nvidia-smi(1) at "GPU T.Limit Temp".
+void AddTlimits(const Gpu& gpu, GpuLimits* limits) {
+  FieldValue fields[3];
+  fields[0].field = kFieldGpuMaxTlimit;
+  fields[1].field = kFieldSlowdownTlimit;
+  fields[2].field = kFieldShutdownTlimit;
+  if (gpu.library->field_values(gpu.handle, 3, fields) != kSuccess) return;
+  const std::optional<int64_t> tlimits[3] = {Tlimit(fields[0]), Tlimit(fields[1]), Tlimit(fields[2])};
+  // Some drivers answer 0 to all of them, which is no answer: nothing shuts down where it may still work.
+  if (tlimits[0] && tlimits[2] && *tlimits[2] >= *tlimits[0]) return;
+  const std::optional<int64_t> zero = CelsiusWithoutMargin(gpu);
+  if (!zero) return;
+  std::optional<int64_t>* const out[3] = {&limits->max, &limits->critical, &limits->emergency};
+  for (size_t i = 0; i < 3; ++i) {
+    if (*out[i] || !tlimits[i]) continue;
+    const int64_t celsius = *zero - *tlimits[i];
+    if (celsius >= kMinTlimitCelsius && celsius <= kMaxTlimitCelsius) *out[i] = celsius * kMilli;
+  }
+}
+
+GpuLimits TemperatureLimits(const Gpu& gpu) {
   GpuLimits limits;
   limits.max = Threshold(gpu, kThresholdGpuMax);
   limits.critical = Threshold(gpu, kThresholdSlowdown);
   limits.emergency = Threshold(gpu, kThresholdShutdown);
+  if (!limits.max || !limits.critical || !limits.emergency) AddTlimits(gpu, &limits);
+  return limits;
+}
+
+void AddFast(Discovery& found) {
+  const Gpu& gpu = found.gpu();
+  const GpuLimits limits = TemperatureLimits(gpu);
   GpuLimits memory_limits;
-  memory_limits.max = Threshold(gpu, kThresholdMemoryMax);
+  // Where the driver begins to slow down for the memory's sake (nvml.h), as it does for the GPU at its slowdown threshold.
+  memory_limits.critical = Threshold(gpu, kThresholdMemoryMax);
   found.Call("nvmlDeviceGetTemperatureV", {{"temperature", "GPU", kTemperature, GpuRate::kFast, limits, true}},
              [](const Gpu& gpu, Datum* data) {
                int64_t celsius = INT64_MIN;

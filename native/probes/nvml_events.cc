@@ -2,12 +2,16 @@
 
 #include <time.h>
 
+#include <cstdio>
+
+#include "probes/nvml_source.h"
 #include "sampler/clock.h"
 
 namespace skos::nvml {
 namespace {
 
 constexpr unsigned kWaitMs = 1000;
+constexpr uint64_t kXidRecoveryAction = 154;         // "GPU recovery action changed": NVIDIA's XID catalogue.
 constexpr int kMaxEventsPerWait = 64;                // A storm does not keep the thread from seeing that it is to leave.
 constexpr int64_t kPauseNs = kNsPerSecond / 2;       // After an error, which comes back at once: no busy loop.
 
@@ -40,13 +44,32 @@ const char* KindOf(uint64_t type) {
   return nullptr;
 }
 
+// Which recovery the driver asks for now, in hexadecimal as its own log writes it; "" when it does not say. A call that hangs keeps the event
+// back, but not the kernel's log, which tells of it too.
+std::string RecoveryCode(const Gpu& gpu) {
+  FieldValue field;
+  field.field = kFieldRecoveryAction;
+  if (gpu.library->field_values(gpu.handle, 1, &field) != kSuccess) return "";
+  const Datum action = FromField(field, 1, 1);
+  if (action.code != kSuccess || action.quality != Quality::kOk || action.value < 0 || action.value > INT32_MAX) return "";
+  gpu.health.NoteRecoveryAction(static_cast<int>(action.value));
+  char text[16];
+  std::snprintf(text, sizeof text, "%x", static_cast<unsigned>(action.value));
+  return text;
+}
+
+bool IsOfRecovery(const EventData& event) {
+  return event.type == kEventRecoveryAction || (event.type == kEventXid && event.data == kXidRecoveryAction);
+}
+
 // The event's number is the code of an XID; of the others the header does not say what it means, so it is `data`.
-std::string Json(const char* kind, const EventData& event) {
+std::string Json(const char* kind, const EventData& event, const std::string& recovery_code) {
   std::string json = std::string("{\"kind\":\"") + kind + "\"";
   if (event.type == kEventXid) json += ",\"code\":" + std::to_string(event.data);
   else if (event.data != 0) json += ",\"data\":" + std::to_string(event.data);
   if (event.gpu_instance != kNotAvailable32) json += ",\"gpuInstance\":" + std::to_string(event.gpu_instance);
   if (event.compute_instance != kNotAvailable32) json += ",\"computeInstance\":" + std::to_string(event.compute_instance);
+  if (!recovery_code.empty()) json += ",\"recovery_code\":\"" + recovery_code + "\"";
   return json + "}";
 }
 
@@ -101,7 +124,7 @@ bool Events::Wait(const GpuEventSink& sink) {
 void Events::Deliver(const EventData& event, const GpuEventSink& sink) {
   if (event.type == kEventGpuUnavailable) gpu_->health.NoteUnavailable();
   const char* const kind = KindOf(event.type);
-  if (kind != nullptr) sink(Json(kind, event));
+  if (kind != nullptr) sink(Json(kind, event, IsOfRecovery(event) ? RecoveryCode(*gpu_) : ""));
 }
 
 }  // namespace skos::nvml

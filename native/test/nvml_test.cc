@@ -224,13 +224,51 @@ void TakesLimitsFromTheThresholds() {
   const GpuLimits& gpu = At(channels, "temperature").limits;
   CHECK(gpu.max == 87000 && gpu.critical == 89000 && gpu.emergency == 92000 && !gpu.min);
   const GpuLimits& memory = At(channels, "temperature_memory").limits;
-  CHECK(memory.max == 95000 && !memory.critical && !memory.emergency);
+  CHECK(memory.critical == 95000 && !memory.max && !memory.emergency);
   CHECK(At(channels, "temperature").thermal_default && At(channels, "temperature_memory").thermal_default);
   CHECK(!At(channels, "power").thermal_default);
   const auto other = Open(kOther);
   const Channels without = Discover(*other);
   const GpuLimits& none = At(without, "temperature").limits;
   CHECK(!none.max && !none.critical && !none.emergency);
+}
+
+// At 45 °C with a margin of 42, so from 87 °C on.
+constexpr char kTlimits[] =
+    "gpu 0 absent threshold.0\ngpu 0 absent threshold.1\ngpu 0 absent threshold.3\n"
+    "gpu 0 field.193 -8\ngpu 0 field.194 -2\ngpu 0 field.196 0\n";
+
+GpuLimits LimitsWith(const std::string& lines) {
+  Machine(kTlimits + lines);
+  const auto device = Open();
+  const Channels channels = Discover(*device);
+  return At(channels, "temperature").limits;
+}
+
+void TakesLimitsFromTheMarginWhereThereAreNoThresholds() {
+  const auto are = [](const GpuLimits& limits, int64_t max, int64_t critical, int64_t emergency) {
+    return limits.max == max && limits.critical == critical && limits.emergency == emergency && !limits.min;
+  };
+  CHECK(are(LimitsWith(""), 87000, 89000, 95000));
+  CHECK(are(LimitsWith("gpu 0 type.193 1\ngpu 0 type.194 1\n"), 87000, 89000, 95000));  // Negative, and called unsigned.
+  CHECK(are(LimitsWith("gpu 0 temperature 90\ngpu 0 margin -3\n"), 87000, 89000, 95000));
+  CHECK(are(LimitsWith("gpu 0 threshold.1 88\n"), 87000, 88000, 95000));  // What is stated goes before what is computed.
+  CHECK(are(LimitsWith("gpu 0 temperature seq 44 45\n"), 87000, 89000, 95000));  // It moved: asked again.
+  CHECK(are(LimitsWith("gpu 0 temperature seq 40 41 42 43 44 45\n"), 82000, 84000, 90000));
+}
+
+void TakesNoLimitFromNumbersThatDoNotBelongTogether() {
+  const auto none = [](const GpuLimits& limits) { return !limits.max && !limits.critical && !limits.emergency; };
+  CHECK(none(LimitsWith("gpu 0 absent margin\n")));
+  CHECK(none(LimitsWith("gpu 0 return nvmlDeviceGetMarginTemperature 999\n")));
+  CHECK(none(LimitsWith("gpu 0 return nvmlDeviceGetTemperatureV 999\n")));
+  CHECK(none(LimitsWith("gpu 0 margin 0\n")));                                // 45 °C is no limit of a GPU.
+  CHECK(none(LimitsWith("gpu 0 margin 100\n")));
+  CHECK(none(LimitsWith("gpu 0 field.193 0\ngpu 0 field.194 0\n")));
+  CHECK(none(LimitsWith("gpu 0 return field.193 3\ngpu 0 return field.194 3\ngpu 0 return field.196 3\n")));
+  CHECK(none(LimitsWith("gpu 0 field.193 na\ngpu 0 field.194 na\ngpu 0 field.196 na\n")));
+  const GpuLimits some = LimitsWith("gpu 0 field.193 -70\ngpu 0 return field.196 3\n");
+  CHECK(!some.max && some.critical == 89000 && !some.emergency);
 }
 
 void KeepsRatesApart() {
@@ -652,9 +690,30 @@ void TellsWhatTheDriverAnnounces() {
   CHECK_EQ(told.size(), size_t{4});
   CHECK_EQ(told[0], "{\"kind\":\"xid\",\"code\":79}");
   CHECK_EQ(told[1], "{\"kind\":\"xid\",\"code\":64,\"gpuInstance\":1,\"computeInstance\":0}");
-  CHECK_EQ(told[2], "{\"kind\":\"recovery_action\"}");
+  CHECK_EQ(told[2], "{\"kind\":\"recovery_action\",\"recovery_code\":\"0\"}");
   CHECK_EQ(told[3], "{\"kind\":\"dram_retirement\",\"data\":7}");
   CHECK(device->condition() == GpuCondition::kServing);
+}
+
+void SaysWhichRecoveryTheDriverAsksFor() {
+  const auto device = Listening();
+  Machine("gpu 0 field.230 2\ngpu 0 event xid 154\ngpu 0 event recovery_action 0\ngpu 0 event xid 79\n");
+  Told told = WaitFor(*device, 3);
+  CHECK_EQ(told.size(), size_t{3});
+  CHECK_EQ(told[0], "{\"kind\":\"xid\",\"code\":154,\"recovery_code\":\"2\"}");
+  CHECK_EQ(told[1], "{\"kind\":\"recovery_action\",\"recovery_code\":\"2\"}");
+  CHECK_EQ(told[2], "{\"kind\":\"xid\",\"code\":79}");
+  int number = 0;
+  for (const char* line : {"gpu 0 return field.230 3\n", "gpu 0 return nvmlDeviceGetFieldValues 999\n", "gpu 0 field.230 na\n",
+                           "gpu 0 field.230 -1\n"}) {
+    Machine(std::string(line) + "gpu 0 event recovery_action 0 tag t" + std::to_string(++number) + "\n");
+    told = WaitFor(*device, 1);
+    CHECK_EQ(told.size(), size_t{1});
+    CHECK_EQ(told[0], "{\"kind\":\"recovery_action\"}");
+  }
+  Machine("gpu 0 field.230 31\ngpu 0 event recovery_action 0 tag hex\n");
+  told = WaitFor(*device, 1);
+  CHECK_EQ(told[0], "{\"kind\":\"recovery_action\",\"recovery_code\":\"1f\"}");
 }
 
 void TellsNothingFromBeforeItListened() {
@@ -879,6 +938,8 @@ int main() {
   RUN(KnowsWhatTheGpuIs);
   RUN(ReadsAWholeH100);
   RUN(TakesLimitsFromTheThresholds);
+  RUN(TakesLimitsFromTheMarginWhereThereAreNoThresholds);
+  RUN(TakesNoLimitFromNumbersThatDoNotBelongTogether);
   RUN(KeepsRatesApart);
   RUN(LeavesOutWhatTheGpuDoesNotHave);
   RUN(ReadsEachFan);
@@ -901,6 +962,7 @@ int main() {
   RUN(DetailsNameProcessesInstancesAndModes);
   RUN(KeepsDetailsWithinAPacket);
   RUN(TellsWhatTheDriverAnnounces);
+  RUN(SaysWhichRecoveryTheDriverAsksFor);
   RUN(TellsNothingFromBeforeItListened);
   RUN(WaitsAtMostASecond);
   RUN(TellsTheEventThatComesWithTheLoss);

@@ -25,7 +25,7 @@ t.test('a GPU stands on a few lines, with limits, margins and what uses it', asy
     text,
     [
       'NVIDIA H200  0000:3b:00.0  GPU-5a2c01f3-7c7d-4b0e-9f5e-0123456789ab  serving',
-      '  temperature  GPU 61.0 °C (26 to max 87), memory 70.0 °C (25 to max 95)',
+      '  temperature  GPU 61.0 °C (26 to max 87), memory 70.0 °C (25 to crit 95)',
       '  power        412 W of 700 W (59 %)',
       '  load         GPU 98 %, memory controller 45 %',
       '  memory       [##########..........] 70.2 GiB of 140.4 GiB (50 %)',
