@@ -2,6 +2,9 @@
  * The sampler against its limit, in one run and on the same files: 64 files on tmpfs, read by the addon as the agent
  * uses it, and by the plainest C++ loop (native/bench/sampler_bench.cc). CPU time of the sampler is that of its own
  * threads, as the scheduler accounts it. Rounds alternate and the median counts, because the machine may be shared.
+ *
+ * Then a node at work: eight scripted GPUs behind the real skos-gpu beside the 64 channels of the agent's own sampler, CPU of each
+ * and the longest gap between two samples. And what a sample costs as channels grow, in the sampler and in the agent's drain().
  */
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -9,8 +12,17 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { loadAddon } from '../../build/ts/src/sensors/addon.js';
 import { median, report } from './lib/figures.mjs';
+import { processCpuNs, startGpus } from './lib/gpus.mjs';
+import { sleep as wait } from './lib/node.mjs';
 
 const CHANNELS = 64;
+const GPUS = 8;
+const CHANNELS_A_GPU = 25;
+const RATE_HZ = 10;
+const NODE_SECONDS = 10; // Of a node at work: each rate has come round.
+const SETTLE_MS = 2000; // Starting eight processes is no part of it.
+const GROWTH = [64, 256, 1024, 4096];
+const MAX_GROWTH = 1.25;
 const ROUNDS = 5;
 const REFRESHES = 200_000;
 const { values: options } = parseArgs({
@@ -19,9 +31,9 @@ const { values: options } = parseArgs({
 const seconds = Number(options.seconds);
 const addon = loadAddon();
 
-function makeFiles() {
+function makeFiles(count) {
   const directory = mkdtempSync('/dev/shm/skos-bench-');
-  const files = Array.from({ length: CHANNELS }, (_, i) => join(directory, `temp${i}_input`));
+  const files = Array.from({ length: count }, (_, i) => join(directory, `temp${i}_input`));
   for (const [i, file] of files.entries()) writeFileSync(file, `${40_000 + i * 125}\n`);
   return { directory, files };
 }
@@ -77,6 +89,122 @@ function measureSampler(files, rateHz) {
   return { share: cpuNs / wallNs, perRoundNs: cpuNs / (records / CHANNELS) };
 }
 
+/** Of each channel the longest time between two samples, in periods of that channel. */
+class Gaps {
+  #lastMs = new Map();
+  longest = 0;
+
+  take(key, periodMs, atMs) {
+    const lastMs = this.#lastMs.get(key);
+    if (lastMs !== undefined) this.longest = Math.max(this.longest, (atMs - lastMs) / periodMs);
+    this.#lastMs.set(key, atMs);
+  }
+}
+
+/** The fast channels of a region, told to `gaps`; anything but a good reading is a fault of the measurement. */
+function regionDrain(region, key, gaps) {
+  const { channels } = JSON.parse(region.description);
+  if (channels.length !== CHANNELS_A_GPU)
+    throw new Error(`a GPU has ${channels.length} channels, not ${CHANNELS_A_GPU}`);
+  return () =>
+    region.drain((channel, _value, quality, atMs) => {
+      if (quality !== 'ok') throw new Error(`${key} ${channels[channel].name}: ${quality}`);
+      const { rateHz } = channels[channel];
+      if (rateHz === RATE_HZ) gaps.take(`${key} ${channel}`, 1000 / rateHz, atMs);
+    });
+}
+
+/** Eight GPUs and 64 channels of hwmon at once. */
+async function measureNode(files) {
+  const gpus = await startGpus({ count: GPUS, addon });
+  const sampler = startSampler(files, RATE_HZ);
+  try {
+    if (gpus.regions.size !== GPUS) throw new Error(`skos-gpu serves ${gpus.regions.size} GPUs:\n${gpus.said()}`);
+    const own = new Gaps();
+    const ofGpus = new Gaps();
+    const drains = [...gpus.regions].map(([address, region]) => regionDrain(region, address, ofGpus));
+    const drainAll = () => {
+      sampler.drain((channel, _value, _quality, atMs) => own.take(channel, 1000 / RATE_HZ, atMs));
+      for (const drain of drains) drain();
+    };
+    const gpuCpuNs = () => gpus.pids.reduce((sum, pid) => sum + processCpuNs(pid), 0);
+    await wait(SETTLE_MS);
+    const [samplerBefore, gpusBefore, begin] = [samplerCpuNs(), gpuCpuNs(), process.hrtime.bigint()];
+    for (let i = 0; i < NODE_SECONDS * 10; i++) {
+      await wait(100);
+      drainAll();
+    }
+    const [samplerNs, gpusNs] = [samplerCpuNs() - samplerBefore, gpuCpuNs() - gpusBefore];
+    const wallNs = Number(process.hrtime.bigint() - begin);
+    return {
+      gpuShare: gpusNs / wallNs,
+      gpuGap: ofGpus.longest,
+      samplerShare: samplerNs / wallNs,
+      samplerGap: own.longest,
+    };
+  } finally {
+    sampler.stop();
+    await gpus.stop();
+  }
+}
+
+/** Nanoseconds of a sample: CPU of the sampler's threads, and the median of what its record takes in drain(). */
+function measureGrowth(files) {
+  const sampler = startSampler(files, RATE_HZ);
+  sampler.drain(() => {});
+  const cpuBefore = samplerCpuNs();
+  const drainNs = [];
+  let records = 0;
+  for (let i = 0; i < seconds * 10; i++) {
+    sleep(0.1);
+    const recordsBefore = records;
+    const begin = process.hrtime.bigint();
+    sampler.drain(() => records++);
+    drainNs.push(Number(process.hrtime.bigint() - begin) / Math.max(1, records - recordsBefore));
+  }
+  const cpuNs = samplerCpuNs() - cpuBefore;
+  if (sampler.overruns > 0) throw new Error(`${sampler.overruns} samples of ${files.length} channels were lost`);
+  sampler.stop();
+  return { sampleNs: cpuNs / records, drainNs: median(drainNs) };
+}
+
+/** The sizes take turns, so that a busy moment of the machine meets all of them. */
+function measureAllGrowth() {
+  const trees = GROWTH.map((count) => ({ count, ...makeFiles(count), sampleNs: [], drainNs: [] }));
+  try {
+    for (let round = 0; round < ROUNDS; round++) {
+      for (const tree of trees) {
+        const { sampleNs, drainNs } = measureGrowth(tree.files);
+        tree.sampleNs.push(sampleNs);
+        tree.drainNs.push(drainNs);
+      }
+    }
+  } finally {
+    for (const { directory } of trees) rmSync(directory, { recursive: true });
+  }
+  return trees.map(({ count, sampleNs, drainNs }) => ({
+    count,
+    sampleNs: median(sampleNs),
+    drainNs: median(drainNs),
+  }));
+}
+
+/** Linear or better: a channel among many must not cost more than one among few, but for the noise of a shared machine. */
+function growthFigures(growth) {
+  const [few] = growth;
+  const figures = growth.flatMap(({ count, sampleNs, drainNs }) => [
+    { name: `a sample of ${count} channels at ${RATE_HZ} Hz`, value: sampleNs, unit: 'ns CPU', limit: null },
+    { name: `its record in drain()`, value: drainNs, unit: 'ns', limit: null },
+  ]);
+  const many = growth.at(-1);
+  const name = `of ${many.count} / of ${few.count} channels`;
+  return [
+    ...figures,
+    { name: `a sample ${name}`, value: many.sampleNs / few.sampleNs, unit: 'ratio', limit: MAX_GROWTH },
+    { name: `a record ${name}`, value: many.drainNs / few.drainNs, unit: 'ratio', limit: MAX_GROWTH },
+  ];
+}
+
 function measureCpp(files, rateHz) {
   const output = execFileSync('build/native-bench/bench-sampler', [String(rateHz), String(seconds), ...files]);
   const [perRoundNs, share] = output.toString().trim().split(' ').map(Number);
@@ -100,7 +228,7 @@ function percent(share) {
   return share * 100;
 }
 
-const { directory, files } = makeFiles();
+const { directory, files } = makeFiles(CHANNELS);
 try {
   const fast = [];
   const plain = [];
@@ -110,6 +238,8 @@ try {
   }
   const slow = measureSampler(files, 10);
   const refresh = measureRefresh(files);
+  const node = await measureNode(files);
+  const growth = measureAllGrowth();
   const plainNs = median(plain.map(({ perRoundNs }) => perRoundNs));
   const fastNs = median(fast.map(({ perRoundNs }) => perRoundNs));
   const plainShare = median(plain.map(({ share }) => share));
@@ -128,6 +258,21 @@ try {
     { name: 'sampler, 64 channels at 10 Hz', value: percent(slow.share), unit: '% of a core', limit: 1 },
     { name: 'refresh() of 64 channels', value: refresh.ns, unit: 'ns', limit: 5000 },
     { name: 'refresh(), JS heap', value: refresh.heapBytes, unit: 'bytes', limit: 1 },
+    {
+      name: `skos-gpu, ${GPUS} GPUs x ${CHANNELS_A_GPU} channels (scripted NVML, its CPU counted in)`,
+      value: percent(node.gpuShare),
+      unit: '% of a core',
+      limit: 1,
+    },
+    { name: 'its longest gap, fast channels', value: node.gpuGap, unit: 'periods', limit: 2 },
+    {
+      name: `beside it, sampler, ${CHANNELS} channels`,
+      value: percent(node.samplerShare),
+      unit: '% of a core',
+      limit: 1,
+    },
+    { name: 'its longest gap', value: node.samplerGap, unit: 'periods', limit: 2 },
+    ...growthFigures(growth),
   ]);
   process.exitCode = within ? 0 : 1;
 } finally {
