@@ -148,10 +148,20 @@ async function compose(given: {
   await breakers.load();
   const executor = new Executor({ node, bootId: boot, config, rulebook, breakers, store, record, outlet, log, clock });
 
-  const hardware = new HardwareEvents({ config, alerts, record, store, bootId: boot, clock, log });
+  const hardware = new HardwareEvents({
+    config,
+    alerts,
+    record,
+    store,
+    bootId: boot,
+    recoveryAction: (address) => gpus.reading(address, 'recovery_action'),
+    clock,
+    log,
+  });
   const kernelLog = new KernelLog({
     createKmsgReader: addon.createKmsgReader,
     devRoot: machine.roots.dev,
+    env: process.env,
     bootId: boot,
     store,
     log,
@@ -223,7 +233,7 @@ async function compose(given: {
 
   const load = async () => (await loadConfig({ file: given.configFile, env: process.env })).config;
   const allowList = own === undefined ? {} : { compileAllowList };
-  const reloader = new Reloader({ config, load, sensing, tick, ...allowList, link, outlet, record, log });
+  const reloader = new Reloader({ config, load, sensing, tick, ...allowList, link, gpus, outlet, record, log });
   const reload = () => reloader.reload();
 
   const identity = { node, version: VERSION, bootId: boot, startedAtMs };

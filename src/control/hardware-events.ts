@@ -4,15 +4,18 @@
  *
  * An alert stands for each device and kind of event. It ends, by its severity:
  * - warning: after 10 minutes without a repeat;
- * - critical, of a GPU: when the GPU is served again after it was away (reset, reload of the driver, detach and attach); else
- *   after 24 hours without a repeat, provided that the GPU is served. Silence alone says nothing of a GPU that does not answer;
+ * - critical, of a GPU: when the GPU is served again after it was away and its driver, asked since, says that no recovery is
+ *   needed (field 230). That it answers is no such word: `detach` and `attach` alone reset nothing. It only ends what says
+ *   that the GPU does not answer, and only after the driver itself had lost it. Else after 24 hours without a repeat,
+ *   provided that the GPU is served and its driver asks for nothing: silence says nothing of a GPU that does not answer;
  * - critical, of anything else: after 24 hours without a repeat, because nothing tells that a disk was mended;
- * - at once: when another event cancels it (XID 163 by 162), when the driver's verdict becomes "none", in a new boot, or by
- *   `skos release RULE`.
+ * - at once: when another event cancels it (XID 163 by 162), that of XID 154 when the driver's verdict becomes "none", in a
+ *   new boot, or by `skos release RULE`.
+ * One that comes back within a minute of its end flaps: from then on it ends only after a minute without a repeat.
  * No action follows from any of them.
  */
 import { type Assessment, assess } from '../antibodies/hardware-watcher.js';
-import { segment } from '../core/channel.js';
+import { type Reading, segment } from '../core/channel.js';
 import type { Clock } from '../core/clock.js';
 import { reason } from '../core/errors.js';
 import type { GpuState, HardwareEvent, Log, Store } from '../core/ports.js';
@@ -46,6 +49,8 @@ export const MAX_STANDING = 128;
  */
 export const MAX_NEW_PER_MINUTE = 128;
 const MINUTE_MS = 60_000;
+/** What ends and comes back sooner is one trouble: each end and each beginning is a record, a message and a line. */
+export const FLAP_MS = 60_000;
 /** Detaching and setting all GPUs of a node, several times within the window. */
 const MAX_OWN_ACTS = 64;
 const STATE_KEY = 'hardware-events';
@@ -59,6 +64,12 @@ const LEVELS: Readonly<globalThis.Record<Severity, LogLevel>> = {
 const CHANNEL = /^kernel\/([^/]+)\/([^/]+)$/;
 /** Rules whose critical alerts wait for the GPU. */
 const GPU_RULES: ReadonlySet<string> = new Set(['gpu-xid', 'gpu-driver']);
+/** What says no more than that the GPU does not answer: over when it does. */
+const UNANSWERED: ReadonlySet<string> = new Set(['gpu_lost', 'xid-79', 'driver_failed']);
+/** States in which the driver itself has no access to the GPU; in the others we or a call that hangs keep us from it. */
+const WITHOUT_ANSWER: ReadonlySet<GpuState> = new Set<GpuState>(['lost', 'failed', 'gone']);
+/** NVML_GPU_RECOVERY_ACTION_NONE, nvml.h. */
+const RECOVERY_NONE = 0;
 
 export interface HardwareEventsOptions {
   readonly config: CurrentConfig;
@@ -66,6 +77,8 @@ export interface HardwareEventsOptions {
   readonly record: Record;
   readonly store: Pick<Store, 'state' | 'putState'>;
   readonly bootId: string;
+  /** What the driver of the GPU at this address asks for (NVML field 230); undefined: it does not tell. */
+  readonly recoveryAction: (address: string) => Reading | undefined;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -81,6 +94,10 @@ interface Standing {
   /** Of earlier occurrences of it, and with the latest one: what the alert shows. */
   readonly countBefore: number;
   readonly count: number;
+  /** It had ended less than FLAP_MS before it came back. */
+  readonly flaps: boolean;
+  /** Of one that flaps: why it ends when it stays silent for so long; '' while nothing says that it is over. */
+  readonly over: string;
 }
 
 export class HardwareEvents {
@@ -91,8 +108,12 @@ export class HardwareEvents {
   /** By alert. */
   readonly #standing = new Map<string, Standing>();
   readonly #gpuStates = new Map<string, GpuState>();
-  /** GPUs that were not served at some time since their alert. */
-  readonly #wereAway = new Set<string>();
+  /** When alerts ended, of the last FLAP_MS. */
+  readonly #endedMs = new Map<string, number>();
+  /** GPUs that are not served, or were not since an alert: whether their driver had lost them. */
+  readonly #wereAway = new Map<string, boolean>();
+  /** GPUs that are served again, and since when: their drivers have not said yet that no recovery is needed. */
+  readonly #returnedMs = new Map<string, number>();
   /** In the minute that began at: new occurrences, and those of them that were not told. */
   #minute = { beganMs: Number.NEGATIVE_INFINITY, told: 0, untold: 0 };
   #timer: NodeJS.Timeout | undefined;
@@ -121,6 +142,8 @@ export class HardwareEvents {
         lastMs: this.#options.clock.monotonicMs() - silentMs,
         countBefore: alert.value ?? 1,
         count: alert.value ?? 1,
+        flaps: false,
+        over: '',
       });
     }
     this.#timer = setInterval(() => this.tend(), TEND_EVERY_MS);
@@ -140,7 +163,7 @@ export class HardwareEvents {
     if (isNew && !this.#mayTell(assessment?.severity ?? null)) return;
     if (isNew) this.#tell(occurrence, assessment);
     this.#cancel(occurrence);
-    if (assessment !== undefined) this.#apply(occurrence, assessment, isNew);
+    if (assessment !== undefined) this.#apply(occurrence, assessment, isNew ? 'new' : 'repeated');
     // What came before may be explained by this one, and the driver's verdict is about all of them.
     if (occurrence.address !== '') this.#reassess(occurrence);
   };
@@ -153,7 +176,7 @@ export class HardwareEvents {
     if (state === 'lost') this.event(lost(address, why, this.#options.clock.monotonicMs()));
     if (state === 'serving') this.#served(address);
     // One that is being opened for the first time was not away.
-    else if (state !== 'opening') this.#wereAway.add(address);
+    else if (state !== 'opening') this.#left(address, WITHOUT_ANSWER.has(state));
   }
 
   /** Something that we do to a device ourselves: what it says then is marked so. */
@@ -167,9 +190,12 @@ export class HardwareEvents {
   tend(nowMs = this.#options.clock.monotonicMs()): void {
     this.#forgetDismissed();
     this.#turnMinute(nowMs);
+    for (const [id, endedMs] of this.#endedMs) if (nowMs - endedMs >= FLAP_MS) this.#endedMs.delete(id);
+    for (const [address, sinceMs] of this.#returnedMs) this.#askDriver(address, sinceMs);
     for (const standing of [...this.#standing.values()]) {
       const silentMs = nowMs - standing.lastMs;
-      if (standing.severity === 'warning') {
+      if (standing.over !== '' && silentMs >= FLAP_MS) this.#end(standing, standing.over);
+      else if (standing.severity === 'warning') {
         if (silentMs >= WARNING_ENDS_MS) this.#end(standing, 'no repeat for 10 minutes');
       } else if (silentMs >= CRITICAL_ENDS_MS && this.#mayEndSilently(standing)) {
         this.#end(standing, 'no repeat for 24 hours');
@@ -178,14 +204,44 @@ export class HardwareEvents {
   }
 
   #mayEndSilently({ gpu }: Standing): boolean {
-    return gpu === '' || this.#gpuStates.get(gpu) === 'serving';
+    if (gpu === '') return true;
+    const asked = this.#options.recoveryAction(gpu);
+    const asksForSomething = asked?.quality === 'ok' && asked.value !== RECOVERY_NONE;
+    return this.#gpuStates.get(gpu) === 'serving' && !asksForSomething;
+  }
+
+  #left(address: string, isLost: boolean): void {
+    this.#returnedMs.delete(address);
+    this.#wereAway.set(address, isLost || this.#wereAway.get(address) === true);
   }
 
   #served(address: string): void {
-    if (!this.#wereAway.delete(address)) return;
+    const wasLost = this.#wereAway.get(address);
+    if (wasLost === undefined) return;
+    this.#wereAway.delete(address);
+    this.#returnedMs.set(address, this.#options.clock.monotonicMs());
+    if (wasLost) this.#endCritical(address, 'the GPU is served again', ({ name }) => UNANSWERED.has(name));
+    if (![...this.#standing.values()].some(({ gpu, severity }) => gpu === address && severity !== 'warning')) return;
+    this.#options.log.info(
+      `GPU ${address} is served again; its critical alerts stand until its driver says that no recovery is needed, ` +
+        'or skos release gpu-xid (gpu-driver)',
+      { channel: address },
+    );
+  }
+
+  /** Only what it says since the GPU came back counts. A reset that is still due keeps it waiting. */
+  #askDriver(address: string, sinceMs: number): void {
+    const asked = this.#options.recoveryAction(address);
+    if (asked?.quality !== 'ok' || asked.atMs < sinceMs || asked.value !== RECOVERY_NONE) return;
+    this.#returnedMs.delete(address);
     this.#state = withoutVerdict(this.#state, address);
+    const why = 'the GPU is served again, and its driver says that no recovery is needed';
+    this.#endCritical(address, why, ({ lastMs }) => lastMs <= sinceMs);
+  }
+
+  #endCritical(address: string, why: string, which: (standing: Standing) => boolean): void {
     for (const standing of [...this.#standing.values()]) {
-      if (standing.gpu === address && standing.severity !== 'warning') this.#end(standing, 'the GPU is served again');
+      if (standing.gpu === address && standing.severity !== 'warning' && which(standing)) this.#end(standing, why);
     }
   }
 
@@ -219,7 +275,7 @@ export class HardwareEvents {
     });
   }
 
-  #apply(occurrence: Occurrence, assessment: Assessment, isNew: boolean): void {
+  #apply(occurrence: Occurrence, assessment: Assessment, what: 'new' | 'repeated' | 'reassessed'): void {
     const channel = channelOf(occurrence);
     const id = alertIdOf({ name: assessment.rule, channelId: channel });
     this.#forgetDismissed();
@@ -229,7 +285,7 @@ export class HardwareEvents {
       return;
     }
     if (former === undefined) this.#makeRoom();
-    const countBefore = (isNew ? former?.count : former?.countBefore) ?? 0;
+    const countBefore = (what === 'new' ? former?.count : former?.countBefore) ?? 0;
     const count = countBefore + countOf(occurrence);
     this.#standing.set(id, {
       id,
@@ -240,6 +296,8 @@ export class HardwareEvents {
       lastMs: occurrence.lastAtMs,
       countBefore,
       count,
+      flaps: former?.flaps ?? this.#endedMs.has(id),
+      over: what === 'reassessed' ? (former?.over ?? '') : '',
     });
     this.#options.alerts.raise({
       id,
@@ -263,7 +321,7 @@ export class HardwareEvents {
       if (assessment === undefined) continue;
       const id = alertIdOf({ name: assessment.rule, channelId: channelOf(other) });
       const standing = this.#standing.get(id);
-      if (standing !== undefined) this.#apply(other, assessment, false);
+      if (standing !== undefined) this.#apply(other, assessment, 'reassessed');
     }
   }
 
@@ -313,8 +371,16 @@ export class HardwareEvents {
 
   // ---- What stands -----------------------------------------------------------------------------------------------------
 
-  #end({ id }: Standing, why: string): void {
+  #end(standing: Standing, why: string): void {
+    const { id, flaps, lastMs } = standing;
+    const nowMs = this.#options.clock.monotonicMs();
+    if (flaps && nowMs - lastMs < FLAP_MS) this.#standing.set(id, { ...standing, over: why });
+    else this.#endNow(id, why);
+  }
+
+  #endNow(id: string, why: string): void {
     this.#standing.delete(id);
+    this.#endedMs.set(id, this.#options.clock.monotonicMs());
     this.#options.alerts.end(id, why);
   }
 
@@ -329,7 +395,7 @@ export class HardwareEvents {
     const all = [...this.#standing.values()].sort((a, b) => a.lastMs - b.lastMs);
     const oldest = all.find(({ severity }) => severity === 'warning') ?? all[0];
     if (oldest !== undefined)
-      this.#end(oldest, `more than ${MAX_STANDING} hardware alerts stand: the oldest makes room`);
+      this.#endNow(oldest.id, `more than ${MAX_STANDING} hardware alerts stand: the oldest makes room`);
   }
 
   #forgetOwnActs(): void {

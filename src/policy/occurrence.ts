@@ -37,7 +37,7 @@ export interface Occurrence {
   readonly lastAtMs: number;
   /** `nvml` by its XID event, `alias` by one of its events that say the same in a word. */
   readonly told: { readonly kmsg: number; readonly nvml: number; readonly alias: number };
-  /** Of its latest event. */
+  /** Of its latest event; the severity is the worst of all. */
   readonly detail: Readonly<Record<string, string>>;
   /** Of the first line that had one. */
   readonly text: string;
@@ -179,10 +179,16 @@ function merged(former: Occurrence, fresh: Occurrence): Occurrence {
       alias: former.told.alias + fresh.told.alias,
     },
     // NVML says less than a line of the log: what is known stays.
-    detail: { ...former.detail, ...fresh.detail },
+    detail: { ...former.detail, ...fresh.detail, ...worst(former, fresh) },
     text: former.text === '' ? fresh.text : former.text,
     afterOwn: former.afterOwn ?? fresh.afterOwn,
   };
+}
+
+/** Of a burst whose lines differ in their severity (NVLink 5, SXid): each line would raise the alert or lower it. */
+function worst(former: Occurrence, fresh: Occurrence): { severity?: string } {
+  const isFatal = former.detail.severity === 'fatal' || fresh.detail.severity === 'fatal';
+  return isFatal ? { severity: 'fatal' } : {};
 }
 
 function oldest(occurrences: ReadonlyMap<string, Occurrence>): string {

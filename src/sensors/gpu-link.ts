@@ -5,7 +5,7 @@
  * A GPU stays known for as long as this agent lives: one that is detached, lost or gone is told as that.
  */
 import { closeSync } from 'node:fs';
-import type { Channel } from '../core/channel.js';
+import type { Channel, Reading } from '../core/channel.js';
 import type { Clock } from '../core/clock.js';
 import { reason, SkosError } from '../core/errors.js';
 import type {
@@ -62,6 +62,8 @@ interface Gpu {
   state: GpuState;
   why: string;
   sinceAtMs: number;
+  /** Its first state is news, too. */
+  isTold: boolean;
   region: Region | undefined;
   description: GpuDescription | undefined;
   details: GpuDetails | null;
@@ -178,6 +180,15 @@ export class GpuLink implements Gpus {
       libraries: [...this.#libraries.values()],
       gpus: [...this.#gpus.values()].map(viewOf).sort((a, b) => (a.address < b.address ? -1 : 1)),
     };
+  }
+
+  /** The latest reading of a GPU's channel by its name; undefined while the GPU is not served, or has no such channel. */
+  reading(address: string, name: string): Reading | undefined {
+    const { region, channels } = this.#served(address) ?? { region: undefined, channels: [] };
+    const index = channels.findIndex((channel) => channel.name === name);
+    if (region === undefined || index < 0 || index >= region.channelCount) return undefined;
+    region.refresh();
+    return region.latest(index);
   }
 
   detach(address: string): Promise<void> {
@@ -301,7 +312,22 @@ export class GpuLink implements Gpus {
     this.#socket = undefined;
     this.#why = why;
     for (const seq of [...this.#outstanding.keys()]) this.#answer(seq, { ok: false, why });
-    for (const gpu of this.#gpus.values()) this.#drop(gpu);
+    for (const gpu of this.#gpus.values()) {
+      this.#drop(gpu);
+      // What skos-gpu said last is not how it is: it says it anew when it is there again.
+      if (!this.#stopped) this.#turn(gpu, { state: 'opening', why });
+    }
+  }
+
+  #turn(gpu: Gpu, { state, why }: { state: GpuState; why: string }): void {
+    const former = gpu.state;
+    gpu.state = state;
+    gpu.why = why;
+    if (former === state && gpu.isTold) return;
+    gpu.isTold = true;
+    gpu.sinceAtMs = this.#options.clock.wallMs();
+    this.#tell(gpu, former);
+    this.#options.onState(gpu.address, state, why);
   }
 
   #tryLater(why: string): void {
@@ -375,17 +401,10 @@ export class GpuLink implements Gpus {
     const gpu = known ?? newGpu(address, this.#options.clock.wallMs());
     this.#gpus.set(address, gpu);
     const before = this.channels;
-    const former = gpu.state;
     gpu.source = source;
     if (fd >= 0) this.#adopt(gpu, fd);
-    if (gpu.state !== state || known === undefined) gpu.sinceAtMs = this.#options.clock.wallMs();
-    gpu.state = state;
-    gpu.why = why;
     if (!READABLE.has(state)) this.#drop(gpu);
-    if (former !== state || known === undefined) {
-      this.#tell(gpu, former);
-      this.#options.onState(address, state, why);
-    }
+    this.#turn(gpu, { state, why });
     if (READABLE.has(state)) void this.#sendWires(address, this.#wires.get(address) ?? []);
     if (!sameChannels(before, this.channels)) this.#options.onChange();
   }
@@ -427,6 +446,7 @@ function newGpu(address: string, sinceAtMs: number): Gpu {
     state: 'opening',
     why: '',
     sinceAtMs,
+    isTold: false,
     region: undefined,
     description: undefined,
     details: null,

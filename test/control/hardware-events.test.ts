@@ -2,11 +2,13 @@
 import t from 'tap';
 import {
   CRITICAL_ENDS_MS,
+  FLAP_MS,
   HardwareEvents,
   MAX_NEW_PER_MINUTE,
   MAX_STANDING,
   WARNING_ENDS_MS,
 } from '../../src/control/hardware-events.js';
+import type { Reading } from '../../src/core/channel.js';
 import type { Alert, HardwareEvent } from '../../src/core/ports.js';
 import { configOf } from '../fixtures/antibodies.js';
 import { type FakeClock, type FakeStore, type Life, life, turns } from '../fixtures/control.js';
@@ -19,6 +21,8 @@ interface Watched extends Life {
   pass(durationMs: number): void;
   standing(): string[];
   alert(name: string): Alert | undefined;
+  /** The driver of GPU says this from now on. */
+  asks(action: number): void;
 }
 
 async function watched(
@@ -28,7 +32,9 @@ async function watched(
   const now = life({ ...given, config: configOf({ xid: given.xid ?? {} }) });
   now.alerts.adopt(adopt);
   const { config, alerts, record, store, clock, log } = now;
-  const events = new HardwareEvents({ config, alerts, record, store, bootId, clock, log });
+  let asked: Reading | undefined;
+  const recoveryAction = (address: string) => (address === GPU ? asked : undefined);
+  const events = new HardwareEvents({ config, alerts, record, store, bootId, recoveryAction, clock, log });
   await events.start();
   events.stop(); // The test moves time itself.
   return {
@@ -41,6 +47,9 @@ async function watched(
       alerts.tend(clock.nowMs);
     },
     standing: () => alerts.standing.map(({ channel }) => channel.split('/').at(-1) ?? ''),
+    asks: (action) => {
+      asked = { value: action, quality: 'ok', atMs: clock.nowMs };
+    },
     alert: (name) => alerts.standing.find(({ channel }) => channel.endsWith(`/${name}`)),
   };
 }
@@ -189,19 +198,116 @@ t.test('a GPU that skos-gpu finds lost is an alert, also without a word of the k
   t.strictSame(now.standing(), []);
 });
 
-t.test('a critical alert ends when its GPU is served again after it was away', async (t) => {
+const away = (now: Watched, ...states: readonly Parameters<HardwareEvents['gpuState']>[1][]) => {
+  for (const state of [...states, 'opening', 'serving'] as const) now.events.gpuState(GPU, state);
+};
+
+t.test(
+  'a critical alert ends when its GPU is served again after it was away and the driver asks for nothing',
+  async (t) => {
+    const now = await watched();
+    away(now);
+    now.tell(xid(48));
+    now.tell(recovery(1, 'GPU Reset Required'));
+    now.tell(xid(31, { address: '0000:86:00.0' }));
+    now.asks(0);
+    now.pass(100);
+    t.equal(
+      now.standing().length,
+      3,
+      'that it is served all the time, and what the driver says meanwhile, ends nothing',
+    );
+    away(now, 'detached');
+    now.pass(100);
+    t.equal(now.standing().length, 3, 'nor does what the driver said before it was away');
+    now.asks(1);
+    now.pass(100);
+    t.equal(now.standing().length, 3, 'nor that a reset is still due');
+    now.asks(0);
+    now.pass(100);
+    t.strictSame(now.standing(), ['xid-31'], 'another GPU’s stays');
+    now.tell(xid(94));
+    t.match(now.alert('xid-94'), { severity: 'warning' }, 'the verdict is over, too');
+  },
+);
+
+t.test(
+  'detach and attach alone are no recovery, nor is a driver that lets go by itself, again and again',
+  async (t) => {
+    const now = await watched();
+    for (const code of [48, 79, 95]) now.tell(xid(code));
+    away(now, 'detached');
+    now.pass(1_000);
+    t.equal(now.standing().length, 3);
+    for (let times = 0; times < 3; times++) {
+      away(now, 'reset_required');
+      now.pass(30_000);
+    }
+    away(now, 'hung');
+    now.pass(CRITICAL_ENDS_MS / 2);
+    t.equal(now.standing().length, 3);
+    t.equal(now.alerts.dismiss('gpu-xid', 'root'), 3, 'an operator ends them');
+  },
+);
+
+t.test('what says that a GPU does not answer ends when its driver has it again; what it broke stays', async (t) => {
+  for (const state of ['lost', 'failed', 'gone'] as const) {
+    const now = await watched();
+    now.tell(xid(79));
+    now.tell(xid(95));
+    away(now, state, 'detached');
+    t.strictSame(now.standing(), ['xid-95'], state);
+  }
+});
+
+t.test('what happens after the return of a GPU is not over with what the driver says of the return', async (t) => {
   const now = await watched();
-  now.events.gpuState(GPU, 'opening');
-  now.events.gpuState(GPU, 'serving');
-  now.tell(xid(79));
-  now.tell(recovery(2, 'Node Reboot Required'));
-  now.tell(xid(31, { address: '0000:86:00.0' }));
-  now.events.gpuState(GPU, 'serving');
-  t.equal(now.standing().length, 3, 'that it is served all the time says nothing');
-  for (const state of ['lost', 'failed', 'opening', 'serving'] as const) now.events.gpuState(GPU, state);
-  t.strictSame(now.standing(), ['xid-31'], 'another GPU’s stays');
-  now.tell(xid(94));
-  t.match(now.alert('xid-94'), { severity: 'warning' }, 'the verdict is over, too');
+  now.tell(xid(48));
+  away(now, 'detached');
+  now.pass(1_000);
+  now.tell(xid(95));
+  now.asks(0);
+  now.pass(1_000);
+  t.strictSame(now.standing(), ['xid-95']);
+});
+
+t.test('a day of silence is no recovery while the driver asks for a reset', async (t) => {
+  const now = await watched();
+  away(now);
+  now.tell(xid(48));
+  now.asks(1);
+  now.pass(2 * CRITICAL_ENDS_MS);
+  t.ok(now.alert('xid-48'));
+  now.asks(0);
+  now.pass(1);
+  t.strictSame(now.standing(), []);
+});
+
+t.test('one that flaps is a few records, and ends after a minute of calm', async (t) => {
+  const now = await watched();
+  for (let times = 0; times < 500; times++) {
+    now.tell(xid(163));
+    now.pass(50);
+    now.tell(xid(162));
+    now.pass(50);
+  }
+  t.strictSame(now.standing(), ['xid-163']);
+  const told = kinds(now).length;
+  t.ok(told < 30, `${told} records`);
+  now.tell(xid(31)); // Something else of this GPU: no repeat.
+  now.pass(FLAP_MS);
+  t.equal(now.alert('xid-163'), undefined);
+  t.match(now.store.alertPuts.at(-1), { severity: null, message: /cancelled by xid-162/ });
+});
+
+t.test('a burst whose lines differ in severity is as severe as its worst line, told once', async (t) => {
+  const now = await watched();
+  for (let times = 0; times < 200; times++) {
+    now.tell(xid(144, { detail: { severity: times % 2 === 0 ? 'fatal' : 'nonfatal' } }));
+  }
+  t.match(now.alerts.standing, [{ severity: 'critical' }]);
+  await turns();
+  t.equal(kinds(now).filter((kind) => kind.startsWith('alert.')).length, 1);
 });
 
 t.test('an agent that starts takes no first opening of a GPU for its return', async (t) => {
@@ -274,7 +380,16 @@ t.test('what happens before the former alerts are taken over is neither overwrit
   const { clock, store } = first;
   const now = life({ clock, store, config: configOf({}) });
   const { config, alerts, record, log } = now;
-  const events = new HardwareEvents({ config, alerts, record, store, bootId: 'boot-2', clock, log });
+  const events = new HardwareEvents({
+    config,
+    alerts,
+    record,
+    store,
+    bootId: 'boot-2',
+    recoveryAction: () => undefined,
+    clock,
+    log,
+  });
   events.event(xid(79, { atMs: clock.nowMs, text: 'new', detail: { pid: '99' } }));
   alerts.adopt(first.alerts.standing);
   await events.start();

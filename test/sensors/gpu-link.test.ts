@@ -247,6 +247,37 @@ t.test(
   },
 );
 
+t.test(
+  'says of no GPU that it is served while skos-gpu is away, and takes its return for no return of the GPU',
+  async (t) => {
+    const node = link(t);
+    node.serve();
+    node.state('detached');
+    node.raw(null);
+    t.match(node.gpus.status(), { connected: false, gpus: [{ state: 'opening', why: /closed the connection/ }] });
+    t.equal(node.gpus.reading(ADDRESS, 'power'), undefined);
+    await until(() => node.counts.connects === 2);
+    node.serve();
+    t.strictSame(
+      node.states.map((line) => line.split(' ')[1]),
+      ['serving', 'detached', 'opening', 'serving'],
+    );
+  },
+);
+
+t.test('gives the latest reading of a channel by its name, and none while the GPU is not served', async (t) => {
+  const node = link(t);
+  t.equal(node.gpus.reading(ADDRESS, 'power'), undefined, 'of a GPU that nobody knows');
+  node.next.push(new FakeRegion(description(), 1));
+  node.serve();
+  t.equal(node.gpus.reading(ADDRESS, 'power'), undefined, 'that its region has no room for');
+  node.serve();
+  t.match(node.gpus.reading(ADDRESS, 'power'), { value: 1001, quality: 'ok' });
+  t.equal(node.gpus.reading(ADDRESS, 'recovery_action'), undefined, 'that it does not have');
+  node.state('detached');
+  t.equal(node.gpus.reading(ADDRESS, 'power'), undefined);
+});
+
 t.test('a request that waits is refused when the connection is lost', async (t) => {
   const node = link(t);
   node.serve();
