@@ -27,6 +27,11 @@ const EVENTS: Readonly<globalThis.Record<TransitionKind, string>> = {
 const ABSENT_SENSOR_MS = 10 * 60_000;
 /** Changes within a severity are told at most so often; a change of severity is told at once. */
 const SMALL_CHANGE_EVERY_MS = 5_000;
+/**
+ * Of an event that repeats, its count changes each time, for weeks where a PCIe link corrects errors: told half as often after
+ * each time, down to this. Each is a record that is kept.
+ */
+const SELDOM_EVERY_MS = 5 * 60_000;
 
 const LEVELS: Readonly<globalThis.Record<Severity, LogLevel>> = {
   warning: 'warn',
@@ -44,9 +49,9 @@ export type RaisedAlert = Omit<Alert, 'agentType' | 'state' | 'severity' | 'verd
 
 export class AlertBook {
   readonly #standing = new Map<string, Alert>();
-  /** Alerts whose latest small change was not told yet, and when each was told last. */
+  /** Alerts whose latest small change was not told yet; when each was told last, and how long the next such one waits. */
   readonly #untold = new Map<string, { alert: Alert; event: string; level: LogLevel }>();
-  readonly #toldMs = new Map<string, number>();
+  readonly #told = new Map<string, { atMs: number; waitMs: number }>();
   readonly #adopted = new Map<string, { untilMs: number }>();
   readonly #rulebook: Rulebook;
   readonly #store: Store;
@@ -99,7 +104,11 @@ export class AlertBook {
   /** Each tick: tells what was held back, and closes what has no rule or, after a restart, no danger any more. */
   tend(nowMs: number): void {
     for (const [id, { alert, event, level }] of this.#untold) {
-      if (nowMs - (this.#toldMs.get(id) ?? 0) >= SMALL_CHANGE_EVERY_MS) this.#publish(alert, event, level);
+      const { atMs, waitMs } = this.#told.get(id) ?? { atMs: 0, waitMs: SMALL_CHANGE_EVERY_MS };
+      if (nowMs - atMs < waitMs) continue;
+      this.#publish(alert, event, level);
+      if (alert.agentType !== RAISED_BY) continue;
+      this.#told.set(id, { atMs: nowMs, waitMs: Math.min(2 * waitMs, SELDOM_EVERY_MS) });
     }
     for (const alert of this.#standing.values()) this.#review(alert, nowMs);
   }
@@ -207,11 +216,11 @@ export class AlertBook {
 
   #publish(alert: Alert, event: string, level: LogLevel): void {
     this.#untold.delete(alert.id);
-    this.#toldMs.set(alert.id, this.#clock.monotonicMs());
+    this.#told.set(alert.id, { atMs: this.#clock.monotonicMs(), waitMs: SMALL_CHANGE_EVERY_MS });
     if (alert.severity === null) {
       this.#standing.delete(alert.id);
       this.#adopted.delete(alert.id);
-      this.#toldMs.delete(alert.id);
+      this.#told.delete(alert.id);
     } else {
       this.#standing.set(alert.id, alert);
     }

@@ -220,7 +220,7 @@ t.test('tells a raised alert at once when its severity changes, and small change
     now.alerts.tend(now.clock.nowMs);
   }
   t.ok(active(now).length <= 3 + 3);
-  now.clock.nowMs += 10_000;
+  now.clock.nowMs += 20_000;
   now.alerts.tend(now.clock.nowMs);
   t.match(active(now).at(-1), { value: 999 }, 'the last of them for sure');
   const told = active(now).length;
@@ -228,6 +228,23 @@ t.test('tells a raised alert at once when its severity changes, and small change
   now.clock.nowMs += 10_000;
   now.alerts.tend(now.clock.nowMs);
   t.equal(active(now).length, told, 'what says nothing new is not told');
+});
+
+t.test('tells of an event that repeats for days less and less often, and soon again when it gets worse', async (t) => {
+  const now = life();
+  const repeat = (times: number, severity: 'warning' | 'critical') => {
+    const told = active(now).length;
+    for (let value = 1; value <= times; value++) {
+      now.clock.nowMs += 1_000;
+      now.alerts.raise(raised({ value, severity }));
+      now.alerts.tend(now.clock.nowMs);
+    }
+    return active(now).length - told;
+  };
+  const perDay = repeat(86_400, 'warning');
+  t.ok(perDay < 300, `${perDay} a day`);
+  t.ok(perDay > 280, 'it is told all the same');
+  t.ok(repeat(11, 'critical') >= 2, 'what is worse, at once and soon again');
 });
 
 t.test('takes a raised alert over after a restart, and no ladder’s alert can be ended as one', async (t) => {
