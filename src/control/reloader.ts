@@ -20,10 +20,15 @@ export interface ReloaderOptions {
   /** Makes the allow-list of an actuator of our own; absent where root's `skos config compile` does. */
   readonly compileAllowList?: () => Promise<void>;
   readonly link: { reload(): Promise<void> };
+  /** Tells skos-gpu the rates. */
+  readonly gpus: { reload(): void };
   readonly outlet: Outlet;
   readonly record: Record;
   readonly log: Log & { setLevel(level: LogLevel): void };
 }
+
+/** What the agent looks at only when it starts: where its parts are found, and what it is called. */
+const AT_START: readonly (keyof Config)[] = ['node', 'data_dir', 'actuator', 'gpu'];
 
 export class Reloader {
   readonly #options: ReloaderOptions;
@@ -47,12 +52,13 @@ export class Reloader {
     const next = config.get();
     const changed = changedKeys(former, next);
     outlet.broadcast('net.config', {});
+    this.#options.gpus.reload();
     record.add({
       kind: 'config.reloaded',
       who: 'agent',
       what: { changed, mode: next.mode },
       level: 'info',
-      message: `configuration reloaded, mode ${next.mode}; changed: ${changed.join(', ') || 'nothing'}`,
+      message: `configuration reloaded, mode ${next.mode}; changed: ${changed.join(', ') || 'nothing'}${laterText(changed)}`,
       fields: { event: eventOf(former, next) },
     });
     await this.#tellActuator();
@@ -100,6 +106,11 @@ function eventOf(former: Config, next: Config): string {
 
 function codeOf(error: unknown, otherwise: ErrorCode): ErrorCode {
   return error instanceof SkosError ? error.code : otherwise;
+}
+
+function laterText(changed: readonly string[]): string {
+  const later = AT_START.filter((key) => changed.includes(key));
+  return later.length === 0 ? '' : `; once the agent is started again: ${later.join(', ')}`;
 }
 
 /** Top-level keys whose value differs. */

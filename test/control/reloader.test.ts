@@ -16,6 +16,7 @@ function reloader(given: { load?: () => Promise<Config>; sensing?: () => Promise
   const levels: string[] = [];
   const log = { ...recordingLog(), setLevel: (level: string) => levels.push(level) };
   const ticks = { count: 0 };
+  const gpus = { count: 0 };
   const part = new Reloader({
     config,
     load: given.load ?? (async () => configOf({ mode: 'auto', log: { level: 'debug' } })),
@@ -26,25 +27,38 @@ function reloader(given: { load?: () => Promise<Config>; sensing?: () => Promise
       },
     },
     link: { reload: given.link ?? (async () => undefined) },
+    gpus: {
+      reload: () => {
+        gpus.count += 1;
+      },
+    },
     outlet,
     record: new Record({ store, log, outlet }),
     log,
   });
-  return { part, config, outlet, store, log, levels, ticks };
+  return { part, config, outlet, store, log, levels, ticks, gpus };
 }
 
 const refuse = (code: 'SKOS_CONFIG_INVALID' | 'SKOS_SAMPLER_SPEC' | 'SKOS_ACTUATOR_ALLOW') => () =>
   Promise.reject(new SkosError(code, 'no'));
 
 t.test('puts a good configuration in force everywhere and says what changed', async (t) => {
-  const { part, config, outlet, store, levels, ticks } = reloader({});
+  const { part, config, outlet, store, levels, ticks, gpus } = reloader({});
   t.strictSame((await part.reload()).sort(), ['log', 'mode']);
   t.equal(config.get().mode, 'auto');
   t.strictSame(levels, ['debug']);
   t.equal(ticks.count, 1);
+  t.equal(gpus.count, 1, 'skos-gpu is told the rates');
   t.equal(outlet.of('net.config').length, 1);
   await turns();
   t.match(store.entries, [{ kind: 'config.reloaded', what: { mode: 'auto' } }]);
+});
+
+t.test('says which of the changes wait for the next start of the agent', async (t) => {
+  const { part, log } = reloader({ load: async () => configOf({ gpu: { mode: 'off' }, sampling: { rate_hz: 5 } }) });
+  await part.reload();
+  await turns();
+  t.match(log.lines, [{ message: /changed: .*sampling.*; once the agent is started again: gpu$/ }]);
 });
 
 t.test('arming and disarming are events of their own', async (t) => {
@@ -64,11 +78,11 @@ for (const [what, given] of [
   ['sensors that cannot be taken over', { sensing: refuse('SKOS_SAMPLER_SPEC') }],
 ] as const) {
   t.test(`${what}: nothing changes, and that is said`, async (t) => {
-    const { part, config, outlet, store, levels, ticks, log } = reloader(given);
+    const { part, config, outlet, store, levels, ticks, gpus, log } = reloader(given);
     const former = config.get();
     await t.rejects(part.reload(), { code: /SKOS_/ });
     t.equal(config.get(), former);
-    t.strictSame([levels.length, ticks.count, outlet.said.length, store.entries.length], [0, 0, 0, 0]);
+    t.strictSame([levels.length, ticks.count, gpus.count, outlet.said.length, store.entries.length], [0, 0, 0, 0, 0]);
     t.match(log.lines, [{ level: 'error', message: /the former one stays/, fields: { event: 'config.refused' } }]);
   });
 }
