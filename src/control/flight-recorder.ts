@@ -284,7 +284,7 @@ export class FlightRecorder {
     const samples: RecordedSamples = {
       startAtMs: Math.round(startMs + recording.wallOffsetMs),
       length,
-      atMs: atMs.map((each) => each - startMs),
+      atMs: atMs.subarray(0, length).map((each) => each - startMs),
       values: this.#into.values,
       qualities: this.#into.qualities,
     };

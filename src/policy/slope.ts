@@ -31,6 +31,10 @@ export class SlopeWindow {
   #inSecond = 0;
   #timesMs = 0;
   #lastMs = 0;
+  /** The latest answer, and what it was asked for: the rate of rise and the time to the limit want the same one. */
+  #answer: number | null = null;
+  #answeredMs = Number.NaN;
+  #answeredOf = 0;
 
   take(value: number, atMs: number): void {
     const number = Math.floor(atMs / SECOND_MS);
@@ -49,6 +53,15 @@ export class SlopeWindow {
   /** Units of the value per second; null while there are too few points. */
   slopePerSecond(nowMs: number): number | null {
     if (Math.floor(nowMs / SECOND_MS) > this.#secondNumber) this.#closeSecond();
+    if (nowMs !== this.#answeredMs || this.#made !== this.#answeredOf) {
+      this.#answer = this.#computed(nowMs);
+      this.#answeredMs = nowMs;
+      this.#answeredOf = this.#made;
+    }
+    return this.#answer;
+  }
+
+  #computed(nowMs: number): number | null {
     const fromMs = nowMs - SLOPE_WINDOW_S * SECOND_MS;
     const ring = Math.min(this.#made, SLOPE_WINDOW_S);
     let points = 0;

@@ -43,6 +43,13 @@ interface Gpu {
   region: Region | undefined;
   /** When a sample of it was given last. */
   givenMs: number;
+  /** The list that was compared with ours last, and whether it fits: it is another one only with a new region. */
+  compared: readonly Channel[] | undefined;
+  fits: boolean;
+}
+
+function newGpu(address: string): Gpu {
+  return { address, indexes: [], region: undefined, givenMs: -Infinity, compared: undefined, fits: false };
 }
 
 const ABSENT: Reading = { value: null, quality: 'no_data', atMs: 0 };
@@ -59,7 +66,7 @@ export class GpuSampler implements Sampler {
     options.channels.forEach(({ probe }, i) => {
       if (probe.kind !== 'gpu') throw new TypeError('a channel of no GPU');
       const { address, index } = probe;
-      const gpu = this.#gpus.get(address) ?? { address, indexes: [], region: undefined, givenMs: -Infinity };
+      const gpu = this.#gpus.get(address) ?? newGpu(address);
       gpu.indexes[index] = i;
       this.#gpus.set(address, gpu);
     });
@@ -126,10 +133,14 @@ export class GpuSampler implements Sampler {
     const served = this.#options.served(address);
     if (served?.region === undefined) return undefined;
     const ours = this.#gpus.get(address);
-    const fits = ours?.indexes.every(
-      (i, index) => i === undefined || this.channels[i]?.id === served.channels[index]?.id,
-    );
-    return fits === true ? served.region : undefined;
+    if (ours === undefined) return undefined;
+    if (ours.compared !== served.channels) {
+      ours.compared = served.channels;
+      ours.fits = ours.indexes.every(
+        (i, index) => i === undefined || this.channels[i]?.id === served.channels[index]?.id,
+      );
+    }
+    return ours.fits ? served.region : undefined;
   }
 
   get overruns(): number {

@@ -27,6 +27,16 @@ t.test('a steady rise is its slope, at any rate and clock', async (t) => {
   }
 });
 
+t.test('asked twice for one moment it answers the same, and anew when samples came in between', async (t) => {
+  const window = new SlopeWindow();
+  for (let atMs = 0; atMs <= 8_000; atMs += 1_000) window.take(atMs, atMs);
+  t.equal(window.slopePerSecond(8_500), 1_000);
+  t.equal(window.slopePerSecond(8_500), 1_000);
+  for (let atMs = 9_000; atMs <= 30_000; atMs += 1_000) window.take(0, atMs);
+  t.equal(window.slopePerSecond(30_500), 0);
+  t.equal(window.slopePerSecond(60_000), null, 'and what was known then is old now');
+});
+
 t.test('there is no slope before five seconds were seen', async (t) => {
   t.equal(new SlopeWindow().slopePerSecond(1_000), null);
   t.equal(
