@@ -22,15 +22,16 @@ const MAX_DROP_INS = 256;
 const MAX_REPORTED_ISSUES = 50;
 /** RFC 1035's label, which is also what NODE_NAME of the schema takes. */
 const MAX_NODE_NAME_LENGTH = 63;
-/** Public names that are taken and checked although nothing obeys them yet. Whoever writes one is told. */
-const WITHOUT_EFFECT: readonly Path[] = [
-  ['role'],
-  ['http'],
-  ['loop'],
-  ['hooks'],
-  ['workloads'],
-  ['storage', 'cleanup'],
-  ['mesh', 'actions'],
+const NO_EFFECT = 'has no effect yet';
+/** Public names that are taken and checked although nothing obeys them yet, or not all of them. Whoever writes one is told. */
+const WITHOUT_EFFECT: readonly (readonly [path: Path, what: string])[] = [
+  [['role'], NO_EFFECT],
+  [['http'], NO_EFFECT],
+  [['loop'], NO_EFFECT],
+  [['hooks'], NO_EFFECT],
+  [['workloads'], 'are only watched: nothing moves or stops them yet'],
+  [['storage', 'cleanup'], NO_EFFECT],
+  [['mesh', 'actions'], NO_EFFECT],
 ];
 
 export interface LoadOptions {
@@ -160,9 +161,9 @@ export function nodeNameFromHost(host: string): string {
 }
 
 function withoutEffect(raw: Raw): string[] {
-  return WITHOUT_EFFECT.flatMap((path) => {
+  return WITHOUT_EFFECT.flatMap(([path, what]) => {
     const { exact, at } = find(raw, path);
-    return exact ? [`${placeText(at)}: ${pathText(path)} has no effect yet`] : [];
+    return exact ? [`${placeText(at)}: ${pathText(path)} ${what}`] : [];
   });
 }
 

@@ -341,7 +341,7 @@ export const configShape = object({
       { key: TARGET_NAME, keyExpected: 'a name: lower-case letters, digits, "-" and "_", at most 56' },
     ),
     {},
-    'What runs on this node; nothing moves or stops it yet.',
+    'What runs on this node, and is watched; nothing moves or stops it yet.',
   ),
   mesh: section(
     {
