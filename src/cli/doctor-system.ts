@@ -39,7 +39,8 @@ async function kernelLog({ trees, agent }: Seen): Promise<Finding> {
   }
   const unread = agent?.status.notFound.find((line) => line.startsWith('kernel log: '));
   if (unread !== undefined) {
-    const next = 'use the unit of the agent, whose standard input is /dev/kmsg, or run it as root';
+    const next =
+      'use the units: skos-kmsg.socket hands it to the agent (systemctl status skos-kmsg.socket); or run it as root';
     return { check, state: 'note', what: `${unread}: XIDs, machine checks and OOM kills are not seen`, next };
   }
   if (agent !== undefined) return { check, state: 'ok', what: 'the agent follows the kernel log' };

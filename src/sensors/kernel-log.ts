@@ -1,7 +1,7 @@
 /**
  * The kernel's log, /dev/kmsg: opened, followed by the addon, its events handed on.
  *
- * Installed, the unit gives the open device as standard input, because the agent itself may not open it; elsewhere it is
+ * Installed, systemd hands over the open device (skos-kmsg.socket), because the agent itself may not open it; elsewhere it is
  * opened below the root of devices, which needs root or kernel.dmesg_restrict=0. Where neither works, that is said and
  * nothing else depends on it.
  *
@@ -22,12 +22,16 @@ const KMSG_MINOR = 11;
 const STATE_KEY = 'kernel-log';
 /** How far it was read without an event is remembered now and then: who is killed reads a little twice, and nothing never. */
 const REMEMBER_EVERY_MS = 10_000;
-const STANDARD_INPUT = 0;
+/** sd_listen_fds(3): SD_LISTEN_FDS_START, and more than a unit of ours ever hands over. */
+const FIRST_HANDED_OVER = 3;
+const MAX_HANDED_OVER = 16;
 
 export interface KernelLogOptions {
   readonly createKmsgReader: Addon['createKmsgReader'];
   /** Root of devices: /dev. */
   readonly devRoot: string;
+  /** Its $LISTEN_FDS says which descriptors systemd has handed over. */
+  readonly env: Readonly<Record<string, string | undefined>>;
   readonly bootId: string;
   readonly store: Pick<Store, 'state' | 'putState'>;
   readonly log: Log;
@@ -57,12 +61,12 @@ export class KernelLog {
   }
 
   async start(): Promise<void> {
-    const { createKmsgReader, log } = this.#options;
+    const { createKmsgReader, env, log } = this.#options;
     const from = await this.#whereFrom();
     const reader = createKmsgReader(() => this.#take());
-    const inherited = isKmsg(STANDARD_INPUT);
+    const handedOver = descriptorsOfSystemd(env).find(isKmsg);
     const path = join(this.#options.devRoot, 'kmsg');
-    const error = reader.open({ ...(inherited ? { fd: STANDARD_INPUT } : { path }), ...from });
+    const error = reader.open({ ...(handedOver === undefined ? { path } : { fd: handedOver }), ...from });
     if (error !== 0) {
       this.#why = `${path}: ${errnoText(error)}${error === 1 || error === 13 ? '; it needs root, or the unit of the agent' : ''}`;
       log.info(`not found: ${this.notFound.join()}`, { event: 'sensors.not_found' });
@@ -143,7 +147,14 @@ function remembered(value: unknown): Remembered | undefined {
   return { boot, sequence };
 }
 
-/** Opened by systemd as root, before it drops the privileges. */
+/** Source: sd_listen_fds(3). Variables that are another process's, which started this one, count for nothing. */
+function descriptorsOfSystemd(env: KernelLogOptions['env']): number[] {
+  if (env.LISTEN_PID !== String(process.pid)) return [];
+  const count = Number(env.LISTEN_FDS);
+  if (!Number.isSafeInteger(count) || count < 0 || count > MAX_HANDED_OVER) return [];
+  return Array.from({ length: count }, (_, index) => FIRST_HANDED_OVER + index);
+}
+
 function isKmsg(fileDescriptor: number): boolean {
   try {
     const status = fstatSync(fileDescriptor);

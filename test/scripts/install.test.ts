@@ -20,7 +20,7 @@ import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
 
 const root = checkout();
-const UNITS = readdirSync(join(root, 'systemd')).filter((name) => /\.(service|slice|path)$/.test(name));
+const UNITS = readdirSync(join(root, 'systemd')).filter((name) => /\.(service|slice|path|socket)$/.test(name));
 const BUILT = ['dist/agent.js', 'dist/net.js', 'dist/cli.js', 'dist/chunk-OLD.js', 'build/native/skos.node'];
 
 function checkout(): string {

@@ -44,7 +44,7 @@ async function life(
   const log = recordingLog();
   const { createKmsgReader } = addon;
   const onEvent = (event: HardwareEvent) => void events.push(event);
-  const kernelLog = new KernelLog({ createKmsgReader, devRoot, bootId, store, log, onEvent });
+  const kernelLog = new KernelLog({ createKmsgReader, devRoot, env: {}, bootId, store, log, onEvent });
   await kernelLog.start();
   t.teardown(() => kernelLog.stop());
   return { kernelLog, events, log, codes: () => events.map(({ code }) => code) };
@@ -180,7 +180,8 @@ t.test('an event that cannot be judged keeps no other from being told', async (t
     seen.push(code);
     if (code === 31) throw new Error('cannot');
   };
-  const kernelLog = new KernelLog({ createKmsgReader, devRoot, bootId: 'b', store: new FakeStore(), log, onEvent });
+  const store = new FakeStore();
+  const kernelLog = new KernelLog({ createKmsgReader, devRoot, env: {}, bootId: 'b', store, log, onEvent });
   await kernelLog.start();
   t.teardown(() => kernelLog.stop());
   appendFileSync(kmsg, `${xid(1, 31)}${xid(2, 79)}`);
@@ -237,16 +238,25 @@ const PROGRAM = `
   const log = { trace: quiet, debug: quiet, info: quiet, warn: quiet, error: quiet, fatal: quiet };
   const store = { state: async () => ({ boot: 'an earlier one', sequence: 5 }), putState: quiet };
   const { createKmsgReader } = loadAddon();
-  const kernelLog = new KernelLog({ createKmsgReader, devRoot: process.argv[1], bootId: 'this', store, log, onEvent: (event) => events.push(event) });
+  const [devRoot, listenPid] = process.argv.slice(1);
+  const env = { LISTEN_PID: listenPid === 'own' ? String(process.pid) : listenPid, LISTEN_FDS: '2', LISTEN_FDNAMES: 'x:kmsg' };
+  const kernelLog = new KernelLog({ createKmsgReader, devRoot, env, bootId: 'this', store, log, onEvent: (event) => events.push(event) });
   await kernelLog.start();
   await new Promise((resolve) => setTimeout(resolve, 300));
   process.stdout.write(JSON.stringify({ notFound: kernelLog.notFound, events }));
 `;
 
-function child(devRoot: string, standardInput: number | 'ignore'): { notFound: string[]; events: HardwareEvent[] } {
-  const args = ['--input-type=module', '-e', PROGRAM, devRoot];
+interface HandedOver {
+  /** Whose descriptor 4 it is to be, behind one that is something else. */
+  readonly descriptor: number;
+  /** $LISTEN_PID. */
+  readonly pid: 'own' | '1' | '';
+}
+
+function child(devRoot: string, handedOver?: HandedOver): { notFound: string[]; events: HardwareEvent[] } {
+  const args = ['--input-type=module', '-e', PROGRAM, devRoot, handedOver?.pid ?? ''];
   const result = spawnSync(process.execPath, args, {
-    stdio: [standardInput, 'pipe', 'inherit'],
+    stdio: ['ignore', 'pipe', 'inherit', 'ignore', handedOver?.descriptor ?? 'ignore'],
     encoding: 'utf8',
     timeout: 20_000,
   });
@@ -256,7 +266,7 @@ function child(devRoot: string, standardInput: number | 'ignore'): { notFound: s
 
 t.test('keeps no process alive', async (t) => {
   const { devRoot } = machine(t, xid(1, 79));
-  t.match(child(devRoot, 'ignore'), { notFound: [], events: [{ code: 79 }] });
+  t.match(child(devRoot), { notFound: [], events: [{ code: 79 }] });
 });
 
 function whyNoDevice(): string | false {
@@ -270,14 +280,28 @@ function whyNoDevice(): string | false {
 }
 
 t.test(
-  'takes the device that it was given as standard input, and believes no forgery there',
+  'takes the device that systemd hands over, and believes no forgery there',
   { skip: whyNoDevice() },
   async (t) => {
     const device = openSync('/dev/kmsg', 'r+');
     t.teardown(() => closeSync(device));
     writeSync(device, '<0>NVRM: Xid (PCI:0000:3b:00): 79, pid=1, name=forged-by-a-test, GPU has fallen off the bus.\n');
-    const { notFound, events } = child(join(t.testdir({}), 'no-devices'), device);
+    const { notFound, events } = child(join(t.testdir({}), 'no-devices'), { descriptor: device, pid: 'own' });
     t.strictSame(notFound, []);
     t.notOk(events.some(({ text }) => text.includes('forged-by-a-test')));
   },
 );
+
+t.test('what was handed to another process, or is no kernel log, counts for nothing', async (t) => {
+  const { devRoot, kmsg } = machine(t, xid(1, 79));
+  const file = openSync(kmsg, 'r');
+  t.teardown(() => closeSync(file));
+  t.match(child(devRoot, { descriptor: file, pid: 'own' }), { notFound: [], events: [{ code: 79 }] });
+  if (whyNoDevice() !== false) return;
+  const device = openSync('/dev/kmsg', 'r');
+  t.teardown(() => closeSync(device));
+  for (const pid of ['1', ''] as const) {
+    const { notFound } = child(join(t.testdir({}), 'no-devices'), { descriptor: device, pid });
+    t.match(notFound, [/^kernel log: /]);
+  }
+});

@@ -3,7 +3,7 @@ import { chmodSync, copyFileSync, mkdirSync, readdirSync, readFileSync, writeFil
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 
-const UNITS = readdirSync('systemd').filter((name) => /\.(service|slice|path)$/.test(name));
+const UNITS = readdirSync('systemd').filter((name) => /\.(service|slice|path|socket)$/.test(name));
 const SERVICES = UNITS.filter((name) => name.endsWith('.service'));
 const PROGRAMS = ['usr/bin/node', 'usr/lib/skos/skos-actuator', 'usr/lib/skos/skos-gpu', 'bin/kill', 'bin/sh'];
 /** Units of the system that ours refer to; their content does not matter here. */
@@ -106,9 +106,22 @@ t.test('each program runs as a user of its own', async (t) => {
 
 t.test('the agent is given the kernel’s log, which it may not open itself', async (t) => {
   const agent = settings('skos-agent.service');
-  t.strictSame(agent.get('StandardInput'), ['file:/dev/kmsg']);
+  t.strictSame(agent.get('Sockets'), ['skos-kmsg.socket']);
   t.strictSame(agent.get('PrivateDevices'), ['yes']);
   t.strictSame(agent.get('ProtectKernelLogs'), ['yes']);
+  const socket = settings('skos-kmsg.socket');
+  t.strictSame(socket.get('ListenSpecial'), ['/dev/kmsg']);
+  t.strictSame(socket.get('Service'), ['skos-agent.service']);
+});
+
+t.test('without a kernel log the agent starts, and no message of the kernel starts one that was stopped', async (t) => {
+  const agent = settings('skos-agent.service');
+  t.notOk(agent.has('StandardInput'), 'a file that cannot be opened would keep it from starting');
+  for (const key of ['Requires', 'BindsTo', 'Requisite']) t.notOk(agent.has(key), key);
+  const socket = settings('skos-kmsg.socket');
+  t.strictSame(socket.get('ConditionPathExists'), ['/dev/kmsg']);
+  t.strictSame(socket.get('PartOf'), ['skos-agent.service']);
+  t.ok(socket.has('TriggerLimitBurst'));
 });
 
 t.test('the network side has limits of memory, CPU and tasks, and no swap', async (t) => {
