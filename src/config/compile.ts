@@ -5,7 +5,7 @@
  * What the operator asked for and does not fit stands in the file as a comment, so that the list itself says what it lacks.
  */
 import { createHash } from 'node:crypto';
-import { type Channel, fileOf, isDerived } from '../core/channel.js';
+import { type Channel, fileOf, isTemperature } from '../core/channel.js';
 import { globMatches } from '../core/glob.js';
 import { cgroupPath } from './check.js';
 import { ruleBounds } from './rule-bounds.js';
@@ -211,10 +211,10 @@ function ruleOrders({ config, channels }: CompileInput, targets: readonly Target
   });
 }
 
-/** A class stands for its temperatures, not for what is derived from them; a glob for whatever it matches. */
+/** A class stands for its temperatures; a glob for whatever it matches. */
 export function watches(rule: Pick<RuleConfig, 'channel' | 'class'>, channel: Channel): boolean {
   if (rule.channel !== undefined) return globMatches(rule.channel, channel.id);
-  return rule.class === channel.class && channel.quantity === 'temperatureMilliCelsius' && !isDerived(channel);
+  return rule.class === channel.class && isTemperature(channel);
 }
 
 /** throttle_N leaves 100 − N %. */

@@ -9,7 +9,7 @@ import {
   type ChannelJson,
   channelJson,
   type DeviceClass,
-  isDerived,
+  isTemperature,
   type Quality,
 } from '../core/channel.js';
 import type { Clock } from '../core/clock.js';
@@ -158,7 +158,7 @@ export class Publisher {
     sensing.refresh();
     let hottest: number | null = null;
     sensing.channels.forEach((channel, index) => {
-      if (channel.class !== deviceClass || channel.quantity !== 'temperatureMilliCelsius' || isDerived(channel)) return;
+      if (channel.class !== deviceClass || !isTemperature(channel)) return;
       const { value } = sensing.latest(index);
       if (value !== null && (hottest === null || value > hottest)) hottest = value;
     });

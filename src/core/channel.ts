@@ -81,6 +81,14 @@ export function isDerived({ probe }: Pick<Channel, 'probe'>): boolean {
   return probe.kind === 'pushed' && probe.feed === DERIVED_FEED;
 }
 
+/**
+ * How hot something is: what "the temperature of a GPU" means to a rule on a class and in a heartbeat. Neither what is derived of
+ * one nor a GPU's margin (NVML's T.Limit), which is degrees too, but falls as the heat rises.
+ */
+export function isTemperature(channel: Pick<Channel, 'probe' | 'quantity' | 'name'>): boolean {
+  return channel.quantity === 'temperatureMilliCelsius' && channel.name !== 'margin' && !isDerived(channel);
+}
+
 /** A counter turned into a rate, whose first reading is no_data by nature. */
 export function isRate({ probe }: Pick<Channel, 'probe'>): boolean {
   if (probe.kind === 'gpu' || probe.kind === 'pushed') return false;

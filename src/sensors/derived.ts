@@ -12,7 +12,7 @@
  * A derived channel stands with the device it is of (same source and device) and has its class.
  */
 import { statedCriticalCelsius, TABLE_CELSIUS } from '../config/thermal-bounds.js';
-import { type Channel, DERIVED_FEED, isDerived } from '../core/channel.js';
+import { type Channel, DERIVED_FEED, isDerived, isTemperature } from '../core/channel.js';
 import { fromBase, type Quantity } from '../core/units.js';
 import { makeChannel } from './make-channel.js';
 
@@ -85,10 +85,9 @@ function isPower({ quantity, name }: Channel): boolean {
   return quantity === 'powerMilliWatts' && !name.startsWith('power_limit');
 }
 
-/** A margin falls when the temperature rises, and would be counted twice. */
-function isRising({ quantity, thermalDefault, class: deviceClass, name, rateHz }: Channel): boolean {
-  if (quantity !== 'temperatureMilliCelsius' || rateHz < MIN_SLOPE_RATE_HZ) return false;
-  return thermalDefault === true || (deviceClass === 'gpu' && name !== 'margin');
+function isRising(channel: Channel): boolean {
+  if (!isTemperature(channel) || channel.rateHz < MIN_SLOPE_RATE_HZ) return false;
+  return channel.thermalDefault === true || channel.class === 'gpu';
 }
 
 function derived(

@@ -61,6 +61,22 @@ t.test('says when a rule binds to nothing', async (t) => {
   t.same(rules([board], { class: 'gpu', raise: 1 }).skipped, ['mine: no channel of class gpu is a temperature']);
 });
 
+t.test('a class stands for how hot its devices are, not for a margin, a slope or an imbalance', async (t) => {
+  const gpu = { ...board, class: 'gpu' } as const;
+  const derived = { kind: 'pushed', feed: 'derived' } as const;
+  const channels = [
+    { ...gpu, id: 'nvml/a/temperature', name: 'temperature' },
+    { ...gpu, id: 'nvml/a/margin', name: 'margin' },
+    { ...gpu, id: 'nvml/a/temperature_imbalance', name: 'temperature_imbalance', probe: derived },
+  ];
+  const found = rules(channels, { class: 'gpu', raise: 50 }).rules;
+  t.strictSame(
+    found.map(({ channelId }) => channelId),
+    ['nvml/a/temperature'],
+  );
+  t.equal(rules(channels, { channel: 'nvml/*/margin', raise: 50 }).rules.length, 1, 'a glob, for whatever it matches');
+});
+
 t.test('says when the bounds cannot work on a channel', async (t) => {
   // Beyond exact integers, where one less is the same.
   const { rules: found, skipped } = rules([board], { channel: '**', raise: 1e15, clear: 1e15 });
