@@ -34,6 +34,8 @@ const REPLY_DEADLINE_MS = 8_000;
 const MAX_WIRES = 64;
 /** A node's largest is 16; a mistaken or broken skos-gpu must not fill the memory. */
 const MAX_GPUS = 64;
+/** There is one for each vendor at most. */
+const MAX_LIBRARIES = 8;
 
 export interface GpuLinkOptions {
   /** null: no skos-gpu is wanted or possible; `why` says it. */
@@ -377,6 +379,7 @@ export class GpuLink implements Gpus {
     else if (type === 'crossing') this.#options.onCrossing();
     else if (type === 'library') {
       const { source, state, why, path, version } = message;
+      if (this.#libraries.size >= MAX_LIBRARIES && !this.#libraries.has(source)) return;
       this.#libraries.set(source, { source, state, why, path, version });
     } else if (type === 'details') {
       const gpu = this.#gpus.get(message.address);

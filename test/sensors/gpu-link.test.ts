@@ -296,6 +296,19 @@ t.test('leaves out the second of two GPUs that claim one identity', async (t) =>
   t.equal(node.gpus.status().gpus.length, 2);
 });
 
+t.test('keeps a bound on what a broken skos-gpu says there is', async (t) => {
+  const node = link(t);
+  for (let i = 0; i < 200; i++) {
+    node.say({ type: 'library', source: `library${i}`, state: 'ok' });
+    node.say({ type: 'device', address: `0000:${i}`, source: 'nvml', state: 'failed', why: '', region: false });
+  }
+  const { libraries, gpus } = node.gpus.status();
+  t.ok(libraries.length <= 8);
+  t.ok(gpus.length <= 64);
+  node.say({ type: 'library', source: 'library0', state: 'hung' });
+  t.equal(node.gpus.status().libraries[0]?.state, 'hung', 'those it knows it keeps');
+});
+
 t.test('hands on what the driver announced', async (t) => {
   const node = link(t);
   node.say({ type: 'event', address: ADDRESS, event: { kind: 'xid', code: 79, gpuInstance: 3 }, atMs: 5 });
