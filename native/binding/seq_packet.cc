@@ -87,10 +87,12 @@ class SeqPacket::Link {
 
   // JS thread. The thread leaves within microseconds; nobody waits for it.
   void Close() {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      closing_ = true;
+    }
     shutdown(fd_.get(), SHUT_RDWR);
-    Poke();
-    std::lock_guard<std::mutex> lock(mutex_);
-    closing_ = true;
+    Poke();  // Last: a thread that waits for room looks at nothing else.
   }
 
   enum class Next { kNothing, kPacket, kEnd };
