@@ -121,6 +121,7 @@ bool Gpu::Attach(std::string* why) {
   if (is_stuck && worker_ != nullptr) {
     abandoned_.push_back(worker_->pid);
     worker_.reset();
+    details_.clear();
   } else if (is_stuck && present_ && held_since_ns_ != 0) {
     ++left_behind_;
   }

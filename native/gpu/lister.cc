@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "gpu/packets.h"
+#include "gpu/process.h"
 #include "gpu/protocol.h"
 #include "gpu/settings.h"
 #include "probes/nvml.h"
@@ -19,15 +20,17 @@ void Say(const std::string& words) { (void)SendPacket(kSupervisorFd, words.subst
 
 int RunLister(const std::string& nvml) {
   prctl(PR_SET_NAME, "skos-gpu-list");
+  PrepareForLibrary();
   const NvmlList list = ListNvml(nvml);
   if (list.absent || !list.why.empty()) {
     Say((list.absent ? "absent " : "failed ") + list.why);
-    return kExitCannotOpen;
+    _exit(kExitCannotOpen);
   }
   const size_t count = std::min(list.addresses.size(), kMaxGpus);
   for (size_t i = 0; i < count; ++i) Say("gpu " + list.addresses[i]);
   Say("ok " + list.version);
-  return 0;
+  // Not exit(): what a library does then may hang, and the list would wait for it.
+  _exit(0);
 }
 
 }  // namespace skos::gpu

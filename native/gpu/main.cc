@@ -1,5 +1,6 @@
 // skos-gpu: the command line. README.md beside this file is the contract.
 #include <pwd.h>
+#include <signal.h>
 #include <sys/un.h>
 
 #include <cstdio>
@@ -104,4 +105,7 @@ int Main(int argc, char** argv) {
 }  // namespace
 }  // namespace skos::gpu
 
-int main(int argc, char** argv) { return skos::gpu::Main(argc, argv); }
+int main(int argc, char** argv) {
+  signal(SIGPIPE, SIG_IGN);  // Who reads our standard error may leave before us; our workers inherit this.
+  return skos::gpu::Main(argc, argv);
+}

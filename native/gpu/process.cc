@@ -14,6 +14,8 @@
 namespace skos::gpu {
 namespace {
 
+constexpr int kMaxInherited = 1024;  // The supervisor has three descriptors a GPU and some more; the kept one is behind them.
+
 // Between fork and exec. All other descriptors are closed by exec.
 [[noreturn]] void Become(int theirs, int kept, char* const* argv) {
   // First, because its number may be the one that the socket is to have.
@@ -44,6 +46,11 @@ pid_t SpawnSelf(const std::vector<std::string>& arguments, UniqueFd* ours, int k
   if (pid == 0) Become(theirs.get(), kept, argv.data());
   ours->Reset(mine.Release());
   return pid;
+}
+
+void PrepareForLibrary() {
+  dup2(STDERR_FILENO, STDOUT_FILENO);
+  for (int fd = STDERR_FILENO + 1; fd < kMaxInherited; ++fd) fcntl(fd, F_SETFD, FD_CLOEXEC);
 }
 
 std::string DescribeExit(int status) {

@@ -15,6 +15,10 @@ namespace skos::gpu {
 // open in the new process for as long as that lives. Its pid, or -errno.
 pid_t SpawnSelf(const std::vector<std::string>& arguments, UniqueFd* ours, int kept = -1);
 
+// In a process of that kind, before it loads a vendor's library: what the library starts (nvidia-modprobe) inherits neither the socket nor
+// the lock, and what it prints does not get among the program's output.
+void PrepareForLibrary();
+
 // "ended with status 1", "was ended by signal 9 (Killed)".
 std::string DescribeExit(int status);
 

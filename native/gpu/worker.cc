@@ -22,8 +22,11 @@
 #include <atomic>
 #include <cstring>
 #include <memory>
+#include <optional>
 
+#include "gpu/event_pace.h"
 #include "gpu/packets.h"
+#include "gpu/process.h"
 #include "gpu/protocol.h"
 #include "gpu/settings.h"
 #include "gpu/wires.h"
@@ -44,8 +47,15 @@ constexpr int64_t kRingSeconds = 20;           // The agent takes them each seco
 constexpr size_t kMinRingRecords = 1024;
 constexpr int64_t kMinBeatNs = 20'000'000;     // As often as a deadline has tenths, within these.
 constexpr int64_t kMaxBeatNs = 100'000'000;
+constexpr int64_t kBeatsADeadline = 4;         // At least, so that a beat that comes a little late is no hang.
 constexpr int64_t kPublishNs = 10'000'000;     // A reading is in the region microseconds after its probe returned.
 constexpr int64_t kPublishLookNs = 20'000;
+
+constexpr int64_t BeatPeriodNs(int64_t deadline_ns) {
+  return std::min(std::clamp(deadline_ns / 10, kMinBeatNs, kMaxBeatNs), deadline_ns / kBeatsADeadline);
+}
+static_assert(kBeatsADeadline * BeatPeriodNs(kMinDeadlineMs * 1'000'000) <= kMinDeadlineMs * 1'000'000);
+static_assert(BeatPeriodNs(kNsPerSecond) == kMaxBeatNs && BeatPeriodNs(kMaxDeadlineMs * 1'000'000) == kMaxBeatNs);
 
 // What the sampler's thread is doing, for the main thread.
 struct Watch {
@@ -131,7 +141,7 @@ class Worker {
 Worker::Worker(const WorkerSettings& settings)
     : settings_(settings),
       deadline_ns_(settings.deadline_ms * 1'000'000),
-      beat_ns_(std::clamp(deadline_ns_ / 10, kMinBeatNs, kMaxBeatNs)) {
+      beat_ns_(BeatPeriodNs(deadline_ns_)) {
   watch_.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 }
 
@@ -159,8 +169,15 @@ void Worker::AskDetails() {
 
 void Worker::WaitForEvents() {
   // Waits until the supervisor takes it, because an event is told once only.
-  const GpuEventSink sink = [](const std::string& json) {
-    Say("event " + std::to_string(MonotonicNs() / 1'000'000) + ' ' + json, -1, 0);
+  EventPace pace;
+  const GpuEventSink sink = [&pace](const std::string& json) {
+    std::optional<int64_t> delay_ns = pace.DelayNs(json, MonotonicNs());
+    while (delay_ns && *delay_ns != 0) {
+      const timespec delay = ToTimespec(*delay_ns);
+      clock_nanosleep(CLOCK_MONOTONIC, 0, &delay, nullptr);
+      delay_ns = pace.DelayNs(json, MonotonicNs());
+    }
+    if (delay_ns) Say("event " + std::to_string(MonotonicNs() / 1'000'000) + ' ' + json, -1, 0);
   };
   while (opening_.device->WaitEvents(sink)) {
   }
@@ -343,6 +360,7 @@ int Worker::Run() {
 
 int RunWorker(const WorkerSettings& settings) {
   prctl(PR_SET_NAME, "skos-gpu-worker");
+  PrepareForLibrary();
   mallopt(M_ARENA_MAX, 1);
   // Never freed: threads that hang go on using it.
   auto* worker = new Worker(settings);

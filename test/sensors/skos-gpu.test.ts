@@ -1,6 +1,6 @@
 /** skos-gpu as its clients see it: the contract of native/gpu/README.md, against the real program. */
 import { spawnSync } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { FIRST, type GpuMachine, gpuMachine, isAlive, SECOND, skipped, TWO_GPUS } from '../fixtures/skos-gpu.js';
@@ -304,6 +304,35 @@ t.test('events of the library reach the clients', { skip }, async (t) => {
     { address: SECOND, event: { kind: 'xid', code: 79 } },
   );
 });
+
+t.test('a storm of one event neither hides the others nor costs a client its connection', { skip }, async (t) => {
+  const storm = 'gpu 1 event xid 13 times 20000 after 300';
+  const machine = await gpuMachine(t, { script: [...TWO_GPUS, storm, 'gpu 1 event xid 79 after 400'] });
+  const client = await served(machine);
+  const told = (code: number) =>
+    client.packets.filter(({ type, event }) => type === 'event' && event?.code === code).length;
+  await until(() => told(13) > 0 && told(79) > 0);
+  await sleep(500);
+  t.ok(told(13) <= 10, `${told(13)} of 20000 of the same`);
+  t.equal(told(79), 1);
+  t.ok(client.connected);
+});
+
+t.test(
+  'what a library starts inherits neither the socket nor the lock, and prints where errors go',
+  { skip },
+  async (t) => {
+    const O_CLOEXEC = 0o2000000;
+    const machine = await gpuMachine(t);
+    await served(machine);
+    const proc = `/proc/${machine.worker(FIRST)}`;
+    const flagsOf = (fd: string) =>
+      Number.parseInt(/^flags:\s*(\d+)$/m.exec(readFileSync(`${proc}/fdinfo/${fd}`, 'utf8'))?.[1] ?? '', 8);
+    const kept = readdirSync(`${proc}/fdinfo`).filter((fd) => Number(fd) > 2 && (flagsOf(fd) & O_CLOEXEC) === 0);
+    t.strictSame(kept, []);
+    t.equal(readlinkSync(`${proc}/fd/1`), readlinkSync(`${proc}/fd/2`));
+  },
+);
 
 t.test(
   'a tripwire tells of a crossing when the reading is in the region, without a gap in the readings',
