@@ -6,7 +6,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { AgentClient } from '../core/agent-client.js';
 import type { ChannelJson } from '../core/channel.js';
 import { SkosError } from '../core/errors.js';
-import type { GpuStatus, GpuView } from '../core/ports.js';
+import { gpuNamed } from '../core/gpu-names.js';
+import type { GpuView } from '../core/ports.js';
 import type { Command, Context, Io } from './command.js';
 import { EXIT } from './exit-codes.js';
 import { clean, paint, plural } from './format.js';
@@ -59,32 +60,13 @@ export const gpu: Command = {
 
 async function gpuAnswer(client: AgentClient, id: string | undefined): Promise<GpuAnswer> {
   const [status, channels] = await Promise.all([client.request('gpu', {}), client.request('sensors', {})]);
-  const gpus = id === undefined ? status.gpus : [gpuNamed(status, id)];
+  const gpus = id === undefined ? status.gpus : [gpuNamed(status.gpus, id)];
   return { ...status, gpus: gpus.map((each) => ({ ...each, channels: channelsOf(each, channels) })) };
 }
 
 /** Its own, and those that are derived from them: both stand with its device. */
 function channelsOf({ device, source }: GpuView, channels: readonly ChannelJson[]): ChannelJson[] {
   return device === '' ? [] : channels.filter((channel) => channel.source === source && channel.device === device);
-}
-
-function gpuNamed({ gpus }: GpuStatus, id: string): GpuView {
-  const found = matching(gpus, id);
-  const [only] = found;
-  if (only !== undefined && found.length === 1) return only;
-  const known = gpus.map(({ address }) => address).join(', ');
-  const why =
-    found.length > 1 ? `"${id}" fits ${found.map(({ address }) => address).join(' and ')}` : `there is no GPU "${id}"`;
-  throw new SkosError('SKOS_GPU_UNKNOWN', clean(`${why}; ${known === '' ? 'no GPU is known' : `known are ${known}`}`));
-}
-
-/** As the agent understands an ID: whole names first, then beginnings. */
-function matching(gpus: readonly GpuView[], id: string): GpuView[] {
-  const wanted = id.toLowerCase();
-  const names = ({ address, device, info }: GpuView) =>
-    [address, device, info.uuid ?? ''].map((name) => name.toLowerCase());
-  const whole = gpus.filter((gpu) => names(gpu).includes(wanted));
-  return whole.length > 0 ? whole : gpus.filter((gpu) => names(gpu).some((name) => name.startsWith(wanted)));
 }
 
 // ---- Detach and attach -----------------------------------------------------------------------------------------------

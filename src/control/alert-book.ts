@@ -33,7 +33,8 @@ const SMALL_CHANGE_EVERY_MS = 5_000;
  */
 const SELDOM_EVERY_MS = 5 * 60_000;
 
-const LEVELS: Readonly<globalThis.Record<Severity, LogLevel>> = {
+/** How loud the journal is told of an alert. */
+export const LEVELS: Readonly<globalThis.Record<Severity, LogLevel>> = {
   warning: 'warn',
   critical: 'error',
   emergency: 'fatal',

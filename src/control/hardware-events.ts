@@ -20,7 +20,7 @@ import type { Clock } from '../core/clock.js';
 import { reason } from '../core/errors.js';
 import type { GpuState, HardwareEvent, Log, Store } from '../core/ports.js';
 import { QUANTITIES } from '../core/units.js';
-import type { LogLevel, Severity } from '../core/vocabulary.js';
+import type { Severity } from '../core/vocabulary.js';
 import {
   cancelledBy,
   countOf,
@@ -33,7 +33,7 @@ import {
   observe,
   withoutVerdict,
 } from '../policy/occurrence.js';
-import type { AlertBook } from './alert-book.js';
+import { type AlertBook, LEVELS } from './alert-book.js';
 import type { CurrentConfig } from './current-config.js';
 import type { Record } from './record.js';
 import { alertIdOf } from './rulebook.js';
@@ -56,11 +56,6 @@ const MAX_OWN_ACTS = 64;
 const STATE_KEY = 'hardware-events';
 const SOURCE = 'kernel';
 
-const LEVELS: Readonly<globalThis.Record<Severity, LogLevel>> = {
-  warning: 'warn',
-  critical: 'error',
-  emergency: 'fatal',
-};
 const CHANNEL = /^kernel\/([^/]+)\/([^/]+)$/;
 /** Rules whose critical alerts wait for the GPU. */
 const GPU_RULES: ReadonlySet<string> = new Set(['gpu-xid', 'gpu-driver']);

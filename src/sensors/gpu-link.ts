@@ -8,6 +8,7 @@ import { closeSync } from 'node:fs';
 import type { Channel, Reading } from '../core/channel.js';
 import type { Clock } from '../core/clock.js';
 import { reason, SkosError } from '../core/errors.js';
+import { gpuNamed } from '../core/gpu-names.js';
 import type {
   GpuDetails,
   GpuLibrary,
@@ -34,6 +35,8 @@ const REPLY_DEADLINE_MS = 8_000;
 const MAX_WIRES = 64;
 /** A node's largest is 16; a mistaken or broken skos-gpu must not fill the memory. */
 const MAX_GPUS = 64;
+/** Sixteen GPUs of a hundred channels are half of it. */
+const MAX_CHANNELS = 4_096;
 /** There is one for each vendor at most. */
 const MAX_LIBRARIES = 8;
 
@@ -140,7 +143,8 @@ export class GpuLink implements Gpus {
     // Two GPUs that claim one identity (broken virtual machines do): the second one is left out rather than mixed up.
     return listed
       .flatMap(({ description }) => description?.channels ?? [])
-      .filter(({ id }) => !ids.has(id) && ids.add(id));
+      .filter(({ id }) => !ids.has(id) && ids.add(id))
+      .slice(0, MAX_CHANNELS);
   }
 
   /** Why there are not more, one line each, as discovery says it. */
@@ -202,17 +206,7 @@ export class GpuLink implements Gpus {
   }
 
   addressOf(id: string): string {
-    const wanted = id.toLowerCase();
-    const names = ({ address, description }: Gpu) =>
-      [address, description?.device, description?.info.uuid?.toLowerCase()].filter((name) => name !== undefined);
-    const gpus = [...this.#gpus.values()];
-    const exact = gpus.filter((gpu) => names(gpu).includes(wanted));
-    const found = exact.length > 0 ? exact : gpus.filter((gpu) => names(gpu).some((name) => name.startsWith(wanted)));
-    const [first] = found;
-    if (first !== undefined && found.length === 1) return first.address;
-    const known = gpus.map(({ address }) => address).join(', ');
-    const wrong = found.length > 1 ? `"${id}" fits ${found.length} GPUs` : `there is no GPU "${id}"`;
-    throw new SkosError('SKOS_GPU_UNKNOWN', `${wrong}; known: ${known === '' ? 'none' : known}`);
+    return gpuNamed([...this.#gpus.values()].map(viewOf), id).address;
   }
 
   #served(address: string): ServedGpu | undefined {
