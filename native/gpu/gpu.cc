@@ -29,6 +29,7 @@ constexpr int64_t kMaxLookNs = 250'000'000;
 constexpr int64_t kHeldRetryNs = 100'000'000;           // A worker of the supervisor before us leaves within milliseconds.
 constexpr size_t kMaxAbandoned = 3;                     // Each may hold memory of the driver.
 constexpr int kPacketsAtOnce = 32;
+constexpr int kLastRounds = 32;                         // More packets than a socket's buffer holds.
 constexpr const char* kLeftBehind = "a worker that an earlier skos-gpu left behind hangs in its driver";
 constexpr size_t kMaxEventBytes = 2048;
 
@@ -346,7 +347,8 @@ bool Gpu::Exited(pid_t pid, int status, int64_t now_ns) {
     return true;
   }
   if (worker_ == nullptr || worker_->pid != pid) return false;
-  Receive();  // Its last words.
+  // Its last words, which say why it left, may stand behind all that it said before.
+  for (int i = 0; i < kLastRounds && worker_->socket.valid(); ++i) Receive();
   Left(status, now_ns);
   return true;
 }

@@ -13,7 +13,7 @@ namespace {
 constexpr unsigned kWaitMs = 1000;
 constexpr uint64_t kXidRecoveryAction = 154;         // "GPU recovery action changed": NVIDIA's XID catalogue.
 constexpr int kMaxEventsPerWait = 64;                // A storm does not keep the thread from seeing that it is to leave.
-constexpr int64_t kPauseNs = kNsPerSecond / 2;       // After an error, which comes back at once: no busy loop.
+constexpr int64_t kPauseNs = kNsPerSecond / 2;       // After what comes back at once, an error or a wait that did not wait: no busy loop.
 
 // Changes of P-state and clock are left out, because channels show them; single corrected errors, because they are counted.
 const struct {
@@ -104,20 +104,23 @@ bool Events::Register(int* code) {
 
 bool Events::Wait(const GpuEventSink& sink) {
   int code = kSuccess;
+  bool at_once = false;  // Nothing happened, and it did not take its time.
   if (set_ != nullptr || Register(&code)) {
+    const int64_t begin_ns = MonotonicNs();
     unsigned wait_ms = kWaitMs;
     for (int i = 0; i < kMaxEventsPerWait && code == kSuccess; ++i) {
       EventData event;
       code = gpu_->library->event_wait(set_, &event, wait_ms);
       // An event may come with GPU_IS_LOST, and is often the one that says why.
       if (code == kSuccess || (code == kGpuIsLost && event.type != 0)) Deliver(event, sink);
+      at_once = i == 0 && code == kTimeout && MonotonicNs() - begin_ns < kPauseNs;
       wait_ms = 0;
     }
   }
   if (code == kTimeout) code = kSuccess;
   gpu_->health.Note(code, &state_);
   if (code == kNotSupported || code == kFunctionNotFound) return false;
-  if (code != kSuccess) Pause();
+  if (code != kSuccess || at_once) Pause();
   return true;
 }
 

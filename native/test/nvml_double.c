@@ -1404,8 +1404,9 @@ int nvmlEventSetWait_v2(void *handle, nvmlEventData_t *data, unsigned timeout_ms
   const int64_t end = now_ns(CLOCK_MONOTONIC) + timeout_ms * 1000000LL;
   for (;;) {
     int code = enter(&library, __func__);
+    if (code != SUCCESS) return leave(&library, __func__, code, 0);
     struct event_set *set = set_of(handle);
-    if (code == SUCCESS && (set == NULL || data == NULL)) code = INVALID_ARGUMENT;
+    if (set == NULL || data == NULL) code = INVALID_ARGUMENT;
     const int64_t now = now_ns(CLOCK_REALTIME);
     if (code == SUCCESS) code = take_event(set, data, now);
     const int64_t until = code == TIMEOUT ? next_due_ns(set, now, end) : end;

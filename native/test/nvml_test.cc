@@ -731,6 +731,18 @@ void WaitsAtMostASecond() {
   CHECK(waited_ns > kNsPerSecond / 2 && waited_ns < 2 * kNsPerSecond);
 }
 
+void MakesNoBusyLoopOfAWaitThatDoesNotWait() {
+  const auto device = Listening();
+  for (const int code : {10, 999}) {
+    Machine("return nvmlEventSetWait_v2 " + std::to_string(code) + "\n");
+    const int64_t begin_ns = MonotonicNs();
+    CHECK(device->WaitEvents([](const std::string&) { Fail(__FILE__, __LINE__, "an event out of nothing"); }));
+    CHECK(MonotonicNs() - begin_ns >= kNsPerSecond / 2);
+  }
+  Machine("gpu 0 event xid 8 tag after\n");
+  CHECK_EQ(WaitFor(*device, 1).size(), size_t{1});
+}
+
 void TellsTheEventThatComesWithTheLoss() {
   const auto device = Listening();
   Machine("gpu 0 lost\ngpu 0 event xid 79 lost\n");
@@ -965,6 +977,7 @@ int main() {
   RUN(SaysWhichRecoveryTheDriverAsksFor);
   RUN(TellsNothingFromBeforeItListened);
   RUN(WaitsAtMostASecond);
+  RUN(MakesNoBusyLoopOfAWaitThatDoesNotWait);
   RUN(TellsTheEventThatComesWithTheLoss);
   RUN(LetsGoOfAGpuThatIsAnnouncedAsUnavailable);
   RUN(TellsAStormWholeAndInPieces);
