@@ -5,7 +5,7 @@
  * What the operator asked for and does not fit stands in the file as a comment, so that the list itself says what it lacks.
  */
 import { createHash } from 'node:crypto';
-import { type Channel, fileOf, isTemperature } from '../core/channel.js';
+import { type Channel, DERIVED_SUFFIXES, fileOf, isDerived, isTemperature } from '../core/channel.js';
 import { globMatches } from '../core/glob.js';
 import { cgroupPath } from './check.js';
 import { ruleBounds } from './rule-bounds.js';
@@ -211,10 +211,18 @@ function ruleOrders({ config, channels }: CompileInput, targets: readonly Target
   });
 }
 
-/** A class stands for its temperatures; a glob for whatever it matches. */
+/**
+ * A class stands for its temperatures; a glob for whatever it matches, of what is derived only where it says so by its end: who
+ * writes `temp*` with 80 °C means neither 80 °C/s nor 80 s.
+ */
 export function watches(rule: Pick<RuleConfig, 'channel' | 'class'>, channel: Channel): boolean {
-  if (rule.channel !== undefined) return globMatches(rule.channel, channel.id);
+  const { channel: glob } = rule;
+  if (glob !== undefined) return globMatches(glob, channel.id) && (!isDerived(channel) || meansDerived(glob, channel));
   return rule.class === channel.class && isTemperature(channel);
+}
+
+function meansDerived(glob: string, { name }: Channel): boolean {
+  return DERIVED_SUFFIXES.some((suffix) => name.endsWith(suffix) && glob.endsWith(suffix));
 }
 
 /** throttle_N leaves 100 − N %. */

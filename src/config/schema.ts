@@ -149,7 +149,8 @@ const rule = object({
   name: described(name, 'Its name in alerts, in `skos release NAME` and in the record.'),
   channel: described(
     optional(string({ pattern: /^[a-z0-9_~*?/-]{1,256}$/, expected: 'a channel id or glob such as "hwmon/*/temp1"' })),
-    'Channels that it watches: an id or a glob over ids, as `skos sensors` prints them. Either this or class.',
+    'Channels that it watches: an id or a glob over ids, as `skos sensors` prints them; derived ones only where it ends ' +
+      'as they do (`*_slope`). Either this or class.',
   ),
   class: described(optional(oneOf(...DEVICE_CLASSES)), 'Every temperature of this class. Either this or channel.'),
   raise: described(bound, 'Fires above this: °C, % or the base unit that `skos sensors` prints.'),

@@ -81,6 +81,10 @@ export function isDerived({ probe }: Pick<Channel, 'probe'>): boolean {
   return probe.kind === 'pushed' && probe.feed === DERIVED_FEED;
 }
 
+/** What the names of derived channels end with. */
+export const DERIVED_SUFFIXES = ['_power', '_slope', '_time_to_limit', '_imbalance', '_share'] as const;
+export type DerivedSuffix = (typeof DERIVED_SUFFIXES)[number];
+
 /**
  * How hot something is: what "the temperature of a GPU" means to a rule on a class and in a heartbeat. Neither what is derived of
  * one nor a GPU's margin (NVML's T.Limit), which is degrees too, but falls as the heat rises.

@@ -12,7 +12,7 @@
  * A derived channel stands with the device it is of (same source and device) and has its class.
  */
 import { statedCriticalCelsius, TABLE_CELSIUS } from '../config/thermal-bounds.js';
-import { type Channel, DERIVED_FEED, isDerived, isTemperature } from '../core/channel.js';
+import { type Channel, DERIVED_FEED, type DerivedSuffix, isDerived, isTemperature } from '../core/channel.js';
 import { fromBase, type Quantity } from '../core/units.js';
 import { makeChannel } from './make-channel.js';
 
@@ -92,7 +92,7 @@ function isRising(channel: Channel): boolean {
 
 function derived(
   base: Channel,
-  given: { suffix: string; words: string; quantity: Quantity; path: string; formula: Formula; peers?: string[] },
+  given: { suffix: DerivedSuffix; words: string; quantity: Quantity; path: string; formula: Formula; peers?: string[] },
 ): Derivation {
   const channel = makeChannel({
     source: base.source,

@@ -77,6 +77,28 @@ t.test('a class stands for how hot its devices are, not for a margin, a slope or
   t.equal(rules(channels, { channel: 'nvml/*/margin', raise: 50 }).rules.length, 1, 'a glob, for whatever it matches');
 });
 
+t.test('a glob means what is derived only where its end says so', async (t) => {
+  const derived = { kind: 'pushed', feed: 'derived' } as const;
+  const channels = [
+    { ...board, id: 'hwmon/x/temp1', name: 'temp1' },
+    { ...board, id: 'hwmon/x/temp1_slope', name: 'temp1_slope', probe: derived },
+    { ...board, id: 'hwmon/x/temp1_time_to_limit', name: 'temp1_time_to_limit', probe: derived },
+  ];
+  for (const [glob, last] of [
+    ['hwmon/x/temp*', ['temp1']],
+    ['**', ['temp1']],
+    ['**/*_slope', ['temp1_slope']],
+    ['hwmon/x/temp1_time_to_limit', ['temp1_time_to_limit']],
+  ] as const) {
+    const found = rules(channels, { channel: glob, raise: 80 }).rules;
+    t.strictSame(
+      found.map(({ channelId }) => channelId.split('/').at(-1)),
+      last,
+      glob,
+    );
+  }
+});
+
 t.test('says when the bounds cannot work on a channel', async (t) => {
   // Beyond exact integers, where one less is the same.
   const { rules: found, skipped } = rules([board], { channel: '**', raise: 1e15, clear: 1e15 });
