@@ -3,7 +3,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <stddef.h>
-#include <sys/file.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -21,6 +20,7 @@
 #include "gpu/detached_file.h"
 #include "gpu/devices.h"
 #include "gpu/gpu.h"
+#include "gpu/instance_lock.h"
 #include "gpu/library.h"
 #include "gpu/protocol.h"
 #include "gpu/settings.h"
@@ -111,7 +111,7 @@ class Supervisor {
   std::vector<std::unique_ptr<Gpu>> gpus_;
   std::vector<PendingDetach> pending_;
   std::vector<pollfd> polled_;
-  UniqueFd lock_;
+  InstanceLock lock_;
   UniqueFd signals_;
   UniqueFd parent_;
   bool stopping_ = false;
@@ -136,14 +136,8 @@ Supervisor::Supervisor(const Settings& settings)
 
 bool Supervisor::Prepare(int* status) {
   parent_.Reset(TakeParent());
-  const std::string lock = settings_.socket_path + ".lock";
-  lock_.Reset(open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600));
-  if (!lock_.valid() || flock(lock_.get(), LOCK_EX | LOCK_NB) != 0) {
-    *status = lock_.valid() && errno == EWOULDBLOCK ? kExitBusy : kExitSystem;
-    std::fprintf(stderr, "skos-gpu: %s: %s\n", lock.c_str(),
-                 *status == kExitBusy ? "another skos-gpu serves this socket" : std::strerror(errno));
-    return false;
-  }
+  *status = lock_.Take(settings_.socket_path);
+  if (*status != 0) return false;
   *status = kExitSystem;
   sigset_t signals;
   sigemptyset(&signals);

@@ -9,6 +9,8 @@ import type { ChildSpec } from './children.js';
 export const NET_RSS_LIMIT_BYTES = 160 * 1024 * 1024;
 /** Keeps the young generation small: the heap of a quiet program need not grow to what a busy moment wanted. */
 const NODE_FLAGS = ['--max-semi-space-size=2'];
+/** Twice of what skos-gpu takes at most (native/gpu/README.md). */
+const GPU_STOP_DEADLINE_MS = 2_000;
 const INSTALLED_DIRECTORY = '/usr/lib/skos';
 
 export interface ActuatorPaths {
@@ -61,6 +63,8 @@ export function gpuSpec({ socket, sysfs, nvml, rateHz, deadlineMs }: GpuPaths): 
     ],
     code: 'SKOS_GPU_ABSENT',
     event: 'gpu.unread',
+    // It waits a second for workers that hang; killed, it leaves no driver in the lurch, because it calls none.
+    stopDeadlineMs: GPU_STOP_DEADLINE_MS,
   };
 }
 

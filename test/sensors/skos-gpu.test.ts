@@ -1,9 +1,18 @@
 /** skos-gpu as its clients see it: the contract of native/gpu/README.md, against the real program. */
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { FIRST, type GpuMachine, gpuMachine, isAlive, SECOND, skipped, TWO_GPUS } from '../fixtures/skos-gpu.js';
+import {
+  FIRST,
+  type GpuMachine,
+  gpuMachine,
+  isAlive,
+  PROGRAM,
+  SECOND,
+  skipped,
+  TWO_GPUS,
+} from '../fixtures/skos-gpu.js';
 import { until } from '../fixtures/until.js';
 
 const skip = skipped;
@@ -204,6 +213,40 @@ t.test(
     process.kill(pid, 'SIGCONT');
     await until(() => !isAlive(pid));
     t.equal(client.state(FIRST), 'serving');
+  },
+);
+
+t.test(
+  'a supervisor that does not answer is replaced, and holds back no GPU whose worker can leave',
+  { skip },
+  async (t) => {
+    const machine = await gpuMachine(t);
+    await served(machine);
+    const stopped = machine.program;
+    const [hung, well] = [machine.worker(FIRST), machine.worker(SECOND)];
+    for (const pid of [stopped?.pid ?? 0, hung]) process.kill(pid, 'SIGSTOP');
+    // Two at once: one of them serves, the other one leaves.
+    const options = { stdio: 'ignore', env: machine.env } as const;
+    const second = spawn(PROGRAM, machine.arguments(), options);
+    t.teardown(() => second.kill('SIGKILL'));
+    const third = spawn(PROGRAM, machine.arguments(), options);
+    t.teardown(() => third.kill('SIGKILL'));
+    await until(() => second.exitCode !== null || third.exitCode !== null);
+    t.strictSame(
+      [second.exitCode, third.exitCode].filter((code) => code !== null),
+      [4],
+    );
+    t.equal(stopped?.signalCode, 'SIGKILL');
+    const client = await machine.client();
+    await client.untilState(SECOND, 'serving');
+    await client.untilState(FIRST, 'hung');
+    t.notOk(isAlive(well));
+    t.strictSame(machine.workers(FIRST), [hung]);
+    process.kill(hung, 'SIGCONT');
+    await client.untilState(FIRST, 'serving');
+    const left = second.exitCode === null ? second : third;
+    left.kill('SIGTERM');
+    await until(() => left.exitCode === 0);
   },
 );
 
