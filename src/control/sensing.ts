@@ -22,6 +22,11 @@ const UNREAD: Reading = { value: null, quality: 'no_data', atMs: 0 };
 
 /** Of what was not found, in the line at the start: as much as is read. */
 const MAX_TOLD = 8;
+/**
+ * Channels of one device that change alike in one tick and are told one by one; more are one line. A GPU that hangs has a hundred,
+ * and a burst of as many lines would keep waiting in the journal's socket what is said after them.
+ */
+const MAX_TOLD_ALIKE = 4;
 
 export interface SensingOptions {
   readonly config: CurrentConfig;
@@ -29,6 +34,12 @@ export interface SensingOptions {
   readonly discover: () => Promise<Discovery>;
   readonly createSampler: (channels: readonly Channel[], tripwires: readonly Tripwire[]) => Sampler;
   readonly log: Log;
+}
+
+/** A channel that is read again, or not any more. */
+interface News {
+  readonly channel: Channel;
+  readonly quality: Quality;
 }
 
 export type OnSample = (index: number, value: number, quality: Quality, atMs: number) => void;
@@ -98,10 +109,12 @@ export class Sensing {
   drain(each: OnSample): void {
     const sampler = this.#sampler;
     if (sampler === undefined) return;
+    const news: News[] = [];
     sampler.drain((index, value, quality, atMs) => {
-      if (quality !== this.#qualities[index]) this.#qualityChanged(sampler.channels[index], index, quality);
+      if (quality !== this.#qualities[index]) this.#qualityChanged(sampler.channels[index], { index, quality, news });
       each(index, value, quality, atMs);
     });
+    if (news.length > 0) this.#tellNews(news);
     if (sampler.overruns > this.#overruns) {
       this.#options.log.warn(`${sampler.overruns - this.#overruns} samples were lost: the agent was kept from running`);
       this.#overruns = sampler.overruns;
@@ -213,27 +226,53 @@ export class Sensing {
       if (!after.has(id)) this.#options.log.warn(`sensor ${id} is gone`, { event: 'sensor.gone', channel: id });
   }
 
-  #qualityChanged(channel: Channel | undefined, index: number, quality: Quality): void {
+  #qualityChanged(
+    channel: Channel | undefined,
+    { index, quality, news }: { index: number; quality: Quality; news: News[] },
+  ): void {
     const before = this.#qualities[index];
     this.#qualities[index] = quality;
     // A derived one is without a value by nature now and then, and what it is derived from tells its own loss.
     if (channel === undefined || isDerived(channel)) return;
-    this.#tellQuality(channel.id, quality, before);
+    if (this.#isNews(channel.id, quality, before)) news.push({ channel, quality });
     if (quality === 'no_data' && before === 'ok') this.#rediscoverSoon();
   }
 
-  #tellQuality(channel: string, quality: Quality, before: Quality | undefined): void {
-    const { log } = this.#options;
-    if (quality === 'ok') {
-      if (this.#missed.delete(channel))
-        log.info(`${channel} is read again`, { event: 'sensor.back', channel, quality });
-      return;
-    }
-    if (quality === 'hung')
-      log.error(`${channel}: its driver does not answer`, { event: 'sensor.hung', channel, quality });
-    else if (before === 'ok') log.warn(`${channel}: ${quality}`, { event: 'sensor.gone', channel, quality });
-    else return;
+  #isNews(channel: string, quality: Quality, before: Quality | undefined): boolean {
+    if (quality === 'ok') return this.#missed.delete(channel);
+    if (quality !== 'hung' && before !== 'ok') return false;
     this.#missed.add(channel);
+    return true;
+  }
+
+  #tellNews(news: readonly News[]): void {
+    const alike = new Map<string, News[]>();
+    for (const each of news) {
+      const { source, device } = each.channel;
+      const key = `${source}/${device}/* ${each.quality}`;
+      const group = alike.get(key);
+      if (group === undefined) alike.set(key, [each]);
+      else group.push(each);
+    }
+    for (const group of alike.values()) {
+      const [first] = group;
+      if (first === undefined) continue;
+      const { source, device } = first.channel;
+      if (group.length > MAX_TOLD_ALIKE) this.#tellQuality(`${source}/${device}/*`, first.quality, group.length);
+      else for (const { channel, quality } of group) this.#tellQuality(channel.id, quality);
+    }
+  }
+
+  #tellQuality(channel: string, quality: Quality, count = 1): void {
+    const { log } = this.#options;
+    const who = count === 1 ? channel : `${channel} (${count} channels)`;
+    if (quality === 'ok') {
+      log.info(`${who} ${count === 1 ? 'is' : 'are'} read again`, { event: 'sensor.back', channel, quality });
+    } else if (quality === 'hung') {
+      log.error(`${who}: its driver does not answer`, { event: 'sensor.hung', channel, quality });
+    } else {
+      log.warn(`${who}: ${quality}`, { event: 'sensor.gone', channel, quality });
+    }
   }
 }
 

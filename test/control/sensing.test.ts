@@ -266,6 +266,38 @@ t.test('says that a sensor is back when its loss was said, also after a swap, an
   t.strictSame(told().slice(2), ['sensor.hung', 'sensor.back']);
 });
 
+t.test('tells in one line what many channels of one device do at once, and one by one what few do', async (t) => {
+  const gpu = Array.from({ length: 40 }, (_, i) =>
+    cpuTemperature({ id: `nvml/gpu-1/c${i}`, source: 'nvml', device: 'gpu-1', thermalDefault: false }),
+  );
+  const { part, newest, clock, log } = sensing(t, [CPU, ...gpu]);
+  const told = () => log.lines.filter(({ fields }) => /^sensor\./.test(`${fields.event}`));
+  const all = (quality: Quality, from = 0) => {
+    clock.nowMs += 100;
+    for (let i = from; i <= gpu.length; i++) newest().give(i, 50_000, quality, clock.nowMs);
+    part.drain(() => undefined);
+  };
+  await part.start();
+  all('ok');
+  all('hung');
+  t.match(
+    told().map(({ fields }) => fields),
+    [
+      { event: 'sensor.hung', channel: CPU.id },
+      { event: 'sensor.hung', channel: 'nvml/gpu-1/*' },
+    ],
+  );
+  t.match(told()[1]?.message, /40 channels/);
+  all('ok', 38);
+  all('ok');
+  t.match(
+    told()
+      .slice(2)
+      .map(({ fields }) => fields.channel),
+    ['nvml/gpu-1/c37', 'nvml/gpu-1/c38', 'nvml/gpu-1/c39', CPU.id, 'nvml/gpu-1/*'],
+  );
+});
+
 t.test('says once when samples were lost', async (t) => {
   const { part, newest, feed, log } = sensing(t);
   await part.start();
