@@ -4,7 +4,7 @@
  *
  * A channel that a rule watches never leaves the list by itself: "was there, now gone" is news (no_data), not silence.
  */
-import { type Channel, isDerived, isRate, type Quality, type Reading } from '../core/channel.js';
+import { type Channel, isDerived, isRate, QUALITIES, type Quality, type Reading } from '../core/channel.js';
 import { reason } from '../core/errors.js';
 import type { Discovery, Log, Sampler, Tripwire } from '../core/ports.js';
 import { NO_RUNG } from '../policy/ladder.js';
@@ -23,7 +23,7 @@ const UNREAD: Reading = { value: null, quality: 'no_data', atMs: 0 };
 /** Of what was not found, in the line at the start: as much as is read. */
 const MAX_TOLD = 8;
 /**
- * Channels of one device that change alike in one tick and are told one by one; more are one line. A GPU that hangs has a hundred,
+ * Channels of one device that come, go or change alike at once, and are told one by one; more are one line. A GPU that hangs has a hundred,
  * and a burst of as many lines would keep waiting in the journal's socket what is said after them.
  */
 const MAX_TOLD_ALIKE = 4;
@@ -218,12 +218,16 @@ export class Sensing {
   }
 
   #tellChanges(former: readonly Channel[], next: readonly Channel[]): void {
+    const { log } = this.#options;
     const before = new Set(former.map(({ id }) => id));
     const after = new Set(next.map(({ id }) => id));
-    for (const id of after)
-      if (!before.has(id)) this.#options.log.info(`new sensor ${id}`, { event: 'sensor.back', channel: id });
-    for (const id of before)
-      if (!after.has(id)) this.#options.log.warn(`sensor ${id} is gone`, { event: 'sensor.gone', channel: id });
+    for (const { who, channel, count } of together(next.filter(({ id }) => !before.has(id))))
+      log.info(`new sensor${count === 1 ? '' : 's'} ${who}`, { event: 'sensor.back', channel });
+    for (const { who, channel, count } of together(former.filter(({ id }) => !after.has(id))))
+      log.warn(`sensor${count === 1 ? '' : 's'} ${who} ${count === 1 ? 'is' : 'are'} gone`, {
+        event: 'sensor.gone',
+        channel,
+      });
   }
 
   #qualityChanged(
@@ -246,34 +250,41 @@ export class Sensing {
   }
 
   #tellNews(news: readonly News[]): void {
-    const alike = new Map<string, News[]>();
-    for (const each of news) {
-      const { source, device } = each.channel;
-      const key = `${source}/${device}/* ${each.quality}`;
-      const group = alike.get(key);
-      if (group === undefined) alike.set(key, [each]);
-      else group.push(each);
-    }
-    for (const group of alike.values()) {
-      const [first] = group;
-      if (first === undefined) continue;
-      const { source, device } = first.channel;
-      if (group.length > MAX_TOLD_ALIKE) this.#tellQuality(`${source}/${device}/*`, first.quality, group.length);
-      else for (const { channel, quality } of group) this.#tellQuality(channel.id, quality);
-    }
-  }
-
-  #tellQuality(channel: string, quality: Quality, count = 1): void {
     const { log } = this.#options;
-    const who = count === 1 ? channel : `${channel} (${count} channels)`;
-    if (quality === 'ok') {
-      log.info(`${who} ${count === 1 ? 'is' : 'are'} read again`, { event: 'sensor.back', channel, quality });
-    } else if (quality === 'hung') {
-      log.error(`${who}: its driver does not answer`, { event: 'sensor.hung', channel, quality });
-    } else {
-      log.warn(`${who}: ${quality}`, { event: 'sensor.gone', channel, quality });
+    for (const quality of QUALITIES) {
+      const alike = news.filter((each) => each.quality === quality).map(({ channel }) => channel);
+      for (const { who, channel, count } of together(alike)) {
+        const fields = { channel, quality };
+        if (quality === 'ok')
+          log.info(`${who} ${count === 1 ? 'is' : 'are'} read again`, { event: 'sensor.back', ...fields });
+        else if (quality === 'hung')
+          log.error(`${who}: its driver does not answer`, { event: 'sensor.hung', ...fields });
+        else log.warn(`${who}: ${quality}`, { event: 'sensor.gone', ...fields });
+      }
     }
   }
+}
+
+interface Told {
+  readonly who: string;
+  readonly channel: string;
+  readonly count: number;
+}
+
+/** One by one, or by device where it is more than MAX_TOLD_ALIKE of it. */
+function together(channels: readonly Channel[]): Told[] {
+  const devices = new Map<string, Channel[]>();
+  for (const channel of channels) {
+    const device = `${channel.source}/${channel.device}/*`;
+    const known = devices.get(device);
+    if (known === undefined) devices.set(device, [channel]);
+    else known.push(channel);
+  }
+  return [...devices].flatMap(([device, all]) =>
+    all.length > MAX_TOLD_ALIKE
+      ? [{ who: `${device} (${all.length} channels)`, channel: device, count: all.length }]
+      : all.map(({ id }) => ({ who: id, channel: id, count: 1 })),
+  );
 }
 
 /** The wake-ups: one per rung of each rule. The ladder decides; a tripwire only sees to it that it is asked at once. */
