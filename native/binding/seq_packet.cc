@@ -23,6 +23,8 @@ namespace {
 constexpr size_t kMaxPacketBytes = 8192;        // native/actuator/README.md.
 constexpr size_t kMaxInboundPackets = 1024;     // 8 MiB at most; a listing of 256 leases is 257 packets.
 constexpr size_t kMaxInboundDescriptors = 64;  // Waiting for JS: far from the process's own limit, usually 1024.
+constexpr int kMaxPacketsPerWake = 128;  // Then other work of the JS thread has its turn: the agent's tick is part of it.
+constexpr int kPauseMs = 1;              // For so long; a wake that is there already would come before any timer.
 constexpr size_t kStackBytes = 128 * 1024;
 
 struct Packet {
@@ -113,6 +115,22 @@ class SeqPacket::Link {
     return Next::kPacket;
   }
 
+  // JS thread. Nothing is to be delivered until kPauseMs from now. False: the thread has ended, and what is left is bounded.
+  bool Pause() {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      if (ended_) return false;
+      paused_ = true;
+    }
+    Poke();
+    return true;
+  }
+  // JS thread.
+  bool IsPaused() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return paused_;
+  }
+
  private:
   void Poke() {
     const uint64_t one = 1;
@@ -126,6 +144,22 @@ class SeqPacket::Link {
     {
       std::lock_guard<std::mutex> lock(mutex_);
       ended_ = true;
+      paused_ = false;
+    }
+    wake_->Call();
+  }
+
+  // Takes nothing meanwhile, so that a flood is the sender's, not the queue's.
+  void Rest() {
+    pollfd stop = {stop_.get(), POLLIN, 0};
+    uint64_t pokes = 0;
+    // The first poke is that of Pause(); a second one, of Close(), is seen by its flag.
+    const ssize_t n = read(stop_.get(), &pokes, sizeof pokes);
+    static_cast<void>(n);
+    poll(&stop, 1, kPauseMs);
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      paused_ = false;
     }
     wake_->Call();
   }
@@ -134,10 +168,16 @@ class SeqPacket::Link {
   bool WaitForPacket() {
     for (;;) {
       bool full = false;
+      bool paused = false;
       {
         std::lock_guard<std::mutex> lock(mutex_);
         if (closing_) return false;
+        paused = paused_;
         full = inbound_.size() >= kMaxInboundPackets || descriptors_ >= kMaxInboundDescriptors;
+      }
+      if (paused) {
+        Rest();
+        continue;
       }
       pollfd both[2] = {{stop_.get(), POLLIN, 0}, {fd_.get(), POLLIN, 0}};
       if (poll(both, full ? 1 : 2, -1) < 0) {
@@ -190,6 +230,7 @@ class SeqPacket::Link {
   std::deque<Packet> inbound_;  // GUARDED_BY(mutex_)
   size_t descriptors_ = 0;      // GUARDED_BY(mutex_): of those in inbound_.
   bool closing_ = false;        // GUARDED_BY(mutex_)
+  bool paused_ = false;         // GUARDED_BY(mutex_)
   bool ended_ = false;          // GUARDED_BY(mutex_)
   bool end_taken_ = false;      // GUARDED_BY(mutex_)
 };
@@ -257,7 +298,9 @@ Napi::Value SeqPacket::Send(const Napi::CallbackInfo& info) {
 void SeqPacket::Deliver(Napi::Env env) {
   // onMessage may close, or close and connect again: only this link's packets are delivered here.
   const std::shared_ptr<Link> link = link_;
-  while (link != nullptr && link == link_) {
+  for (int i = 0; link != nullptr && link == link_; ++i) {
+    if (i == 0 && link->IsPaused()) return;
+    if (i >= kMaxPacketsPerWake && link->Pause()) return;
     Napi::HandleScope scope(env);
     Packet packet;
     const Link::Next next = link->Take(&packet);

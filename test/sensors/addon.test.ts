@@ -454,6 +454,32 @@ t.test('a seqpacket socket closes from within its own callback', async (t) => {
   t.same(inbound, ['0']);
 });
 
+t.test('a peer that floods a seqpacket socket does not keep other work from its turn', async (t) => {
+  const PACKETS = 4000;
+  const path = join(shortDirectory(t), 'socket');
+  await seqPacketPeer(t, path);
+  const inbound: string[] = [];
+  const socket = addon.createSeqPacket((packet) => {
+    inbound.push(packet ?? 'end');
+    const untilMs = systemClock.monotonicMs() + 0.1;
+    while (systemClock.monotonicMs() < untilMs);
+  });
+  t.teardown(() => socket.close());
+  t.equal(socket.connect(path), 0);
+  t.equal(socket.send(`flood ${PACKETS}`), 0);
+  await until(() => inbound.length > 0);
+  const atTurns: number[] = [];
+  while (inbound.length < PACKETS) {
+    await new Promise((resolve) => setTimeout(resolve, 1));
+    atTurns.push(inbound.length);
+  }
+  t.ok(atTurns.length >= 10, `${atTurns.length} turns in between`);
+  t.same(
+    inbound,
+    Array.from({ length: PACKETS }, (_, i) => String(i)),
+  );
+});
+
 /** A connection to a region's writer, and what came on it. Descriptors that a test leaves over are closed after it. */
 async function writerLink(t: Test) {
   const path = join(shortDirectory(t), 'socket');
