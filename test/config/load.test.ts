@@ -93,6 +93,13 @@ t.test('a file that anybody may write is noticed', async (t) => {
   t.match(notices, [/chmod o-w/]);
 });
 
+t.test('says of what is written which part nothing obeys yet', async (t) => {
+  const { notices } = await load(t, {
+    'skos.yaml': 'role: gpu\nworkloads:\n  train: { unit: train.service }\n',
+  });
+  t.match(notices, [/skos\.yaml:1.*role has no effect yet$/, /workloads are only watched/]);
+});
+
 t.test('follows a link to the file', async (t) => {
   const directory = t.testdir({ 'real.yaml': 'mode: propose\n' });
   symlinkSync('real.yaml', join(directory, 'skos.yaml'));
