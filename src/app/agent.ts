@@ -168,6 +168,9 @@ async function compose(given: {
     onEvent: hardware.event,
   });
   const gpuPlace = placeOfGpu(given.config, { runDirectory, withChildren: given.withChildren });
+  const gpuOwn = gpuPlace.own
+    ? gpuChild(given.config, { socket: gpuPlace.socket, sysfs: machine.roots.sysfs, log })
+    : undefined;
   const gpus: GpuLink = new GpuLink({
     ...gpuPlace,
     connect: gpuConnector(addon),
@@ -177,6 +180,7 @@ async function compose(given: {
     onCrossing: () => tick.wake(),
     onState: (address, state, why) => hardware.gpuState(address, state, why),
     onEvent: hardware.event,
+    onSilent: () => gpuOwn?.replace('it does not answer'),
     log,
     clock,
   });
@@ -267,7 +271,7 @@ async function compose(given: {
       { name: 'store', start: () => undefined, stop: () => store.stop() },
       recorder,
       startRecord(record, identity, given.config),
-      ...(gpuPlace.own ? [gpuChild(given.config, { socket: gpuPlace.socket, sysfs: machine.roots.sysfs, log })] : []),
+      ...(gpuOwn === undefined ? [] : [gpuOwn]),
       gpus,
       // Sensors come before the actuator: the ladders must be there when the leases of an earlier agent are adopted.
       sensing,

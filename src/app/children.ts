@@ -116,6 +116,14 @@ export class ChildProcess implements Part {
     await this.end(run);
   }
 
+  /** Kills it, so that it is started again. For a program that is there and does not do its work. */
+  replace(why: string): void {
+    const { run } = this;
+    if (run === undefined || run.killedFor !== undefined) return;
+    run.killedFor = why;
+    run.child.kill('SIGKILL');
+  }
+
   private async end(run: Run): Promise<void> {
     run.child.kill('SIGTERM');
     if (await isDoneWithin(run.gone, this.spec.stopDeadlineMs ?? STOP_DEADLINE_MS)) return;
@@ -196,9 +204,8 @@ export class ChildProcess implements Part {
     const rssBytes = residentBytes(run.child.pid);
     if (rssBytes === undefined || rssBytes <= rssLimitBytes) return;
     const megabytes = (bytes: number) => Math.round(bytes / 1_048_576);
-    run.killedFor = `it used ${megabytes(rssBytes)} MiB of memory, its limit is ${megabytes(rssLimitBytes)} MiB`;
     // SIGKILL at once: a process that is flooded may not come to handle SIGTERM before memory is short.
-    run.child.kill('SIGKILL');
+    this.replace(`it used ${megabytes(rssBytes)} MiB of memory, its limit is ${megabytes(rssLimitBytes)} MiB`);
   }
 }
 

@@ -34,7 +34,7 @@ export function placeOfGpu(
 export function gpuChild(
   { gpu, sampling }: Config,
   { socket, sysfs, log }: { socket: string; sysfs: string; log: Log },
-): Part {
+): Part & { replace(why: string): void } {
   const { rate_hz: rateHz, deadline_ms: deadlineMs } = sampling;
   let child: ChildProcess | undefined;
   return {
@@ -48,6 +48,8 @@ export function gpuChild(
       }
     },
     stop: () => child?.stop(),
+    // It calls no driver: killing it harms none. Installed, the watchdog of its unit does the same.
+    replace: (why) => child?.replace(why),
   };
 }
 

@@ -218,6 +218,14 @@ export const JOURNAL_EVENTS = {
     meaning: 'skos-gpu does not answer, so that no GPU temperature is known. All other sensors are watched as before.',
     next: 'On a node with GPUs: start skos-gpu.service, then run skos doctor. Without GPUs: nothing, or gpu.mode: off.',
   },
+  'gpu.silent': {
+    id: 'e45d0af838244f438af53727a6f58fd4',
+    subject: 'skos-gpu does not answer',
+    meaning:
+      'It is stopped or stuck in the kernel. GPUs whose readers are well are read on; nothing can be detached or attached. ' +
+      'Under skos run it is replaced at once, installed by the watchdog of its unit.',
+    next: 'See journalctl -u skos-gpu; if it stays so, journalctl -k shows where it hangs.',
+  },
   'gpu.serving': {
     id: '3d51c47141d5496a860b4e38c386f1d5',
     subject: 'A GPU is read',

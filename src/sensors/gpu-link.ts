@@ -31,6 +31,9 @@ const RECONNECT_FIRST_MS = 200;
 const RECONNECT_MAX_MS = 5_000;
 /** skos-gpu answers a detach that cannot end after 5 s by itself. */
 const REPLY_DEADLINE_MS = 8_000;
+/** skos-gpu has one loop, which waits for nobody: who does not answer for so long is stopped or stuck. */
+const ASK_EVERY_MS = 3_000;
+const SILENT_AFTER_MS = 5_000;
 /** Of the contract: more would not fit into a packet. */
 const MAX_WIRES = 64;
 /** A node's largest is 16; a mistaken or broken skos-gpu must not fill the memory. */
@@ -57,6 +60,8 @@ export interface GpuLinkOptions {
   /** A GPU is in another state than before. */
   readonly onState: (address: string, state: GpuState, why: string) => void;
   readonly onEvent: (event: HardwareEvent) => void;
+  /** skos-gpu is there and does not answer; said again and again while it is so. Readings may go on. */
+  readonly onSilent?: () => void;
   readonly log: Log;
   readonly clock: Clock;
 }
@@ -116,6 +121,8 @@ export class GpuLink implements Gpus {
   #why: string;
   #told = '';
   #retry: NodeJS.Timeout | undefined;
+  #asking: NodeJS.Timeout | undefined;
+  #isSilent = false;
   #delayMs = RECONNECT_FIRST_MS;
   #stopped = true;
 
@@ -231,6 +238,7 @@ export class GpuLink implements Gpus {
     try {
       const socket = connect(path, (packet, fd) => this.#receive(socket, packet, fd));
       this.#socket = socket;
+      this.#asking = setInterval(() => void this.#ask(socket), ASK_EVERY_MS).unref();
     } catch (error) {
       this.#tryLater(reason(error));
       return;
@@ -241,18 +249,46 @@ export class GpuLink implements Gpus {
   async #greet(): Promise<void> {
     try {
       await this.#request('hello 1');
+      this.#isSilent = false;
       this.#delayMs = RECONNECT_FIRST_MS;
       this.#told = '';
       await this.#configure();
       for (const [address, wires] of this.#wires) await this.#sendWires(address, wires);
     } catch (error) {
+      this.#unanswered(error);
       this.#lost(reason(error));
     }
   }
 
+  /** Asks for what is in force already, which changes nothing and is answered at once. */
+  async #ask(socket: PacketSocket): Promise<void> {
+    try {
+      await this.#request(this.#rates(), SILENT_AFTER_MS);
+      this.#isSilent = false;
+    } catch (error) {
+      if (socket === this.#socket) this.#unanswered(error);
+    }
+  }
+
+  #unanswered(error: unknown): void {
+    // A refusal is an answer, and the end of a connection is told by itself.
+    if (!(error instanceof SkosError) || error.code !== 'SKOS_GPU_ABSENT') return;
+    if (!this.#isSilent)
+      this.#options.log.error('skos-gpu does not answer: it is stopped or stuck', {
+        event: 'gpu.silent',
+        code: error.code,
+      });
+    this.#isSilent = true;
+    this.#options.onSilent?.();
+  }
+
   async #configure(): Promise<void> {
+    await this.#tryRequest(this.#rates());
+  }
+
+  #rates(): string {
     const { rateHz, deadlineMs } = this.#options.rates();
-    await this.#tryRequest(`configure ${Math.round(rateHz * 1000)} ${deadlineMs}`);
+    return `configure ${Math.round(rateHz * 1000)} ${deadlineMs}`;
   }
 
   /** What a GPU does not take now (it is not served), it is told again when it is. */
@@ -273,7 +309,7 @@ export class GpuLink implements Gpus {
     }
   }
 
-  #request(words: string): Promise<void> {
+  #request(words: string, deadlineMs = REPLY_DEADLINE_MS): Promise<void> {
     const socket = this.#socket;
     if (socket === undefined) return Promise.reject(new SkosError('SKOS_GPU_ABSENT', this.#why));
     const seq = this.#nextSeq++;
@@ -281,7 +317,7 @@ export class GpuLink implements Gpus {
       const deadline = setTimeout(() => {
         this.#outstanding.delete(seq);
         reject(new SkosError('SKOS_GPU_ABSENT', 'skos-gpu does not answer'));
-      }, REPLY_DEADLINE_MS).unref();
+      }, deadlineMs).unref();
       this.#outstanding.set(seq, { deadline, resolve, reject });
       const error = socket.send(`${seq} ${words}`);
       if (error !== 0) this.#answer(seq, { ok: false, why: `errno ${error}` });
@@ -304,6 +340,7 @@ export class GpuLink implements Gpus {
   }
 
   #disconnect(why: string): void {
+    clearInterval(this.#asking);
     this.#socket?.close();
     this.#socket = undefined;
     this.#why = why;

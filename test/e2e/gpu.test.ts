@@ -233,6 +233,22 @@ t.test('with all of skos-gpu stopped the agent says hung, protects, and can be s
   t.notOk(stopped.some(isAlive));
 });
 
+t.test('a supervisor that is stopped beside a running agent is told and replaced', { skip }, async (t) => {
+  const gpus = await gpuNode(t, { journal: true });
+  const { node } = gpus;
+  for (const address of [FIRST, SECOND]) await gpus.untilQuality(address, 'ok');
+  const stopped = gpus.supervisor();
+  process.kill(stopped, 'SIGSTOP');
+  await node.stays('readings go on', async () => (await gpus.quality(FIRST)) === 'ok', 1_000);
+  await node.until('it is replaced', () => !isAlive(stopped) && gpus.supervisors().length === 1);
+  for (const address of [FIRST, SECOND]) {
+    await gpus.untilState(address, 'serving');
+    await gpus.untilQuality(address, 'ok');
+  }
+  await node.until('it is told', () => gpus.journal('gpu.silent').length === 1);
+  t.equal((await node.cli('gpu', 'detach', FIRST)).code, 0);
+});
+
 t.test('what both NVML and the kernel’s log tell is one alert, with the driver’s verdict', { skip }, async (t) => {
   const xids = [64, 79, 95, 154];
   const events = xids.map((xid) => `gpu 0 event xid ${xid} after 1500`);

@@ -1,5 +1,6 @@
 /** The agent's end of skos-gpu, against a stand-in that says what the contract says and what it forbids. */
 import { closeSync, fstatSync, openSync } from 'node:fs';
+import { mock } from 'node:test';
 import t, { type Test } from 'tap';
 import type { HardwareEvent, Region } from '../../src/core/ports.js';
 import { GpuLink, type GpuLinkOptions } from '../../src/sensors/gpu-link.js';
@@ -363,4 +364,29 @@ t.test('is quiet about a skos-gpu that is not there: one line for each reason', 
   t.match(node.lines(), [{ level: 'info', fields: { event: 'gpu.unread' } }]);
   t.match(node.gpus.skipped, [{ what: 'GPUs', why: /nothing answers/ }]);
   await t.rejects(node.gpus.detach(ADDRESS), { code: 'SKOS_GPU_ABSENT' });
+});
+
+t.test('notices a skos-gpu that does not answer, tells it once, and lets it be replaced', async (t) => {
+  mock.timers.enable({ apis: ['setInterval', 'setTimeout'] });
+  t.teardown(() => mock.timers.reset());
+  let silences = 0;
+  const node = link(t, { onSilent: () => (silences += 1) });
+  node.serve();
+  const pass = async (seconds: number) => {
+    for (let i = 0; i < seconds; i++) {
+      mock.timers.tick(1_000);
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+  };
+  await pass(30);
+  t.equal(silences, 0, 'who answers is not silent');
+  node.mute();
+  await pass(30);
+  t.ok(silences > 0);
+  t.equal(node.lines().filter(({ fields }) => fields.event === 'gpu.silent').length, 1);
+  t.equal(node.gpus.status().gpus[0]?.state, 'serving', 'its readings may go on');
+  const before = silences;
+  node.raw(null);
+  await pass(30);
+  t.ok(silences > before, 'one that never answers at all, too');
 });
