@@ -1,43 +1,81 @@
 /**
  * The encoding of a chunk: up to some hundred samples of one channel, lossless.
  *
- *   byte 0        1 = deflated body, 2 = values are 64-bit floats; other bits are of newer formats and refused
- *   varint        number of samples
- *   varint        milliseconds from the first sample to the latest
- *   body          raw, or deflated (RFC 1951) when that is smaller:
+ *   byte 0      bits, see below; unknown ones are of newer formats and refused
+ *   varint      number of samples
+ *   varint      milliseconds from the first sample to the latest; in a coded chunk of even times those from one to the next
+ *   body
+ *   crc         CRC-32 of all before, 4 bytes, big-endian: LevelDB does not check its own when it reads, and a wrong bit
+ *               must not become a reading
+ *
+ * Coded (bit 4), which integers are: the body is one stream of the range coder (range-coder.ts), with
+ *     qualities   unless all are ok (bit 16): each as 3 bits, modelled by the one before
+ *     times       unless even (bit 8): the step that most samples have, then by how much each differs from it
+ *     values      of the ok samples, if any: greatest common divisor of the differences (0: all values are equal), first
+ *                 value as quotient and remainder, then the differences over the divisor as a series (integer-coder.ts)
+ *
+ * Plain: floats (bit 2), and integers whose large differences repeat so that deflate finds more. The body is raw, or
+ * deflated (bit 1, RFC 1951) when that is smaller:
  *     qualities   varint number of runs, then per run: quality, length (varints)
  *     times       offsets from the first sample: differences of differences, zigzag varints; a 0 is followed by how many
  *                 zeros there are in a row, so that regular times cost a few bytes in all
  *     values      of the ok samples only. Integers: first value and greatest common divisor of the differences (zigzag
  *                 varint, varint), then differences divided by it (zigzag varints). Otherwise 8 bytes each, little-endian.
  *
- *   crc         CRC-32 of all before, 4 bytes, big-endian: LevelDB does not check its own when it reads, and a wrong bit
- *               must not become a reading
- *
  * Varints are LEB128, done in floating point because canonical values (bytes, millijoules) exceed 32 bits.
  */
 import { crc32, deflateRawSync, inflateRawSync } from 'node:zlib';
 import { QUALITIES } from '../core/channel.js';
+import {
+  putNumber,
+  putSigned,
+  SERIES_MODELS,
+  SeriesDecoder,
+  SeriesEncoder,
+  takeNumber,
+  takeSigned,
+} from './integer-coder.js';
+import { RangeDecoder, RangeEncoder } from './range-coder.js';
 
 /** A minute at 10 Hz: below some hundred samples deflate has nothing to find, above it a reader decodes too much. */
 export const MAX_CHUNK_SAMPLES = 600;
 /** A chunk spans at most this: a reader looks so far back for a chunk that reaches into its range. */
 export const MAX_CHUNK_SPAN_MS = 600_000;
 
+/** Bits of byte 0. */
 const DEFLATED = 1;
 const FLOATS = 2;
+const CODED = 4;
+const EVEN = 8;
+const ALL_OK = 16;
 /** Differences of such values, zigzagged, are still exact in a double. */
 const MAX_INTEGER = 2 ** 50;
 const MAX_VARINT_BYTES = 10;
 const CRC_BYTES = 4;
-/** Worst case of 600 samples: 8 bytes a value, 10 a time, 4 a quality run; with room for the header. */
-const SCRATCH_BYTES = MAX_CHUNK_SAMPLES * 32 + 64;
+/**
+ * Worst case of 600 samples. Plain: 8 bytes a value, 10 a time, 4 a quality run. Coded: 14 bits at most for each of 11
+ * modelled bits of a value and of a time and of 3 of a quality, and 51 plain bits of a value and of a time. With room for
+ * the header.
+ */
+const SCRATCH_BYTES = MAX_CHUNK_SAMPLES * 64 + 64;
 /** Below this deflate's own header eats the gain. */
 const MIN_DEFLATE_BYTES = 32;
 /** Small memory (1 << (4 + 9) bytes of hash, 8 KiB window) makes a zlib call three times cheaper; chunks are small. */
 const DEFLATE_OPTIONS = { level: 6, memLevel: 4, windowBits: 13 } as const;
 
+/** Differences from here on have more plain bits than modelled ones. */
+const MIN_LARGE = 64;
+/** With so many different large differences in a chunk deflate does not come out below the models. */
+const MAX_FRESH = 24;
+const SEEN_SLOTS = 64;
+
 const OK = QUALITIES.indexOf('ok');
+/** A quality is coded as a path down a tree of this depth, with models for each quality before it. */
+const QUALITY_BITS = 3;
+const QUALITY_NODES = 2 ** QUALITY_BITS;
+const TIMES_AT = QUALITY_NODES * QUALITIES.length;
+const VALUES_AT = TIMES_AT + SERIES_MODELS;
+const MODELS = VALUES_AT + SERIES_MODELS;
 
 /** Samples of one channel, in the order in which they were taken. */
 export interface Samples {
@@ -53,6 +91,15 @@ export interface Samples {
 /** Encoding is synchronous, so one scratch buffer serves all chunks. */
 const scratch = Buffer.alloc(SCRATCH_BYTES);
 let end = 0;
+/** So are the coders, and the differences on their way through them. */
+const encoder = new RangeEncoder(MODELS);
+const decoder = new RangeDecoder(MODELS);
+const timesEncoder = new SeriesEncoder(encoder, TIMES_AT);
+const timesDecoder = new SeriesDecoder(decoder, TIMES_AT);
+const valuesEncoder = new SeriesEncoder(encoder, VALUES_AT);
+const valuesDecoder = new SeriesDecoder(decoder, VALUES_AT);
+const steps = new Float64Array(MAX_CHUNK_SAMPLES);
+const seen = new Float64Array(SEEN_SLOTS);
 
 function putVarint(value: number): void {
   let rest = value;
@@ -63,13 +110,28 @@ function putVarint(value: number): void {
   scratch[end++] = rest;
 }
 
-function putSigned(value: number): void {
+function putZigzag(value: number): void {
   putVarint(value < 0 ? -2 * value - 1 : 2 * value);
 }
 
 /** At most MAX_CHUNK_SAMPLES samples, whose times are whole milliseconds from the first, within MAX_CHUNK_SPAN_MS. */
 export function encodeChunk(samples: Samples): Buffer {
-  const floats = !integersOnly(samples);
+  if (!integersOnly(samples)) return checked(encodePlain(samples, true));
+  const chunk = encodeCoded(samples);
+  if (!repeatsItself(samples.length)) return checked(chunk);
+  const plain = encodePlain(samples, false);
+  return checked(plain.length < chunk.length ? plain : chunk);
+}
+
+/** The chunk, with room for its check sum. */
+function copied(): Buffer {
+  const chunk = Buffer.allocUnsafe(end + CRC_BYTES);
+  chunk.set(scratch.subarray(0, end));
+  return chunk;
+}
+
+function encodePlain(samples: Samples, floats: boolean): Buffer {
+  const { length } = samples;
   end = 0;
   putQualities(samples);
   putTimes(samples);
@@ -79,7 +141,155 @@ export function encodeChunk(samples: Samples): Buffer {
   const packed = end >= MIN_DEFLATE_BYTES ? deflateRawSync(raw, DEFLATE_OPTIONS) : raw;
   const deflated = packed.length < raw.length;
   const body = Buffer.from(deflated ? packed : raw);
-  return checked(Buffer.concat([header({ samples, floats, deflated }), body, Buffer.alloc(CRC_BYTES)]));
+  end = 0;
+  scratch[end++] = (deflated ? DEFLATED : 0) + (floats ? FLOATS : 0);
+  putVarint(length);
+  putVarint(spanMs(samples));
+  scratch.set(body, end);
+  end += body.length;
+  return copied();
+}
+
+function spanMs({ length, atMs }: Samples): number {
+  let last = 0;
+  for (let i = 0; i < length; i++) last = Math.max(last, atMs[i] ?? 0);
+  return last;
+}
+
+function encodeCoded(samples: Samples): Buffer {
+  const { length } = samples;
+  const stepMs = evenStepMs(samples);
+  const allOk = okOnly(samples);
+  end = 0;
+  scratch[end++] = CODED + (stepMs >= 0 ? EVEN : 0) + (allOk ? ALL_OK : 0);
+  putVarint(length);
+  putVarint(stepMs >= 0 ? stepMs : spanMs(samples));
+  const from = end;
+  encoder.begin(scratch, from);
+  if (!allOk) codeQualities(samples);
+  if (stepMs < 0) codeTimes(samples);
+  codeValues(samples);
+  end = encoder.finish(from);
+  return copied();
+}
+
+/** The step of times that are a whole number of milliseconds apart, all the same; -1 of others. */
+function evenStepMs({ length, atMs }: Samples): number {
+  if (length < 2) return 0;
+  const stepMs = atMs[1] ?? 0;
+  for (let i = 2; i < length; i++) if ((atMs[i] ?? 0) - (atMs[i - 1] ?? 0) !== stepMs) return -1;
+  return stepMs < 0 ? -1 : stepMs;
+}
+
+function okOnly({ length, qualities }: Samples): boolean {
+  for (let i = 0; i < length; i++) if (qualities[i] !== OK) return false;
+  return true;
+}
+
+function codeQualities({ length, qualities }: Samples): void {
+  let former = OK;
+  for (let i = 0; i < length; i++) {
+    const quality = qualities[i] ?? 0;
+    let node = 1;
+    for (let bit = QUALITY_BITS - 1; bit >= 0; bit--) {
+      const way = (quality >> bit) & 1;
+      encoder.bit(former * QUALITY_NODES + node, way);
+      node = node * 2 + way;
+    }
+    former = quality;
+  }
+}
+
+/** The step that most samples are apart, then by how much each differs from it. */
+function codeTimes({ length, atMs }: Samples): void {
+  let usual = 0;
+  let votes = 0;
+  for (let i = 1; i < length; i++) {
+    const step = (atMs[i] ?? 0) - (atMs[i - 1] ?? 0);
+    steps[i - 1] = step;
+    // The vote of Boyer and Moore: finds the step that more than half have, if there is one.
+    if (votes === 0) usual = step;
+    votes += step === usual ? 1 : -1;
+  }
+  for (let i = 0; i < length - 1; i++) steps[i] = (steps[i] ?? 0) - usual;
+  putSigned(encoder, usual);
+  timesEncoder.put(steps, length - 1);
+}
+
+/** The divisor; the first value, by how many divisors and what is left; then the differences over the divisor. */
+function codeValues(samples: Samples): void {
+  const { count, first, divisor } = putDifferencesOf(samples);
+  if (count === 0) return;
+  putNumber(encoder, divisor);
+  if (divisor === 0) {
+    putSigned(encoder, first);
+    return;
+  }
+  const whole = Math.trunc(first / divisor);
+  const left = first - whole * divisor;
+  putSigned(encoder, whole);
+  encoder.direct(left === 0 ? 0 : 1, 1);
+  if (left !== 0) putSigned(encoder, left);
+  if (divisor !== 1) for (let i = 0; i < count - 1; i++) steps[i] = (steps[i] ?? 0) / divisor;
+  valuesEncoder.put(steps, count - 1);
+}
+
+/** Exact below 2 ** 53, and some times faster than the remainder of two doubles. */
+function divides(divisor: number, magnitude: number): boolean {
+  if (divisor <= 1) return divisor === 1 || magnitude === 0;
+  const quotient = magnitude / divisor;
+  return Math.floor(quotient) === quotient;
+}
+
+/**
+ * Whether deflate may find what the models do not: most differences are large, and they are few different ones, as of a
+ * counter that ticks in two strides. Small ones have models of their own. Looks at what codeValues() left in `steps`.
+ */
+function repeatsItself(length: number): boolean {
+  let large = 0;
+  let fresh = 0;
+  seen.fill(0);
+  for (let i = 0; i < length - 1; i++) {
+    const magnitude = Math.abs(steps[i] ?? 0);
+    if (magnitude < MIN_LARGE) continue;
+    large++;
+    const slot = magnitude % SEEN_SLOTS;
+    if (seen[slot] === magnitude) continue;
+    seen[slot] = magnitude;
+    if (++fresh > MAX_FRESH) return false;
+  }
+  return large > length / 8;
+}
+
+interface Differences {
+  /** Samples that are ok; their differences, one fewer, are in `steps`, with zeros behind. */
+  readonly count: number;
+  readonly first: number;
+  /** The greatest common divisor of the differences; 0 when all values are equal. */
+  readonly divisor: number;
+}
+
+function putDifferencesOf({ length, values, qualities }: Samples): Differences {
+  let count = 0;
+  let first = 0;
+  let previous = 0;
+  let divisor = 0;
+  steps.fill(0);
+  for (let i = 0; i < length; i++) {
+    if (qualities[i] !== OK) continue;
+    const value = values[i] ?? 0;
+    if (count === 0) {
+      first = value;
+    } else {
+      const difference = value - previous;
+      steps[count - 1] = difference;
+      const magnitude = Math.abs(difference);
+      if (!divides(divisor, magnitude)) divisor = greatestCommonDivisor(magnitude, divisor);
+    }
+    previous = value;
+    count++;
+  }
+  return { count, first, divisor };
 }
 
 function checked(chunk: Buffer): Buffer {
@@ -94,16 +304,6 @@ function unchecked(chunk: Buffer): Buffer {
     throw new RangeError('the chunk does not match its check sum');
   }
   return content;
-}
-
-function header({ samples, floats, deflated }: { samples: Samples; floats: boolean; deflated: boolean }): Buffer {
-  end = 0;
-  scratch[end++] = (deflated ? DEFLATED : 0) + (floats ? FLOATS : 0);
-  putVarint(samples.length);
-  let last = 0;
-  for (let i = 0; i < samples.length; i++) last = Math.max(last, samples.atMs[i] ?? 0);
-  putVarint(last);
-  return Buffer.from(scratch.subarray(0, end));
 }
 
 function integersOnly({ length, values, qualities }: Samples): boolean {
@@ -142,7 +342,7 @@ function putTimes({ length, atMs }: Samples): void {
     }
     if (zeros > 0) putZeros(zeros);
     zeros = 0;
-    putSigned(change);
+    putZigzag(change);
   }
   if (zeros > 0) putZeros(zeros);
 }
@@ -164,7 +364,7 @@ function putIntegers({ length, values, qualities }: Samples): void {
     previous = value;
   }
   if (first === undefined) return;
-  putSigned(first);
+  putZigzag(first);
   putVarint(divisor);
   if (divisor !== 0) putDifferences({ values, qualities, length }, { first, divisor });
 }
@@ -179,7 +379,7 @@ function putDifferences(
   for (let i = 0; i < length; i++) {
     if (qualities[i] !== OK) continue;
     const value = values[i] ?? 0;
-    if (begun) putSigned((value - previous) / divisor);
+    if (begun) putZigzag((value - previous) / divisor);
     begun = true;
     previous = value;
   }
@@ -251,25 +451,100 @@ export function chunkHeader(chunk: Buffer): ChunkHeader {
 
 function readHeader(reader: Reader): ChunkHeader & { readonly flags: number } {
   const flags = reader.byte();
-  if (flags > DEFLATED + FLOATS) throw new RangeError(`the chunk has unknown flags ${flags}`);
+  if (flags > DEFLATED + FLOATS && (flags & ~(EVEN | ALL_OK)) !== CODED) {
+    throw new RangeError(`the chunk has unknown flags ${flags}`);
+  }
   const length = reader.varint();
   if (length > MAX_CHUNK_SAMPLES) throw new RangeError(`the chunk claims ${length} samples`);
-  return { flags, length, spanMs: reader.varint() };
+  const ms = reader.varint();
+  return { flags, length, spanMs: (flags & EVEN) === 0 ? ms : ms * Math.max(0, length - 1) };
 }
 
 /** Throws for what encodeChunk() cannot have made. Times are `startAtMs` + offset. */
 export function decodeChunk(chunk: Buffer, startAtMs: number): Samples {
   const outer = new Reader(unchecked(chunk));
-  const { flags, length } = readHeader(outer);
+  const { flags, length, spanMs } = readHeader(outer);
   const packed = outer.rest();
-  const deflated = flags % 2 === DEFLATED;
+  if ((flags & CODED) !== 0) return decodeCoded(packed, { flags, length, spanMs, startAtMs });
+  const deflated = (flags & DEFLATED) !== 0;
   const body = new Reader(deflated ? inflateRawSync(packed, { maxOutputLength: SCRATCH_BYTES }) : packed);
   const qualities = takeQualities(body, length);
   const atMs = takeTimes(body, { length, startAtMs });
   const values = new Float64Array(length).fill(Number.NaN);
-  if (flags >= FLOATS) takeFloats(body, { values, qualities });
+  if ((flags & FLOATS) !== 0) takeFloats(body, { values, qualities });
   else takeIntegers(body, { values, qualities });
   return { length, atMs, values, qualities };
+}
+
+interface Coded extends ChunkHeader {
+  readonly flags: number;
+  readonly startAtMs: number;
+}
+
+function decodeCoded(stream: Uint8Array, { flags, length, spanMs, startAtMs }: Coded): Samples {
+  decoder.begin(stream);
+  const qualities = new Uint8Array(length).fill(OK);
+  if ((flags & ALL_OK) === 0) decodeQualities(qualities);
+  const atMs = new Float64Array(length);
+  if ((flags & EVEN) === 0) decodeTimes(atMs, startAtMs);
+  else for (let i = 0, stepMs = spanMs / Math.max(1, length - 1); i < length; i++) atMs[i] = startAtMs + i * stepMs;
+  const values = new Float64Array(length);
+  decodeValues({ values, qualities });
+  return { length, atMs, values, qualities };
+}
+
+function decodeQualities(qualities: Uint8Array): void {
+  let former = OK;
+  for (let i = 0; i < qualities.length; i++) {
+    let node = 1;
+    for (let bit = 0; bit < QUALITY_BITS; bit++) node = node * 2 + decoder.bit(former * QUALITY_NODES + node);
+    former = node - QUALITY_NODES;
+    if (former >= QUALITIES.length) throw new RangeError('a quality of the chunk is unknown');
+    qualities[i] = former;
+  }
+}
+
+function decodeTimes(atMs: Float64Array, startAtMs: number): void {
+  if (atMs.length === 0) return;
+  const usual = takeSigned(decoder);
+  timesDecoder.take(steps, atMs.length - 1);
+  let at = startAtMs;
+  atMs[0] = at;
+  for (let i = 1; i < atMs.length; i++) {
+    at += usual + (steps[i - 1] ?? 0);
+    atMs[i] = at;
+  }
+}
+
+function decodeValues({ values, qualities }: Target): void {
+  const count = okCount(qualities);
+  if (count < values.length) values.fill(Number.NaN);
+  if (count === 0) return;
+  const divisor = takeNumber(decoder);
+  let value = takeSigned(decoder);
+  if (divisor === 0 && count === values.length) {
+    values.fill(value);
+    return;
+  }
+  if (divisor === 0) {
+    steps.fill(0);
+  } else {
+    value *= divisor;
+    if (decoder.direct(1) === 1) value += takeSigned(decoder);
+    valuesDecoder.take(steps, count - 1);
+  }
+  for (let i = 0, taken = 0; i < values.length; i++) {
+    if (qualities[i] !== OK) continue;
+    if (taken > 0) value += (steps[taken - 1] ?? 0) * divisor;
+    taken++;
+    values[i] = value;
+  }
+}
+
+function okCount(qualities: Uint8Array): number {
+  let count = 0;
+  for (let i = 0; i < qualities.length; i++) if (qualities[i] === OK) count++;
+  return count;
 }
 
 function takeQualities(body: Reader, length: number): Uint8Array {

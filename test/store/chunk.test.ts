@@ -1,6 +1,7 @@
 import { crc32 } from 'node:zlib';
 import fc from 'fast-check';
 import t from 'tap';
+import { SHAPES } from '../../scripts/bench/store-shapes.js';
 import { QUALITIES } from '../../src/core/channel.js';
 import { chunkHeader, decodeChunk, encodeChunk, MAX_CHUNK_SAMPLES, type Samples } from '../../src/store/chunk.js';
 
@@ -54,9 +55,21 @@ t.test('any series of integers comes back as it was, with gaps and quality chang
     fc.integer(),
     fc.maxSafeInteger(),
     fc.integer({ min: -44, max: 120 }).map((celsius) => celsius * 1000),
+    fc.integer({ min: -(2 ** 50), max: 2 ** 50 }),
+    fc.integer({ min: -3, max: 3 }),
     fc.constantFrom(2 ** 50, -(2 ** 50), 2 ** 50 + 1, Number.MAX_SAFE_INTEGER, Number.MIN_SAFE_INTEGER, 0),
   );
   fc.assert(fc.property(series(value), same), { numRuns: 300 });
+});
+
+t.test('any series of integers within one magnitude comes back as it was', async () => {
+  const ofMagnitude = fc
+    .tuple(fc.integer({ min: 0, max: 50 }), fc.integer({ min: 1, max: 100_000 }))
+    .chain(([bits, unit]) => {
+      const most = Math.floor(2 ** bits / unit);
+      return series(fc.integer({ min: -most, max: most }).map((n) => n * unit + 0));
+    });
+  fc.assert(fc.property(ofMagnitude, same), { numRuns: 300 });
 });
 
 t.test('numbers that are no integers come back as they were', async () => {
@@ -69,15 +82,95 @@ t.test('times that run backwards come back as they were', async (t) => {
   t.match(chunkHeader(encodeChunk(samplesOf(list))), { length: 5, spanMs: 900 });
 });
 
+const mixed = Array.from({ length: 300 }, (_, i) => ({ atMs: i * 97, quality: i % 50 === 0 ? 1 : OK, value: i * i }));
+
+const everyTenth = (value: (i: number) => number) =>
+  Array.from({ length: 600 }, (_, i) => ({ atMs: i * 100, quality: OK, value: value(i) }));
+const bytesOf = (list: readonly Sample[]) => encodeChunk(samplesOf(list)).length;
+
 t.test('regular times, constant values and unbroken quality cost next to nothing', async (t) => {
-  const list = Array.from({ length: 600 }, (_, i) => ({ atMs: i * 100, quality: OK, value: 45_000 }));
-  t.ok(encodeChunk(samplesOf(list)).length <= 28);
+  const list = everyTenth(() => 45_000);
+  t.ok(bytesOf(list) <= 13);
+  t.ok(bytesOf(everyTenth((i) => 1_000_000 + i * 15_250)) <= 18);
   // A sensor in whole degrees that moves by one now and then: the step of 1,000 is divided away.
-  const noisy = list.map((sample, i) => ({ ...sample, value: 45_000 + 1_000 * (Math.imul(i, 2_654_435_761) >>> 31) }));
-  t.ok(encodeChunk(samplesOf(noisy)).length <= 600 * 0.42);
+  const noisy = everyTenth((i) => 45_000 + 1_000 * (Math.imul(i, 2_654_435_761) >>> 31));
+  t.ok(bytesOf(noisy) <= 600 * 0.2);
 });
 
-const mixed = Array.from({ length: 300 }, (_, i) => ({ atMs: i * 97, quality: i % 50 === 0 ? 1 : OK, value: i * i }));
+/** Bytes that the differences of the values take at least, coded one by one. */
+function entropyBytes(list: readonly Sample[]): number {
+  const counts = new Map<number, number>();
+  for (const [i, { value }] of list.entries()) {
+    const difference = value - (list[i - 1]?.value ?? value);
+    if (i > 0) counts.set(difference, (counts.get(difference) ?? 0) + 1);
+  }
+  let bits = 0;
+  for (const count of counts.values()) bits -= count * Math.log2(count / (list.length - 1));
+  return bits / 8;
+}
+
+t.test('series of sensors stay within 1.35 times the entropy of their differences, the index included', async (t) => {
+  for (const { name, series } of SHAPES) {
+    let bytes = 0;
+    let entropy = 0;
+    for (let seed = 1; seed <= 16; seed++) {
+      const next = series(seed);
+      const list = everyTenth(() => next());
+      t.ok(same(list), name);
+      bytes += bytesOf(list);
+      entropy += entropyBytes(list);
+    }
+    // Without entropy there remain the header, the first value and the check sum.
+    t.ok(bytes / 16 <= Math.max(18, (entropy / 16) * 1.35), `${name}: ${bytes / 16} B of ${entropy / 16}`);
+  }
+});
+
+t.test('few large strides that come again are not coded bit by bit', async (t) => {
+  const list = everyTenth((i) => Math.floor(i / 3) * 1_234_567_891 + (i % 3) * 987_654_321);
+  t.ok(same(list));
+  t.ok(bytesOf(list) <= 80);
+});
+
+t.test('jitter of the times costs bits, not bytes, and a gap costs no more than itself', async (t) => {
+  const list = everyTenth(() => 45_000).map((sample, i) => ({
+    ...sample,
+    atMs: i === 0 ? 0 : sample.atMs + (Math.imul(i, 2_654_435_761) >>> 31) + (i > 300 ? 7_777 : 0),
+  }));
+  t.ok(same(list));
+  t.ok(bytesOf(list) <= 600 * 0.25);
+});
+
+t.test('chunks of few samples, of none that is ok and of none at all come back', async (t) => {
+  t.ok(same([]));
+  t.ok(same([{ atMs: 0, quality: OK, value: -7 }]));
+  t.ok(same([{ atMs: 0, quality: 3, value: 0 }]));
+  t.ok(same(everyTenth(() => 0).map((sample) => ({ ...sample, quality: 1 }))));
+  t.ok(same([0, 600_000, 600_000].map((atMs, i) => ({ atMs, quality: OK, value: (i - 1) * 2 ** 50 }))));
+});
+
+t.test('the header tells length and span of even and uneven times without the body', async (t) => {
+  t.match(chunkHeader(encodeChunk(samplesOf(everyTenth((i) => i)))), { length: 600, spanMs: 59_900 });
+  t.match(chunkHeader(encodeChunk(samplesOf(mixed))), { length: 300, spanMs: 299 * 97 });
+  t.match(chunkHeader(encodeChunk(samplesOf([{ atMs: 0, quality: OK, value: 1 }]))), { length: 1, spanMs: 0 });
+});
+
+t.test('plain chunks of integers and floats, and deflated ones, stay readable', async (t) => {
+  const stored = (hex: string) => decodeChunk(Buffer.from(hex, 'hex'), START);
+  const integers = stored('0004b60203000202010001c80100011490bf05e8070203616911c3');
+  t.same(
+    [...integers.atMs],
+    [0, 100, 200, 310].map((ms) => START + ms),
+  );
+  t.same([...integers.qualities], [0, 0, 2, 0]);
+  t.same([...integers.values], [45_000, 46_000, Number.NaN, 44_000]);
+  t.same([...stored('020264010002c801000000000000e03f000000000000f4bf0b0709d5').values], [0.5, -1.25]);
+  const deflated = stored('01d804fcd3036364b8c1728291e11acb84fdac2fd899c0807b941aa5a8490100fd20119f');
+  t.same(
+    [...deflated.values],
+    [...Array(600).keys()].map((i) => 45_000 + 1_000 * (i % 7)),
+  );
+  t.equal(deflated.atMs[599], START + 59_900);
+});
 
 t.test('every cut and every wrong byte of a stored chunk is noticed', async (t) => {
   const good = encodeChunk(samplesOf(mixed));
@@ -98,21 +191,45 @@ t.test('every cut and every wrong byte of a stored chunk is noticed', async (t) 
   }
 });
 
+const forged = (content: Uint8Array) => {
+  const chunk = Buffer.concat([content, Buffer.alloc(4)]);
+  chunk.writeUInt32BE(crc32(content), content.length);
+  return chunk;
+};
+
+t.test('flags that this format does not have are refused, also by chunkHeader()', async (t) => {
+  for (let flags = 0; flags < 256; flags++) {
+    const known = flags <= 3 || [4, 12, 20, 28].includes(flags);
+    if (known) continue;
+    const chunk = forged(Uint8Array.of(flags, 1, 0, 1, 0, 1, 2, 0));
+    t.throws(() => decodeChunk(chunk, START), RangeError, `decodes ${flags}`);
+    t.throws(() => chunkHeader(chunk), RangeError, `reads the header of ${flags}`);
+  }
+});
+
 t.test('what was forged with a right check sum throws or decodes to bounded data, and never runs away', async () => {
-  const forged = (content: Uint8Array) => {
-    const chunk = Buffer.concat([content, Buffer.alloc(4)]);
-    chunk.writeUInt32BE(crc32(content), content.length);
-    return chunk;
-  };
-  const start = fc.constantFrom([], [0], [1], [2], [0, 10, 5], [2, 3, 5], [0, 0xd8, 4, 0]);
+  const plain = [[], [0], [1], [2], [0, 10, 5], [2, 3, 5], [0, 0xd8, 4, 0]];
+  const coded = [4, 12, 20, 28].flatMap((flags) => [[flags], [flags, 9, 100], [flags, 0xd8, 4, 100]]);
+  const start = fc.constantFrom(...plain, ...coded);
   fc.assert(
     fc.property(start, fc.uint8Array({ maxLength: 400 }), (first, rest) => {
       try {
-        return decodeChunk(forged(Uint8Array.from([...first, ...rest])), START).length <= MAX_CHUNK_SAMPLES;
+        const { length, atMs, values, qualities } = decodeChunk(forged(Uint8Array.from([...first, ...rest])), START);
+        const sizes = [atMs.length, values.length, qualities.length];
+        return length <= MAX_CHUNK_SAMPLES && sizes.every((size) => size === length);
       } catch (error) {
         return error instanceof Error;
       }
     }),
-    { numRuns: 3_000 },
+    { numRuns: 5_000 },
   );
+});
+
+t.test('a chunk is decoded alike whatever was decoded or encoded or failed before it', async (t) => {
+  const chunk = encodeChunk(samplesOf(mixed));
+  const before = decodeChunk(chunk, START);
+  t.throws(() => decodeChunk(forged(Uint8Array.of(28, 0xd8, 4, 100, 255, 255, 255, 255)), START), RangeError);
+  encodeChunk(samplesOf(everyTenth((i) => i * i * i)));
+  t.same(decodeChunk(chunk, START), before);
+  t.same(encodeChunk(samplesOf(mixed)), chunk);
 });
