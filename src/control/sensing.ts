@@ -80,7 +80,7 @@ export class Sensing {
     await this.#look((channels) => this.#replaceSampler(channels));
     if (this.#stopped) return;
     // Somebody may have asked for a look since this one began.
-    if (!this.#isSoon) this.#schedule(REDISCOVER_EVERY_MS);
+    this.#schedule(this.#isSoon ? this.#soonMs / 2 : REDISCOVER_EVERY_MS);
     this.#tellNotFound();
   }
 
@@ -195,7 +195,8 @@ export class Sensing {
   #rediscoverSoon(delayMs = this.#soonMs): void {
     if (this.#isSoon) return;
     this.#isSoon = true;
-    this.#schedule(delayMs);
+    // A look that overtakes the first one would take its result from the start, which then is ready without a sampler.
+    if (this.#sampler !== undefined) this.#schedule(delayMs);
   }
 
   #withWatched(found: readonly Channel[]): Channel[] {

@@ -219,6 +219,28 @@ t.test('forgets no look that is asked for during another one', async (t) => {
   t.equal(made.discoveries, 3, 'during the second one');
 });
 
+t.test('a start that takes long is overtaken by no look, and ends with its sampler', async (t) => {
+  const { mock } = await import('node:test');
+  mock.timers.enable({ apis: ['setTimeout'] });
+  t.teardown(() => mock.timers.reset());
+  const { part, made, log } = sensing(t);
+  made.gates = [];
+  const starting = part.start();
+  part.lookSoon('GPUs');
+  mock.timers.tick(10_000);
+  await turns(1);
+  t.equal(made.discoveries, 1);
+  made.gates.shift()?.();
+  await starting;
+  t.equal(part.channels.length, 1);
+  mock.timers.tick(1_000);
+  await turns(1);
+  t.equal(made.discoveries, 2, 'what was asked for meanwhile');
+  made.gates.shift()?.();
+  await turns(1);
+  t.notOk(log.lines.some(({ message }) => message.startsWith('new sensor')));
+});
+
 t.test('a rate that has no value right after a swap is no news', async (t) => {
   const rate = cpuTemperature({ id: 'cpu/usage/all', probe: { kind: 'cpu_busy', path: '/proc/stat', key: 'cpu' } });
   const { part, made, feed, log } = sensing(t, [rate]);
