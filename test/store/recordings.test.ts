@@ -263,7 +263,7 @@ t.test('a wrong byte in a stored piece costs that piece, and is told', async (t)
     recordings.put(number, state('a'));
   }
   let block = 0;
-  for await (const bytes of shelf.blocks(number)) if (block++ === 1) bytes[20] = (bytes[20] ?? 0) ^ 0x55;
+  for await (const bytes of shelf.blocks(number)) if (block++ === 1) bytes[10] = (bytes[10] ?? 0) ^ 0x55;
   t.equal((await recordings.page({ alert: 'a' }))?.series[0]?.values.length, 40);
   t.match(log.lines, [{ fields: { code: 'SKOS_STORE_READ' } }]);
   const next = new Recordings({ shelf, limits: { recordings: 5, bytes: 1_000_000 }, log });
