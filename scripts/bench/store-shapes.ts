@@ -27,7 +27,7 @@ function normal(random: () => number): () => number {
 }
 
 /** A sensor in whole degrees that moves in one of ten samples, as coretemp does under changing load. */
-function randomWalk(seed: number): () => number {
+export function randomWalk(seed: number): () => number {
   let state = seed;
   let value = 45_000;
   const random = () => {
