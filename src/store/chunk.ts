@@ -37,7 +37,7 @@ import {
 } from './integer-coder.js';
 import { RangeDecoder, RangeEncoder } from './range-coder.js';
 
-/** A minute at 10 Hz: below some hundred samples deflate has nothing to find, above it a reader decodes too much. */
+/** A minute at 10 Hz: below some hundred samples the models have little to learn from, above a reader decodes too much. */
 export const MAX_CHUNK_SAMPLES = 600;
 /** A chunk spans at most this: a reader looks so far back for a chunk that reaches into its range. */
 export const MAX_CHUNK_SPAN_MS = 600_000;
@@ -123,7 +123,7 @@ export function encodeChunk(samples: Samples): Buffer {
   return checked(plain.length < chunk.length ? plain : chunk);
 }
 
-/** The chunk, with room for its check sum. */
+/** What is in the scratch buffer, with room for its check sum. */
 function copied(): Buffer {
   const chunk = Buffer.allocUnsafe(end + CRC_BYTES);
   chunk.set(scratch.subarray(0, end));
