@@ -122,6 +122,7 @@ t.test('without a kernel log the agent starts, and no message of the kernel star
   t.strictSame(socket.get('ConditionPathExists'), ['/dev/kmsg']);
   t.strictSame(socket.get('PartOf'), ['skos-agent.service']);
   t.ok(socket.has('TriggerLimitBurst'));
+  t.strictSame(socket.get('StartLimitIntervalSec'), ['0'], 'an agent that died often gets it again');
 });
 
 t.test('the network side has limits of memory, CPU and tasks, and no swap', async (t) => {
