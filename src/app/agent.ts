@@ -191,7 +191,7 @@ async function compose(given: {
       const { channels, skipped } = await machine.discover(config.get());
       const ofWorkloads = workloadGpuChannels(workloadUnits(config.get()), gpus);
       const all = withDerived([...channels, ...ofWorkloads, ...gpus.channels]);
-      return { channels: all, skipped: [...skipped, ...gpus.skipped] };
+      return { channels: all, skipped };
     },
     createSampler: samplerMaker({
       addon,

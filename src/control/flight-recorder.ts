@@ -215,7 +215,8 @@ export class FlightRecorder {
       newest.standing.add(alert.alert);
       return;
     }
-    const fromMs = Math.max(nowMs - BEFORE_MS, this.#reachesTo(nowMs));
+    // The arena keeps whole milliseconds: the very first sample must not fall before the moment that it was taken at.
+    const fromMs = Math.floor(Math.max(nowMs - BEFORE_MS, this.#reachesTo(nowMs)));
     const state = {
       alerts: [alert],
       standing: new Set([alert.alert]),

@@ -180,6 +180,7 @@ async function status(options: HandlerOptions, net: NetState): Promise<Status> {
     gpus: options.gpus.status().gpus.map(({ address, info, state }) => ({ address, name: info.name ?? '', state })),
     notFound: [
       ...sensing.notFound,
+      ...options.gpus.notFound,
       ...(options.kernelLog?.notFound ?? []),
       ...(mode === 'auto' ? unguarded(sensing.channels, actuator) : []),
     ],

@@ -217,6 +217,8 @@ export interface Region {
 /** The GPUs of this node, as skos-gpu serves them. */
 export interface Gpus {
   status(): GpuStatus;
+  /** Why there are not more, a line each. */
+  readonly notFound: readonly string[];
   /** `id`: PCI address, device segment, UUID, or the beginning of one that fits no other. SKOS_GPU_UNKNOWN otherwise. */
   addressOf(id: string): string;
   detach(address: string): Promise<void>;

@@ -113,6 +113,8 @@ export class GpuLink implements Gpus {
   readonly name = 'gpu';
   readonly #options: GpuLinkOptions;
   readonly #gpus = new Map<string, Gpu>();
+  /** Addresses that this connection has named. */
+  readonly #named = new Set<string>();
   readonly #libraries = new Map<string, GpuLibrary>();
   readonly #wires = new Map<string, readonly GpuWire[]>();
   readonly #outstanding = new Map<number, Outstanding>();
@@ -155,18 +157,13 @@ export class GpuLink implements Gpus {
   }
 
   /** Why there are not more, one line each, as discovery says it. */
-  get skipped(): readonly { readonly source: string; readonly what: string; readonly why: string }[] {
-    const source = 'gpu';
-    if (this.#socket === undefined) return [{ source, what: 'GPUs', why: `skos-gpu is not there: ${this.#why}` }];
+  get notFound(): readonly string[] {
+    if (this.#socket === undefined) return [`gpu: GPUs: skos-gpu is not there: ${this.#why}`];
     const libraries = [...this.#libraries.values()].filter(({ state }) => state === 'failed' || state === 'hung');
     const gpus = [...this.#gpus.values()].filter(({ state }) => state !== 'serving' && state !== 'opening');
     return [
-      ...libraries.map((library) => ({ source, what: library.source, why: `${library.state}: ${library.why}` })),
-      ...gpus.map(({ address, state, why }) => ({
-        source,
-        what: address,
-        why: why === '' ? state : `${state}: ${why}`,
-      })),
+      ...libraries.map(({ source, state, why }) => `gpu: ${source}: ${state}: ${why}`),
+      ...gpus.map(({ address, state, why }) => `gpu: ${address}: ${why === '' ? state : `${state}: ${why}`}`),
     ];
   }
 
@@ -238,6 +235,7 @@ export class GpuLink implements Gpus {
     try {
       const socket = connect(path, (packet, fd) => this.#receive(socket, packet, fd));
       this.#socket = socket;
+      this.#named.clear();
       this.#asking = setInterval(() => void this.#ask(socket), ASK_EVERY_MS).unref();
     } catch (error) {
       this.#tryLater(reason(error));
@@ -415,7 +413,17 @@ export class GpuLink implements Gpus {
     } else if (type === 'details') {
       const gpu = this.#gpus.get(message.address);
       if (gpu !== undefined) gpu.details = message.details;
+    } else if (type === 'listed') this.#listed();
+  }
+
+  /** A skos-gpu that was started again names all that it finds: what it does not name has gone meanwhile. */
+  #listed(): void {
+    const before = this.channels;
+    for (const gpu of this.#gpus.values()) {
+      if (this.#named.has(gpu.address) || gpu.state === 'gone') continue;
+      this.#turn(gpu, { state: 'gone', why: 'skos-gpu finds it no more' });
     }
+    if (!sameChannels(before, this.channels)) this.#options.onChange();
   }
 
   #event(address: string, input: unknown): void {
@@ -432,6 +440,7 @@ export class GpuLink implements Gpus {
       if (fd >= 0) closeSync(fd);
       return;
     }
+    this.#named.add(address);
     const gpu = known ?? newGpu(address, this.#options.clock.wallMs());
     this.#gpus.set(address, gpu);
     const before = this.channels;

@@ -209,7 +209,7 @@ t.test('says again and again that a detached GPU has no data, and that a hung on
   t.strictSame(drain(), ['no_data', 'no_data']);
   t.equal(region.closed, true, 'its memory is given back');
   t.equal(node.gpus.channels.length, 2, 'its channels stay in the list');
-  t.match(node.gpus.skipped, [{ what: ADDRESS, why: 'detached: by the operator' }]);
+  t.strictSame(node.gpus.notFound, [`gpu: ${ADDRESS}: detached: by the operator`]);
   t.strictSame(node.states, [`${ADDRESS} serving`, `${ADDRESS} detached`]);
   t.match(node.lines(), [{ fields: { event: 'gpu.serving' } }, { fields: { event: 'gpu.detached' } }]);
 });
@@ -280,6 +280,34 @@ t.test('gives the latest reading of a channel by its name, and none while the GP
   t.equal(node.gpus.reading(ADDRESS, 'recovery_action'), undefined, 'that it does not have');
   node.state('detached');
   t.equal(node.gpus.reading(ADDRESS, 'power'), undefined);
+});
+
+t.test('a GPU that a restarted skos-gpu does not name any more is gone, and one that it names is not', async (t) => {
+  const node = link(t);
+  node.serve();
+  node.next.push(new FakeRegion(description(CHANNELS, 'GPU-Ab99')));
+  node.serve('serving', '0000:5e:00.0');
+  node.say({ type: 'listed' });
+  t.equal(node.gpus.channels.length, 2 * CHANNELS.length);
+  node.raw(null);
+  await until(() => node.counts.connects === 2);
+  node.serve();
+  t.equal(node.gpus.channels.length, 2 * CHANNELS.length, 'not before all was named');
+  node.say({ type: 'listed' });
+  t.match(node.gpus.status().gpus, [
+    { address: ADDRESS, state: 'serving' },
+    { address: '0000:5e:00.0', state: 'gone' },
+  ]);
+  t.equal(node.gpus.channels.length, CHANNELS.length);
+  t.equal(node.counts.changes, 3);
+});
+
+t.test('says what the library says now, not what it said once', async (t) => {
+  const node = link(t);
+  node.say({ type: 'library', source: 'nvml', state: 'failed', why: 'nvmlInit_v2: Driver Not Loaded (9)' });
+  t.match(node.gpus.notFound, [/Not Loaded/]);
+  node.say({ type: 'library', source: 'nvml', state: 'ok', why: '', version: '580' });
+  t.strictSame(node.gpus.notFound, []);
 });
 
 t.test('a request that waits is refused when the connection is lost', async (t) => {
@@ -362,7 +390,7 @@ t.test('is quiet about a skos-gpu that is not there: one line for each reason', 
   });
   await until(() => attempts >= 3);
   t.match(node.lines(), [{ level: 'info', fields: { event: 'gpu.unread' } }]);
-  t.match(node.gpus.skipped, [{ what: 'GPUs', why: /nothing answers/ }]);
+  t.match(node.gpus.notFound, [/nothing answers/]);
   await t.rejects(node.gpus.detach(ADDRESS), { code: 'SKOS_GPU_ABSENT' });
 });
 
