@@ -104,12 +104,15 @@ int InstanceLock::Take(const std::string& socket_path) {
     std::fprintf(stderr, "skos-gpu: %s: %s\n", path.c_str(), std::strerror(errno));
     return kExitSystem;
   }
-  const int64_t silent_ns = MonotonicNs() + kSilentNs;
+  const int64_t give_up_ns = MonotonicNs() + kPlaces * (kSilentNs + kDyingNs);
+  // Each that is met gets its own time to answer: one that has just taken the place of a dead one does not listen yet.
+  std::vector<Holder> met;
+  int64_t silent_ns = 0;
   const auto busy = [&path] {
     std::fprintf(stderr, "skos-gpu: %s: another skos-gpu serves this socket\n", path.c_str());
     return kExitBusy;
   };
-  for (int64_t now_ns = 0; now_ns < silent_ns + kPlaces * kDyingNs; now_ns = MonotonicNs()) {
+  while (MonotonicNs() < give_up_ns) {
     const std::vector<Holder> others = Others();
     if (others.empty()) {
       // Two that come at once may have taken a place each: then nobody has it, and both try again.
@@ -121,6 +124,8 @@ int InstanceLock::Take(const std::string& socket_path) {
       Sleep(kLookNs + getpid() % 16 * 1'000'000);
       continue;
     }
+    if (others != met) silent_ns = MonotonicNs() + kSilentNs;
+    met = others;
     if (Answers(socket_path, silent_ns)) return busy();
     if (MonotonicNs() < silent_ns) {
       Sleep(kLookNs);  // It is just being started, or leaves.

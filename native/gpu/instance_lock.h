@@ -27,6 +27,8 @@ class InstanceLock {
   struct Holder {
     off_t place = 0;
     pid_t pid = 0;
+
+    bool operator==(const Holder& other) const { return place == other.place && pid == other.pid; }
   };
 
   std::vector<Holder> Others() const;
