@@ -47,6 +47,7 @@ import { GpuLink } from '../sensors/gpu-link.js';
 import { type HotPlug, watchHotPlug } from '../sensors/hot-plug.js';
 import { KernelLog } from '../sensors/kernel-log.js';
 import { workloadGpuChannels } from '../sensors/workload-gpu.js';
+import { storeLimits } from '../store/limits.js';
 import { MemoryStore } from '../store/memory-store.js';
 import { LevelStore } from '../store/store.js';
 import { ChildProcess } from './children.js';
@@ -137,7 +138,7 @@ async function compose(given: {
   for (const directory of [dataDir, runDirectory]) mkdirSync(directory, { recursive: true, mode: 0o750 });
 
   const machine = new Machine(process.env);
-  const store = await openStore(dataDir, log);
+  const store = await openStore(given.config, log);
   const outlet = new LaterOutlet();
   const record = new Record({ store, log, outlet });
   const rulebook = new Rulebook([thermalSentinel, storageWatcher, hardwareWatcher, operatorRules]);
@@ -297,8 +298,8 @@ async function compose(given: {
 }
 
 /** A node whose database cannot be opened is protected all the same; `skos status` says that nothing is kept. */
-async function openStore(dataDir: string, log: AdjustableLog): Promise<LevelStore | MemoryStore> {
-  const store = new LevelStore({ dataDir, log, clock });
+async function openStore(config: Config, log: AdjustableLog): Promise<LevelStore | MemoryStore> {
+  const store = new LevelStore({ dataDir: config.data_dir, log, clock, limits: storeLimits(config.store) });
   const opening = store.start();
   try {
     await within(opening, OPEN_DEADLINE_MS, () => {

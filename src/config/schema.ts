@@ -213,6 +213,28 @@ export const configShape = object({
     },
     'How often sensors are read.',
   ),
+  store: section(
+    {
+      flush_seconds: withDefault(
+        number({ min: 1, max: 300 }),
+        8,
+        'How much of the raw samples a kill or a power cut may take. 30 writes less than half as much to the disk.',
+      ),
+      raw_hours: withDefault(number({ min: 0.5, max: 720 }), 6, 'How long every single sample is kept.'),
+      second_days: withDefault(
+        number({ min: 0.1, max: 400 }),
+        7,
+        'How long least, mean and greatest of each second are kept.',
+      ),
+      minute_days: withDefault(number({ min: 1, max: 4_000 }), 400, 'How long those of each minute are kept.'),
+      max_mib: withDefault(
+        number({ min: 32, max: 5_120, integer: true }),
+        500,
+        'Size of the database in MiB. Beyond it the oldest raw samples go first, then seconds, then minutes.',
+      ),
+    },
+    'What is kept below data_dir, and for how long. Takes effect at the next start.',
+  ),
   mqtt: section(
     {
       listen: withDefault(listenAddress, '127.0.0.1:1883', 'For local tools: loopback only, subscribe only.'),

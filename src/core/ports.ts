@@ -2,8 +2,9 @@
  * The narrow interfaces between the layers, and the plain data that crosses them. Whoever implements a port lives above
  * core; who uses it is given it by src/app. Nothing here has behaviour.
  */
-import type { Channel, Quality, Reading } from './channel.js';
+import type { Channel, DeviceClass, Quality, Reading } from './channel.js';
 import type { ErrorCode } from './errors.js';
+import type { Quantity } from './units.js';
 import type { ActionState, AlertState, AntibodyType, LogLevel, Severity } from './vocabulary.js';
 
 // ---- Logging -------------------------------------------------------------------------------------------------------
@@ -514,6 +515,130 @@ export interface AuditLog {
   verify(): Promise<AuditVerdict>;
   /** Entries from `fromSeq` on, oldest first, at most `limit`. */
   list(options: { fromSeq: number; limit: number }): Promise<AuditEntry[]>;
+}
+
+// ---- History ---------------------------------------------------------------------------------------------------------
+
+/** A channel of which something is or was stored; it may be gone from the machine. */
+export interface StoredChannel {
+  readonly id: string;
+  readonly source: string;
+  readonly device: string;
+  readonly name: string;
+  readonly label: string;
+  readonly quantity: Quantity;
+  readonly class: DeviceClass;
+  /** When it was seen first and last, wall time, to about an hour. */
+  readonly firstAtMs: number;
+  readonly lastAtMs: number;
+}
+
+export interface HistoryQuery {
+  /** Over channel ids, as globMatches() reads it. */
+  readonly glob: string;
+  /** Half-open, wall time. */
+  readonly fromAtMs: number;
+  readonly toAtMs: number;
+  /**
+   * Of each channel at most so many points, each with the least, the mean and the greatest of its time: an extreme never
+   * disappears. Absent: all there is, samples where they are kept still, then seconds, then minutes.
+   */
+  readonly points?: number | undefined;
+  /** Where the former page ended. */
+  readonly after?: string | undefined;
+}
+
+/** A stretch of one channel at one width. Values are in the base unit, null where there is none. */
+export interface HistorySeries {
+  readonly channel: string;
+  readonly label: string;
+  readonly quantity: string;
+  readonly unit: string;
+  /** Width of a point, aligned to multiples of it; 0: single samples, whose least and greatest are the value itself. */
+  readonly stepMs: number;
+  /** Where each point begins. A point without any sample is left out: a gap. */
+  readonly atMs: readonly number[];
+  readonly values: readonly (number | null)[];
+  /** Absent for single samples. */
+  readonly minimums?: readonly (number | null)[];
+  readonly maximums?: readonly (number | null)[];
+  /** Samples with a value. */
+  readonly counts?: readonly number[];
+  /** [index of the first point, quality], at each change; of a point: ok when every sample was, else the latest that was not. */
+  readonly qualities: readonly (readonly [number, Quality])[];
+}
+
+export interface HistoryPage {
+  readonly series: readonly HistorySeries[];
+  /** To ask on with; null: that was all. */
+  readonly after: string | null;
+}
+
+/** The last sample of a channel that is stored or on its way there. */
+export interface LatestSample {
+  readonly channel: string;
+  readonly unit: string;
+  readonly atMs: number;
+  readonly value: number | null;
+  readonly quality: Quality;
+}
+
+/** One quantity of one device over a stretch of time: all its channels together, in the base unit. */
+export interface DeviceAggregate {
+  readonly source: string;
+  readonly device: string;
+  readonly quantity: string;
+  readonly unit: string;
+  readonly channels: number;
+  /** null when there was no value at all. */
+  readonly minimum: number | null;
+  readonly mean: number | null;
+  readonly maximum: number | null;
+  /** Where and when the greatest was seen; '' and null without one. */
+  readonly maximumOf: string;
+  readonly maximumAtMs: number | null;
+}
+
+export interface History {
+  channels(): readonly StoredChannel[];
+  /** A bounded part of the answer; the reader sets the pace by asking on. Rejects with SKOS_STORE_READ. */
+  page(query: HistoryQuery): Promise<HistoryPage>;
+  latest(glob: string): Promise<LatestSample[]>;
+  byDevice(query: Pick<HistoryQuery, 'glob' | 'fromAtMs' | 'toAtMs'>): Promise<DeviceAggregate[]>;
+}
+
+// ---- Outbox ----------------------------------------------------------------------------------------------------------
+
+export interface OutboxItem {
+  /** Of its queue, counted from 1; the receiver tells repeats apart by it. */
+  readonly seq: number;
+  readonly atMs: number;
+  /** What it is: an event's name. */
+  readonly kind: string;
+  readonly data: unknown;
+}
+
+export interface OutboxState {
+  readonly queue: string;
+  readonly waiting: number;
+  readonly bytes: number;
+  /** null: nothing waits. */
+  readonly oldestAtMs: number | null;
+  /** Last number that was given, and that was taken. */
+  readonly lastSeq: number;
+  readonly takenSeq: number;
+  /** The oldest, lost beyond the bound, since the queue exists. */
+  readonly dropped: number;
+}
+
+/** Durable queues of what must reach somebody: at least once, in order, bounded. */
+export interface Outbox {
+  put(queue: string, item: { readonly kind: string; readonly data: unknown }): void;
+  /** What waits, oldest first, at most `limit`. */
+  read(queue: string, limit: number): Promise<OutboxItem[]>;
+  /** All up to and with this number have arrived. Idempotent. */
+  take(queue: string, seq: number): void;
+  states(): OutboxState[];
 }
 
 /** Everything the agent remembers. Writes are queued and batched; a failed disk is reported and retried, never awaited. */

@@ -1,18 +1,7 @@
 /**
  * The key space of the database, in one place: a prefix byte per kind of record, then numbers big-endian (so that the
  * order of keys is the order of numbers), then text.
- *
- *   m name                                   meta: format version, run number
- *   a seq:u64                                audit entries
- *   e startedAtMs:u64 id    E id             alerts: history, and those that stand
- *   x startedAtMs:u64 id    X id             actions: history, and those under way
- *   s key                                    state
- *   d channel:u32                            channel dictionary
- *   t channel:u32 startAtMs:u64 run:u32 n:u32  raw time series; run and n keep two chunks apart that begin at the same
- *                                            wall time, which happens when the clock is set back
- *   r recording:u32                          flight recordings: what they are of
- *   R recording:u32 first:u32                their channels, from the first of these numbers on
- *   b recording:u32 block:u32                their samples
+ * src/store/README.md lists them.
  */
 export const PREFIX = {
   meta: 'm',
@@ -24,6 +13,11 @@ export const PREFIX = {
   state: 's',
   channel: 'd',
   rawSeries: 't',
+  secondSeries: 'u',
+  minuteSeries: 'v',
+  named: 'n',
+  outboxItem: 'o',
+  outboxQueue: 'O',
   recording: 'r',
   recordingChannels: 'R',
   recordingBlock: 'b',
@@ -93,8 +87,11 @@ export interface ChunkAddress {
   readonly ordinal: number;
 }
 
-export function chunkKey({ channel, startAtMs, run, ordinal }: ChunkAddress): Buffer {
-  const key = Buffer.alloc(21, PREFIX.rawSeries);
+/** Of a raw chunk, and of the second buckets made of it. */
+type ChunkPrefix = typeof PREFIX.rawSeries | typeof PREFIX.secondSeries;
+
+export function chunkKey(prefix: ChunkPrefix, { channel, startAtMs, run, ordinal }: ChunkAddress): Buffer {
+  const key = Buffer.alloc(21, prefix);
   key.writeUInt32BE(channel, 1);
   writeUint64(key, startAtMs, 5);
   key.writeUInt32BE(run >>> 0, 13);
@@ -102,14 +99,35 @@ export function chunkKey({ channel, startAtMs, run, ordinal }: ChunkAddress): Bu
   return key;
 }
 
+export function chunkAddress(key: Buffer): ChunkAddress {
+  return {
+    channel: key.readUInt32BE(1),
+    startAtMs: readUint64(key, 5),
+    run: key.readUInt32BE(13),
+    ordinal: key.readUInt32BE(17),
+  };
+}
+
 export function chunkStartAtMs(key: Buffer): number {
   return readUint64(key, 5);
 }
 
 /** Chunks of one channel that begin in [fromMs, toMs). */
-export function chunkRange(channel: number, { fromMs, toMs }: { fromMs: number; toMs: number }): KeyRange {
-  const bound = (startAtMs: number) => chunkKey({ channel, startAtMs, run: 0, ordinal: 0 });
+export function chunkRange(
+  prefix: ChunkPrefix,
+  channel: number,
+  { fromMs, toMs }: { fromMs: number; toMs: number },
+): KeyRange {
+  const bound = (startAtMs: number) => chunkKey(prefix, { channel, startAtMs, run: 0, ordinal: 0 });
   return { gte: bound(fromMs), lt: bound(toMs) };
+}
+
+/** The minutes of one channel in the window that begins at `windowAtMs`. chunkStartAtMs() reads that back. */
+export function minutesKey(channel: number, windowAtMs: number): Buffer {
+  const key = Buffer.alloc(13, PREFIX.minuteSeries);
+  key.writeUInt32BE(channel, 1);
+  writeUint64(key, windowAtMs, 5);
+  return key;
 }
 
 type RecordingPrefix = typeof PREFIX.recordingChannels | typeof PREFIX.recordingBlock;

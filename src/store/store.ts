@@ -17,6 +17,7 @@ import type { Samples } from './chunk.js';
 import { Database } from './database.js';
 import { HeadMark } from './head-mark.js';
 import { PREFIX, prefixRange, recordingNumber } from './keys.js';
+import { DEFAULT_LIMITS, type StoreLimits } from './limits.js';
 import { DatabaseShelf } from './recording-shelf.js';
 import { MAX_RECORDINGS, MAX_RECORDINGS_BYTES, Recordings } from './recordings.js';
 import { StateRecords } from './state.js';
@@ -32,6 +33,8 @@ export interface StoreOptions {
   readonly dataDir: string;
   readonly log: Log;
   readonly clock: Clock;
+  /** Default DEFAULT_LIMITS. */
+  readonly limits?: StoreLimits;
   /** Default STOP_DEADLINE_MS. */
   readonly stopDeadlineMs?: number;
 }
@@ -60,7 +63,7 @@ export class LevelStore implements Store {
   #stopping: Promise<void> | undefined;
   #started = false;
 
-  constructor({ dataDir, log, clock, stopDeadlineMs = STOP_DEADLINE_MS }: StoreOptions) {
+  constructor({ dataDir, log, clock, limits = DEFAULT_LIMITS, stopDeadlineMs = STOP_DEADLINE_MS }: StoreOptions) {
     this.#log = log;
     this.#stopDeadlineMs = stopDeadlineMs;
     const database = new Database(dataDir);
@@ -72,10 +75,10 @@ export class LevelStore implements Store {
     this.#alerts = new AlertRecords({ database, writer, log });
     this.#actions = new ActionRecords({ database, writer, log });
     this.#state = new StateRecords(writer);
-    this.#series = new TimeSeries({ database, writer, log, clock });
+    this.#series = new TimeSeries({ database, writer, log, clock, limits });
     this.#shelf = new DatabaseShelf({ database, writer });
-    const limits = { recordings: MAX_RECORDINGS, bytes: MAX_RECORDINGS_BYTES };
-    this.recordings = new Recordings({ shelf: this.#shelf, limits, log });
+    const shelfLimits = { recordings: MAX_RECORDINGS, bytes: MAX_RECORDINGS_BYTES };
+    this.recordings = new Recordings({ shelf: this.#shelf, limits: shelfLimits, log });
   }
 
   /** Rejects with SKOS_STORE_LOCKED, SKOS_STORE_VERSION, SKOS_STORE_OPEN or SKOS_STORE_READ, holding nothing. */

@@ -1,8 +1,8 @@
 /**
- * The time series: every sample of every channel, raw, for RAW_KEPT_MS.
+ * The time series: every sample of every channel, raw, for as long as the configuration says.
  *
  * A sample goes into its channel's head, a preallocated set of typed arrays: no object, no promise, well under a
- * microsecond. A head that is full becomes a chunk (chunk.ts). Every FLUSH_EVERY_MS all heads that grew are written too, under
+ * microsecond. A head that is full becomes a chunk (chunk.ts). Every `flushMs` all heads that grew are written too, under
  * the key that their chunk will have, and overwritten as they grow: what a kill or a power cut takes is at most that long.
  * Encoding is done in slices between which the event loop runs, and heads have different first lengths, so that a
  * thousand channels sampled at one rate do not all become full in the same tick.
@@ -17,12 +17,9 @@ import type { Log } from '../core/ports.js';
 import { chunkHeader, decodeChunk, encodeChunk, MAX_CHUNK_SAMPLES, MAX_CHUNK_SPAN_MS, type Samples } from './chunk.js';
 import type { Database } from './database.js';
 import { channelKey, channelNumber, chunkKey, chunkRange, chunkStartAtMs, PREFIX, prefixRange } from './keys.js';
+import type { StoreLimits } from './limits.js';
 import type { Writer } from './writer.js';
 
-/** What may be lost of the raw series when the process is killed. */
-const FLUSH_EVERY_MS = 10_000;
-/** Long enough to see what led to an incident that somebody looks into the same day. */
-export const RAW_KEPT_MS = 6 * 60 * 60 * 1000;
 /** Channels that may ever have had a number; beyond it new ones are not stored, and that is said once. */
 export const MAX_CHANNELS = 16_384;
 /** Heads encoded before the event loop runs again: about half a millisecond. */
@@ -76,6 +73,7 @@ export interface TimeSeriesOptions {
   readonly writer: Writer;
   readonly log: Log;
   readonly clock: Clock;
+  readonly limits: StoreLimits;
 }
 
 export class TimeSeries {
@@ -83,6 +81,7 @@ export class TimeSeries {
   readonly #writer: Writer;
   readonly #log: Log;
   readonly #clock: Clock;
+  readonly #limits: StoreLimits;
   readonly #numbers = new Map<string, number>();
   readonly #heads = new Map<string, Head>();
   #run = 0;
@@ -93,11 +92,12 @@ export class TimeSeries {
   #flushing: Promise<void> | undefined;
   #full = false;
 
-  constructor({ database, writer, log, clock }: TimeSeriesOptions) {
+  constructor({ database, writer, log, clock, limits }: TimeSeriesOptions) {
     this.#database = database;
     this.#writer = writer;
     this.#log = log;
     this.#clock = clock;
+    this.#limits = limits;
   }
 
   /** Loads the channel dictionary. */
@@ -108,7 +108,7 @@ export class TimeSeries {
       this.#numbers.set(value.toString('utf8'), number);
       this.#nextNumber = Math.max(this.#nextNumber, number + 1);
     }
-    this.#flushTimer = setInterval(() => void this.flush(), FLUSH_EVERY_MS);
+    this.#flushTimer = setInterval(() => void this.flush(), this.#limits.flushMs);
     this.#flushTimer.unref();
   }
 
@@ -155,7 +155,7 @@ export class TimeSeries {
   ): AsyncGenerator<Samples, void, undefined> {
     const number = this.#numbers.get(channelId);
     if (number === undefined) return;
-    const { gte, lt } = chunkRange(number, { fromMs: Math.max(0, fromMs - MAX_CHUNK_SPAN_MS), toMs });
+    const { gte, lt } = chunkRange(PREFIX.rawSeries, number, { fromMs: Math.max(0, fromMs - MAX_CHUNK_SPAN_MS), toMs });
     // The head as it is now: while the reader reads it grows, and may become a chunk.
     let live = this.#liveHead(channelId);
     for await (const [key, bytes] of this.#chunks(gte, lt)) {
@@ -170,13 +170,13 @@ export class TimeSeries {
     if (live !== undefined) yield* within(live.samples, { fromMs, toMs });
   }
 
-  /** One step of retention: deletes what is older than RAW_KEPT_MS, of some channels, a few chunks each. */
+  /** One step of retention: deletes what is older than `rawMs`, of some channels, a few chunks each. */
   async trim(): Promise<void> {
-    const untilMs = this.#clock.wallMs() - RAW_KEPT_MS - MAX_CHUNK_SPAN_MS;
+    const untilMs = this.#clock.wallMs() - this.#limits.rawMs - MAX_CHUNK_SPAN_MS;
     for (let n = Math.min(CHANNELS_PER_STEP, this.#nextNumber); n > 0; n--) {
       const channel = this.#nextToTrim % this.#nextNumber;
       this.#nextToTrim = channel + 1;
-      const range = chunkRange(channel, { fromMs: 0, toMs: Math.max(0, untilMs) });
+      const range = chunkRange(PREFIX.rawSeries, channel, { fromMs: 0, toMs: Math.max(0, untilMs) });
       for await (const [key] of this.#database.scan({ ...range, limit: MAX_DELETED_PER_STEP })) {
         this.#writer.putSamples({ type: 'del', key });
       }
@@ -252,7 +252,7 @@ export class TimeSeries {
 
   #key(head: Head): Buffer {
     const { channel, startAtMs, ordinal } = head;
-    return chunkKey({ channel, startAtMs, run: this.#run, ordinal });
+    return chunkKey(PREFIX.rawSeries, { channel, startAtMs, run: this.#run, ordinal });
   }
 
   async #flushHeads(): Promise<void> {

@@ -21,7 +21,8 @@ t.test('the order of keys is the order of their numbers, and numbers come back',
     fc.property(whole, whole, (a, b) => {
       const order = Math.sign(a - b);
       const history = (startedAtMs: number) => historyKey(PREFIX.alertHistory, { startedAtMs, id: `z${-startedAtMs}` });
-      const chunk = (startAtMs: number) => chunkKey({ channel: 7, startAtMs, run: -startAtMs, ordinal: -startAtMs });
+      const chunk = (startAtMs: number) =>
+        chunkKey(PREFIX.rawSeries, { channel: 7, startAtMs, run: -startAtMs, ordinal: -startAtMs });
       return (
         Buffer.compare(auditKey(a), auditKey(b)) === order &&
         (order === 0 || Buffer.compare(history(a), history(b)) === order) &&
@@ -52,16 +53,16 @@ t.test('no kind of record reaches into the range of another', async (t) => {
 });
 
 t.test('a range of chunks is of one channel, and half-open in time', async (t) => {
-  const { gte, lt } = chunkRange(5, { fromMs: 1_000, toMs: 2_000 });
+  const { gte, lt } = chunkRange(PREFIX.rawSeries, 5, { fromMs: 1_000, toMs: 2_000 });
   const within = (channel: number, startAtMs: number, run = 9) => {
-    const key = chunkKey({ channel, startAtMs, run, ordinal: 9 });
+    const key = chunkKey(PREFIX.rawSeries, { channel, startAtMs, run, ordinal: 9 });
     return Buffer.compare(key, gte) >= 0 && Buffer.compare(key, lt) < 0;
   };
   t.ok(within(5, 1_000, 0) && within(5, 1_999, 2 ** 32 - 1));
   t.notOk(within(5, 999) || within(5, 2_000) || within(4, 1_500) || within(6, 1_500));
   t.equal(channelNumber(channelKey(123_456)), 123_456);
   t.equal(
-    chunkStartAtMs(chunkKey({ channel: 0, startAtMs: -5, run: 0, ordinal: 0 })),
+    chunkStartAtMs(chunkKey(PREFIX.rawSeries, { channel: 0, startAtMs: -5, run: 0, ordinal: 0 })),
     0,
     'a clock before 1970 sorts first',
   );

@@ -8,7 +8,8 @@ import { Database, type DatabaseState, type Opened, type Operation } from '../..
 import { Episodes } from '../../src/store/episodes.js';
 import { HeadMark } from '../../src/store/head-mark.js';
 import { PREFIX, textKey } from '../../src/store/keys.js';
-import { RAW_KEPT_MS, TimeSeries } from '../../src/store/time-series.js';
+import { DEFAULT_LIMITS } from '../../src/store/limits.js';
+import { TimeSeries } from '../../src/store/time-series.js';
 import { MAX_RECORD_BYTES, Writer } from '../../src/store/writer.js';
 import { recordingLog } from '../fixtures/logs.js';
 import { actionNamed, channelNamed, HandClock } from '../fixtures/store-records.js';
@@ -192,7 +193,7 @@ t.test('history beyond its bound is deleted, the oldest first, and what is open 
 t.test('raw samples are deleted by age, in small steps, and no younger ones', async (t) => {
   const clock = new HandClock();
   const { database, writer, log, opened } = await parts(t, clock);
-  const series = new TimeSeries({ database, writer, log, clock });
+  const series = new TimeSeries({ database, writer, log, clock, limits: DEFAULT_LIMITS });
   await series.start(opened.run);
   const channel = channelNamed('hwmon/chip/temp1', 1);
   const startAtMs = clock.wall;
@@ -202,7 +203,7 @@ t.test('raw samples are deleted by age, in small steps, and no younger ones', as
       clock.advance(1_000);
     }
   }
-  const keptFromMs = clock.wall - RAW_KEPT_MS;
+  const keptFromMs = clock.wall - DEFAULT_LIMITS.rawMs;
   await series.stop();
   await until(() => writer.waitingRecords === 0);
   await series.trim();
