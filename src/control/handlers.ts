@@ -5,7 +5,7 @@ import type { Channel } from '../core/channel.js';
 import type { Clock } from '../core/clock.js';
 import { SkosError } from '../core/errors.js';
 import { globMatches } from '../core/glob.js';
-import type { ActionRecord, Gpus, Log, RecordingQuery, Store } from '../core/ports.js';
+import type { ActionRecord, Gpus, History, Log, RecordingQuery, Store } from '../core/ports.js';
 import type { NetConfig, NetReport, Status } from '../core/protocol.js';
 import { suggest } from '../core/suggest.js';
 import { BUILT_IN_RULES, type LogLevel } from '../core/vocabulary.js';
@@ -16,6 +16,7 @@ import type { CurrentConfig } from './current-config.js';
 import type { Executor } from './executor.js';
 import type { FlightRecorder } from './flight-recorder.js';
 import type { HardwareEvents } from './hardware-events.js';
+import { historyHandlers } from './history-verbs.js';
 import type { Publisher } from './publisher.js';
 import type { Record } from './record.js';
 import type { Sensing } from './sensing.js';
@@ -48,7 +49,7 @@ export interface HandlerOptions {
   readonly kernelLog?: { readonly notFound: readonly string[] };
   readonly record: Record;
   readonly hardware: Pick<HardwareEvents, 'ownAct'>;
-  readonly store: Store & { health(): { ok: boolean; why: string } };
+  readonly store: Store & { readonly history?: History; health(): { ok: boolean; why: string } };
   readonly log: Log & { readonly level: LogLevel; setLevel(level: LogLevel): void };
   readonly clock: Clock;
   /** Loads the configuration again and puts it in force; rejects and changes nothing when it is bad. */
@@ -86,6 +87,7 @@ export function createHandlers(options: HandlerOptions): Handlers {
     'audit.list': ({ fromSeq = 1, limit = AUDIT_LISTED_BY_DEFAULT }) => store.audit.list({ fromSeq, limit }),
     'recorder.list': async () => ({ memory: options.recorder.memory, recordings: await store.recordings.list() }),
     'recorder.show': async (query) => (await store.recordings.page(query)) ?? unknownRecording(query, store),
+    ...historyHandlers({ history: store.history, channels: () => options.sensing.channels }),
     'log.level': ({ level, forSeconds }) => ({ level, untilAtMs: logLevel.set(level, forSeconds) }),
     gpu: () => gpus.status(),
     'gpu.detach': async ({ id }, caller) => ({ address: await asked(options, 'gpu.detach', { id, caller }) }),

@@ -16,10 +16,18 @@ const MAX_PEERS = 64;
 /** Of each channel: a sample or two per column of a very wide terminal. */
 const MAX_POINTS = 2_000;
 
+/** Of the longest channel id: three segments of 64 characters, and what a page of history adds to it. */
+const MAX_AFTER_LENGTH = 512;
+/** The last moment that a Date can hold. */
+const MAX_AT_MS = 8.64e15;
+
 const nothing = object({});
 const limit = optional(number({ min: 1, max: MAX_LIMIT, integer: true }));
 const forSeconds = optional(number({ min: 0, max: MAX_FOR_SECONDS }));
 const atMs = number({ min: 0 });
+const glob = optional(string({ max: 256 }));
+const after = optional(string({ max: MAX_AFTER_LENGTH }));
+const moment = number({ min: 0, max: MAX_AT_MS });
 const count = number({ min: 0, integer: true });
 
 const peerView = object({
@@ -56,6 +64,16 @@ export const VERB_PARAMS: { readonly [V in Verb]: Shape<unknown> } = {
     points: optional(number({ min: 2, max: MAX_POINTS, integer: true })),
     after: optional(string({ max: 32 })),
   }),
+  history: object({
+    glob: string({ max: 256 }),
+    fromAtMs: moment,
+    toAtMs: moment,
+    points: optional(number({ min: 1, max: MAX_POINTS, integer: true })),
+    after,
+  }),
+  'history.channels': object({ glob, after }),
+  'history.latest': object({ glob, after }),
+  'history.devices': object({ glob, fromAtMs: moment, toAtMs: moment, after }),
   'log.level': object({ level: oneOf(...LOG_LEVELS), forSeconds }),
   gpu: nothing,
   'gpu.detach': object({ id: string({ max: 256 }) }),

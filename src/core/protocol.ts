@@ -18,11 +18,16 @@ import type {
   AuditEntry,
   AuditHead,
   AuditVerdict,
+  DeviceAggregate,
   GpuState,
   GpuStatus,
+  HistoryPage,
+  HistoryQuery,
+  LatestSample,
   RecordingInfo,
   RecordingPage,
   RecordingQuery,
+  StoredChannel,
 } from './ports.js';
 import type { AntibodyType, LogLevel, Mode } from './vocabulary.js';
 
@@ -109,6 +114,18 @@ export interface RecorderView {
   readonly recordings: readonly RecordingInfo[];
 }
 
+/** A part of a list that has no end a line could promise: ask again with `after` until that is null. */
+export interface ListPage<T> {
+  readonly rows: readonly T[];
+  readonly after: string | null;
+}
+
+/** A channel of which something is stored. */
+export interface StoredChannelView extends StoredChannel {
+  /** The machine has it no longer. */
+  readonly gone: boolean;
+}
+
 /** Verb → params and result. */
 export interface Verbs {
   status: { params: Record<string, never>; result: Status };
@@ -130,6 +147,15 @@ export interface Verbs {
   'recorder.list': { params: Record<string, never>; result: RecorderView };
   /** A page of a recording: ask again with its `after` until that is null. */
   'recorder.show': { params: RecordingQuery; result: RecordingPage };
+  /** A page of what is stored: ask again with its `after` until that is null. */
+  history: { params: HistoryQuery; result: HistoryPage };
+  /** By id. */
+  'history.channels': { params: { glob?: string; after?: string }; result: ListPage<StoredChannelView> };
+  'history.latest': { params: { glob?: string; after?: string }; result: ListPage<LatestSample> };
+  'history.devices': {
+    params: { glob?: string; fromAtMs: number; toAtMs: number; after?: string };
+    result: ListPage<DeviceAggregate>;
+  };
   'log.level': {
     params: { level: LogLevel; forSeconds?: number };
     result: { level: LogLevel; untilAtMs: number | null };
