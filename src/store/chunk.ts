@@ -37,10 +37,10 @@ import {
 } from './integer-coder.js';
 import { RangeDecoder, RangeEncoder } from './range-coder.js';
 
-/** A minute at 10 Hz: below some hundred samples the models have little to learn from, above a reader decodes too much. */
-export const MAX_CHUNK_SAMPLES = 600;
+/** Ten minutes at 10 Hz and more: what a key and a table cost is little beside so many samples. */
+export const MAX_CHUNK_SAMPLES = 8_192;
 /** A chunk spans at most this: a reader looks so far back for a chunk that reaches into its range. */
-export const MAX_CHUNK_SPAN_MS = 600_000;
+export const MAX_CHUNK_SPAN_MS = 3_600_000;
 
 /** Bits of byte 0. */
 const DEFLATED = 1;
@@ -53,7 +53,7 @@ const MAX_INTEGER = 2 ** 50;
 const MAX_VARINT_BYTES = 10;
 const CRC_BYTES = 4;
 /**
- * Worst case of 600 samples. Plain: 8 bytes a value, 10 a time, 4 a quality run. Coded: 14 bits at most for each of 11
+ * Worst case of all samples. Plain: 8 bytes a value, 10 a time, 4 a quality run. Coded: 14 bits at most for each of 11
  * modelled bits of a value and of a time and of 3 of a quality, and 51 plain bits of a value and of a time. With room for
  * the header.
  */
