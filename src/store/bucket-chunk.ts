@@ -15,7 +15,7 @@ export function encodeBuckets(buckets: Buckets, widthMs: number): Buffer {
   const atMs = buckets.atMs.map((at) => (at - startAtMs) / widthMs);
   const head = Buffer.alloc(HEAD_BYTES);
   head.writeDoubleBE(startAtMs);
-  const parts = [head];
+  const parts: Buffer[] = [head];
   for (const values of [counts, minimums, means, maximums, Float64Array.from(buckets.qualities)]) {
     const chunk = encodeChunk({ length, atMs, values, qualities: new Uint8Array(length) });
     const size = Buffer.alloc(LENGTH_BYTES);
