@@ -25,6 +25,7 @@ import { FlightRecorder } from '../control/flight-recorder.js';
 import { createHandlers } from '../control/handlers.js';
 import { HardwareEvents } from '../control/hardware-events.js';
 import { Machine, workloadUnits } from '../control/machine.js';
+import { OperatorWord } from '../control/operator-word.js';
 import { LaterOutlet } from '../control/outlet.js';
 import { Publisher } from '../control/publisher.js';
 import { Record } from '../control/record.js';
@@ -147,7 +148,9 @@ async function compose(given: {
   const alerts = new AlertBook({ rulebook, store, outlet, record, clock, onChange });
   const breakers = new Breakers(store);
   await breakers.load();
-  const executor = new Executor({ node, bootId: boot, config, rulebook, breakers, store, record, outlet, log, clock });
+  const word = new OperatorWord({ bootId: boot, store, clock });
+  const acting = { node, bootId: boot, config, rulebook, breakers, word, store, record, outlet, log, clock };
+  const executor = new Executor(acting);
 
   const hardware = new HardwareEvents({
     config,
@@ -229,6 +232,7 @@ async function compose(given: {
     why,
     connect,
     executor,
+    word,
     store,
     record,
     log,
@@ -248,6 +252,7 @@ async function compose(given: {
     tick,
     alerts,
     executor,
+    word,
     recorder,
     link,
     publisher,

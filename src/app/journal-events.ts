@@ -180,6 +180,19 @@ export const JOURNAL_EVENTS = {
       'An operator ended effects with skos release. Their rules are barred for the time that was given; standing orders stay.',
     next: 'Nothing.',
   },
+  'hold.operator': {
+    id: '3a91a47b659f41b18f8d7308cd257532',
+    subject: 'Node @SKOS_NODE@ was put on hold, or off it',
+    meaning:
+      'With skos hold an operator lets nothing new begin by itself for a while. Effects that stand go on unless the caps were included; standing orders stay.',
+    next: 'Nothing: a hold ends by itself. To end it now: skos hold --end.',
+  },
+  'approve.operator': {
+    id: 'd89d9fd15ef04e4d8af8ff28a0718775',
+    subject: 'Operator approved @SKOS_ACTION@',
+    meaning: 'A proposed action was approved with skos approve. It is done, and taken back when its danger is past.',
+    next: 'Nothing. To take it back: skos release @SKOS_RULE@.',
+  },
   'arm.armed': {
     id: '3d922ed383979b62bc9375577262e984',
     subject: 'Node @SKOS_NODE@ is armed',

@@ -14,6 +14,7 @@ import type { ActionRecord } from '../core/ports.js';
 import type { Verbs } from '../core/protocol.js';
 import { allowListFile, compileForMachine } from './allow-list.js';
 import { type Command, type Context, type Invocation, type Io, textOption } from './command.js';
+import { confirm } from './confirm.js';
 import { EXIT } from './exit-codes.js';
 import { clean, paint, plural } from './format.js';
 import { tableLines, wrapped } from './table.js';
@@ -50,7 +51,7 @@ export const arm: Command = {
     const preview = await client.request('preview', {});
     const movable = await movableTargets(loaded, invocation, context);
     context.io.out(previewText({ ...preview, movable }, context.io));
-    await confirm(preview.node, invocation, context.io);
+    await confirm({ node: preview.node, deed: 'to arm it' }, invocation, context.io);
     const files = {
       armed: armedFile(loaded),
       allow: await allowListFile(context, textOption(invocation.values, 'allow')),
@@ -115,14 +116,6 @@ async function runningAgent({ agent, io }: Context): Promise<AgentClient | undef
 }
 
 // ---- Asking --------------------------------------------------------------------------------------------------------
-
-async function confirm(node: string, { values }: Invocation, io: Io): Promise<void> {
-  const given = textOption(values, 'confirm') ?? (await io.ask?.(`Type the name of this node (${node}) to arm it: `));
-  if (given === undefined) {
-    throw new SkosError('SKOS_CLI_NAME', `there is no terminal to ask on; expected --confirm ${node}`);
-  }
-  if (given.trim() !== node) throw new SkosError('SKOS_CLI_NAME', `"${clean(given.trim())}" is not "${node}"`);
-}
 
 /** What the allow-list would name: an actuator that was never armed knows none yet, and this must be shown before the question. */
 async function movableTargets({ config }: LoadedConfig, { values }: Invocation, context: Context): Promise<string[]> {

@@ -10,6 +10,7 @@ import { reason, SkosError } from '../core/errors.js';
 import { suggest } from '../core/suggest.js';
 import { actions } from './actions.js';
 import { alerts } from './alerts.js';
+import { approve } from './approve.js';
 import { arm, disarm } from './arm.js';
 import { audit } from './audit.js';
 import type { Command, Context, Invocation, Io } from './command.js';
@@ -20,8 +21,10 @@ import { explain } from './explain.js';
 import { paint } from './format.js';
 import { gpu } from './gpu.js';
 import { COMMON_OPTIONS, commandHelp, overview } from './help.js';
+import { hold } from './hold.js';
 import { inventory } from './inventory.js';
 import { log } from './log.js';
+import { orders } from './orders.js';
 import { recorder } from './recorder.js';
 import { release } from './release.js';
 import { sensors } from './sensors.js';
@@ -36,7 +39,10 @@ export const COMMANDS: readonly Command[] = [
   alerts,
   actions,
   recorder,
+  approve,
   release,
+  hold,
+  orders,
   arm,
   disarm,
   audit,

@@ -46,6 +46,16 @@ export function statusText(answer: Status, io: Pick<Io, 'color' | 'columns' | 'w
     ['record', [recordText(answer, colors)]],
     ['mqtt', netText(answer, colors, now)],
     ['tick', [`${answer.ticks} ticks, 99 of 100 within ${answer.tickP99Ms.toFixed(1)} ms`]],
+    [
+      'on hold',
+      answer.hold === null
+        ? []
+        : [
+            colors.warn(
+              `until ${clockText(answer.hold.untilAtMs)}, by ${clean(answer.hold.who)}: nothing new is begun`,
+            ),
+          ],
+    ],
     ['barred', answer.bars.map(({ rule, untilAtMs }) => `${rule} until ${clockText(untilAtMs)}`)],
     ['log', answer.logLevel === 'info' ? [] : [`level ${answer.logLevel}`]],
     ['not found', answer.notFound.map(clean)],

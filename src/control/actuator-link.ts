@@ -7,8 +7,9 @@ import type { Clock } from '../core/clock.js';
 import { reason, SkosError } from '../core/errors.js';
 import type { Actuator, ActuatorEvent, ConnectPacketSocket, Log, Store } from '../core/ports.js';
 import type { Status } from '../core/protocol.js';
-import { BARS_KEY, type Executor } from './executor.js';
+import type { Executor } from './executor.js';
 import { inTime } from './in-time.js';
+import { type OperatorWord, WORD_KEY } from './operator-word.js';
 import type { Record } from './record.js';
 
 /** A restarted actuator is there within a second; one that is not installed is asked for seldom. */
@@ -35,6 +36,7 @@ export interface ActuatorLinkOptions {
   readonly startOwn?: () => Promise<void>;
   readonly connect: ConnectPacketSocket;
   readonly executor: Executor;
+  readonly word: OperatorWord;
   readonly store: Store;
   readonly record: Record;
   readonly log: Log;
@@ -72,12 +74,13 @@ export class ActuatorLink {
   /** Waits for the first attempt alone: an absent actuator must not keep the node from being watched. */
   async start(): Promise<void> {
     this.#stopped = false;
-    const { executor, store } = this.#options;
-    const [records, bars] = await Promise.all([
+    const { executor, store, word } = this.#options;
+    const [records, words] = await Promise.all([
       inTime(store.actions({ limit: RECENT_ACTIONS }), RECALL_MS),
-      inTime(store.state(BARS_KEY), RECALL_MS),
+      inTime(store.state(WORD_KEY), RECALL_MS),
     ]);
-    executor.recall({ records: records ?? [], bars });
+    word.recall(words);
+    executor.recall(records ?? []);
     if (this.#options.path === null) {
       this.#options.log.warn(`nothing can be throttled: ${this.#options.why}`, {
         event: 'actuator.lost',

@@ -15,14 +15,15 @@ import type { Clock } from '../core/clock.js';
 import { reason } from '../core/errors.js';
 import type { ActionRecord, Actuator, ActuatorTarget, LeaseResult, Log, Store } from '../core/ports.js';
 import type { ActionState, Severity } from '../core/vocabulary.js';
-import { type Permission, permitted } from '../policy/action.js';
-import { type Bar, isBarred, standingBars, withBar } from '../policy/bar.js';
+import { permitted } from '../policy/action.js';
+import { type Consent, consent, type Words } from '../policy/consent.js';
 import { dueActions, NO_RUNG } from '../policy/ladder.js';
 import { ActionIds } from './action-ids.js';
 import { ActionTeller } from './action-teller.js';
 import type { Breakers } from './breakers.js';
 import type { CurrentConfig } from './current-config.js';
 import { effectOf, type Hold, holdOf, isSettled, leaseOf } from './hold.js';
+import type { OperatorWord } from './operator-word.js';
 import type { Outlet } from './outlet.js';
 import type { Record } from './record.js';
 import type { BoundRule, Rulebook } from './rulebook.js';
@@ -32,23 +33,18 @@ const RENEWALS_PER_LEASE = 6;
 /** How often what the actuator has not settled is looked at again. */
 const SETTLE_EVERY_MS = 1_000;
 
-/** Where the store keeps the bars: the operator's word outlives a restart of the agent. */
-export const BARS_KEY = 'bars';
-
-type Verdict = Permission | 'barred';
-
 interface Due {
   readonly bound: BoundRule;
   readonly action: Action;
   readonly severity: Severity;
-  readonly verdict: Verdict;
+  readonly verdict: Consent;
 }
 
 interface Running {
   readonly bound: BoundRule;
   readonly action: Action;
   readonly severity: Severity;
-  readonly verdict: Verdict;
+  readonly verdict: Consent;
   readonly holds: Hold[];
   record: ActionRecord;
   ending: boolean;
@@ -61,11 +57,20 @@ export interface ExecutorOptions {
   readonly config: CurrentConfig;
   readonly rulebook: Rulebook;
   readonly breakers: Breakers;
+  readonly word: OperatorWord;
   readonly store: Store;
   readonly record: Record;
   readonly outlet: Outlet;
   readonly log: Log;
   readonly clock: Clock;
+}
+
+export interface Proposal {
+  readonly action: Action;
+  readonly record: ActionRecord;
+  readonly effects: readonly { readonly target: string; readonly capPpm: number; readonly current: string }[];
+  /** Why it could not be done now. */
+  readonly unavailable?: string;
 }
 
 export class Executor {
@@ -75,7 +80,6 @@ export class Executor {
   readonly #teller: ActionTeller;
   /** Unfinished actions of an earlier agent, until an actuator tells what became of them. */
   #earlier: readonly ActionRecord[] = [];
-  #bars: readonly Bar[] = [];
   #actuator: Actuator | undefined;
   #targets: readonly ActuatorTarget[] = [];
   #nextRenewalMs = 0;
@@ -90,10 +94,6 @@ export class Executor {
     this.#teller = new ActionTeller(options);
   }
 
-  get bars(): readonly Bar[] {
-    return standingBars(this.#bars, this.#options.clock.monotonicMs());
-  }
-
   /** Actions that run or are due now, newest last. */
   get actions(): readonly ActionRecord[] {
     return [...this.#running.values()].map(({ record }) => record);
@@ -101,11 +101,8 @@ export class Executor {
 
   // ---- Actuator ----------------------------------------------------------------------------------------------------
 
-  /** What an earlier agent left unfinished, and the operator's word that it was given; before the first attach(). */
-  recall({ records, bars }: { records: readonly ActionRecord[]; bars: unknown }): void {
-    const { boot, list } = (bars ?? {}) as { boot?: unknown; list?: unknown };
-    // Another boot has another monotonic clock: a bar that takes protection away is then over.
-    if (boot === this.#options.bootId && Array.isArray(list)) this.#bars = list.filter(isBar);
+  /** What an earlier agent left unfinished; before the first attach(). */
+  recall(records: readonly ActionRecord[]): void {
     for (const { actionId } of records) this.#ids.recall(actionId);
     const unfinished = records.filter(({ endedAtMs }) => endedAtMs === null);
     this.#earlier = unfinished.filter(({ effects }) => effects.length > 0);
@@ -241,12 +238,17 @@ export class Executor {
   /** Returns the leases that the rule explains; `recorded`: only for actions of which the earlier agent left a record. */
   #adopt(bound: BoundRule, held: ReadonlySet<string>, { recorded }: { recorded: boolean }): string[] {
     const { rule } = bound;
-    const { hooks, auto_allow: autoAllow } = this.#options.config.get();
+    const { config, clock } = this.#options;
+    const { hooks, auto_allow: autoAllow } = config.get();
     const adopted: string[] = [];
     rule.rungs.forEach(({ actions, severity }, rung) => {
       for (const text of actions) {
         const action = parseAction(text, hooks);
-        if (typeof action === 'string' || permitted(action, rule.mode, autoAllow) !== 'act') continue;
+        if (typeof action === 'string') continue;
+        const permission = permitted(action, rule.mode, autoAllow);
+        // What stands was begun before a hold or a bar; the next comparison weighs it.
+        const words = { ...this.#words({ bound, action }, clock.monotonicMs()), isActing: true, isBarred: false };
+        if (consent(permission, action.verb, words) !== 'act') continue;
         if (recorded && this.#earlierRecord(bound, text) === undefined) continue;
         const built = buildEffects({ action, channel: bound.channel, targets: this.#targets });
         const effects = 'effects' in built ? built.effects : [];
@@ -282,11 +284,11 @@ export class Executor {
 
   reconcile(nowMs: number): void {
     const due = this.#due(nowMs);
+    this.#options.word.forgetApprovals((key) => !due.has(key));
     for (const [key, running] of this.#running) {
       const wanted = due.get(key);
       if (wanted?.verdict === running.verdict) this.#keep(running);
-      else if (!running.ending)
-        this.#end(running, wanted === undefined ? 'the danger is past' : `now: ${wanted.verdict}`);
+      else if (!running.ending) this.#end(running, endOf(running.verdict, wanted?.verdict));
     }
     for (const [key, wanted] of due) if (!this.#running.has(key)) this.#begin(wanted);
     if (nowMs >= this.#nextRenewalMs) this.#renew(nowMs);
@@ -310,12 +312,18 @@ export class Executor {
         const action = parseAction(text, hooks);
         if (typeof action === 'string') continue; // The config check refuses such a name.
         const permission = permitted(action, rule.mode, autoAllow);
-        const isHeldBack = permission === 'act' && isBarred(this.#bars, rule.name, nowMs);
-        const wanted: Due = { bound, action, severity, verdict: isHeldBack ? 'barred' : permission };
-        due.set(keyOf(wanted), wanted);
+        const verdict = consent(permission, action.verb, this.#words({ bound, action }, nowMs));
+        due.set(keyOf({ bound, action }), { bound, action, severity, verdict });
       }
     }
     return due;
+  }
+
+  #words({ bound, action }: Pick<Due, 'bound' | 'action'>, nowMs: number): Words {
+    const key = keyOf({ bound, action });
+    const running = this.#running.get(key);
+    const isActing = running?.verdict === 'act' && !running.ending;
+    return this.#options.word.about({ rule: bound.rule.name, key, isActing }, nowMs);
   }
 
   #begin({ bound, action, severity, verdict }: Due): void {
@@ -339,11 +347,15 @@ export class Executor {
       return;
     }
     if (verdict === 'propose') {
-      this.#become(running, 'proposed', 'not automatic here: do it by hand if you agree');
+      this.#become(running, 'proposed', 'not automatic here: `skos approve` does it if you agree');
       return;
     }
     if (verdict === 'barred') {
       this.#become(running, 'barred', 'released by the operator');
+      return;
+    }
+    if (verdict === 'held') {
+      this.#become(running, 'barred', 'the node is on hold: nothing new is begun');
       return;
     }
     this.#act(running);
@@ -426,6 +438,36 @@ export class Executor {
     else this.#become(running, 'failed', list);
   }
 
+  // ---- Proposals -----------------------------------------------------------------------------------------------------
+
+  /** A proposed action, with what would be done now; undefined: none of this id is proposed. */
+  proposal(actionId: string): Proposal | undefined {
+    const running = this.#proposed(actionId);
+    if (running === undefined) return undefined;
+    const { action, bound, record } = running;
+    const built = buildEffects({ action, channel: bound.channel, targets: this.#targets });
+    const effects = 'effects' in built ? built.effects : [];
+    const current = new Map(this.#targets.map((each) => [each.target, each.current]));
+    return {
+      action,
+      record,
+      effects: effects.map(({ target, capPpm }) => ({ target, capPpm, current: current.get(target) ?? '' })),
+      ...('unavailable' in built ? { unavailable: built.unavailable } : {}),
+    };
+  }
+
+  /** From the next comparison on it is done, as long as it is due. False: it is not proposed any more, or too many are. */
+  approve(actionId: string): boolean {
+    const running = this.#proposed(actionId);
+    return running !== undefined && this.#options.word.approve(keyOf(running));
+  }
+
+  #proposed(actionId: string): Running | undefined {
+    return [...this.#running.values()].find(
+      ({ record, verdict, ending }) => record.actionId === actionId && verdict === 'propose' && !ending,
+    );
+  }
+
   // ---- Taking back ---------------------------------------------------------------------------------------------------
 
   #end(running: Running, why: string): void {
@@ -487,12 +529,11 @@ export class Executor {
     released: string[];
     barred: string[];
   } {
-    const { bootId, clock, rulebook, record, store } = this.#options;
-    const nowMs = clock.monotonicMs();
+    const { rulebook, record, word } = this.#options;
     const names = rule === undefined ? rulebook.bound.map((bound) => bound.rule.name) : [rule];
     const barred = [...new Set(names)];
-    for (const name of barred) this.#bars = withBar(this.#bars, { rule: name, nowMs, forMs });
-    store.putState(BARS_KEY, { boot: bootId, list: this.#bars });
+    word.bar(barred, forMs);
+    word.forgetApprovals((key) => barred.some((name) => key.startsWith(`${name} `)));
     const released: string[] = [];
     for (const running of this.#running.values()) {
       if (running.verdict !== 'act' || running.ending || !barred.includes(running.record.rule)) continue;
@@ -596,11 +637,11 @@ export class Executor {
   }
 }
 
-function keyOf({ bound, action }: { bound: BoundRule; action: Action }): string {
-  return `${bound.rule.name} ${bound.channel.id} ${action.text}`;
+function endOf(former: Consent, wanted: Consent | undefined): string {
+  if (wanted === undefined) return 'the danger is past';
+  return former === 'propose' && wanted === 'act' ? 'approved' : `now: ${wanted}`;
 }
 
-function isBar(value: unknown): value is Bar {
-  const { rule, sinceMs, untilMs } = (value ?? {}) as Partial<Bar>;
-  return typeof rule === 'string' && Number.isFinite(sinceMs) && Number.isFinite(untilMs);
+function keyOf({ bound, action }: { bound: BoundRule; action: Action }): string {
+  return `${bound.rule.name} ${bound.channel.id} ${action.text}`;
 }

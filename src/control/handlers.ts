@@ -6,17 +6,20 @@ import type { Clock } from '../core/clock.js';
 import { SkosError } from '../core/errors.js';
 import { globMatches } from '../core/glob.js';
 import type { ActionRecord, Gpus, History, Log, RecordingQuery, Store } from '../core/ports.js';
-import type { NetConfig, NetReport, Status } from '../core/protocol.js';
+import type { NetConfig, NetReport, Status, Verbs } from '../core/protocol.js';
 import { suggest } from '../core/suggest.js';
+import { QUANTITIES } from '../core/units.js';
 import { BUILT_IN_RULES, type LogLevel } from '../core/vocabulary.js';
 import { DEFAULT_BAR_MS } from '../policy/bar.js';
 import type { ActuatorLink } from './actuator-link.js';
 import type { AlertBook } from './alert-book.js';
+import { Approvals } from './approvals.js';
 import type { CurrentConfig } from './current-config.js';
 import type { Executor } from './executor.js';
 import type { FlightRecorder } from './flight-recorder.js';
 import type { HardwareEvents } from './hardware-events.js';
 import { historyHandlers } from './history-verbs.js';
+import type { OperatorWord } from './operator-word.js';
 import type { Publisher } from './publisher.js';
 import type { Record } from './record.js';
 import type { Sensing } from './sensing.js';
@@ -31,6 +34,9 @@ const REPORT_VALID_MS = 5_000;
 /** What a default standing order caps. */
 const CPU_TARGET = /^(cpufreq|intel_pstate|rapl)\//;
 
+/** What config/compile.ts calls the rule of the default orders. */
+const DEFAULT_ORDER_RULE = 'thermal';
+
 export interface HandlerOptions {
   readonly node: string;
   readonly version: string;
@@ -41,6 +47,7 @@ export interface HandlerOptions {
   readonly tick: Tick;
   readonly alerts: AlertBook;
   readonly executor: Executor;
+  readonly word: OperatorWord;
   readonly recorder: FlightRecorder;
   readonly link: ActuatorLink;
   readonly publisher: Publisher;
@@ -60,6 +67,7 @@ export function createHandlers(options: HandlerOptions): Handlers {
   const { alerts, executor, store, log, clock, publisher, config, gpus } = options;
   const net = new NetState(clock);
   const logLevel = new LogLevelLease(log, clock);
+  const approvals = new Approvals({ executor, record: options.record, clock });
   return {
     status: () => status(options, net),
     sensors: ({ glob }) => publisher.sensors().filter(({ id }) => glob === undefined || globMatches(glob, id)),
@@ -77,6 +85,15 @@ export function createHandlers(options: HandlerOptions): Handlers {
         who: nameOf(caller),
       });
     },
+    hold: ({ forSeconds, includingCaps = false }, caller) =>
+      holdNode(options, { forMs: forSeconds * 1000, includingCaps, who: nameOf(caller) }),
+    'hold.end': (_params, caller) => ({ ended: endHold(options, nameOf(caller)) }),
+    'approve.show': ({ actionId }) => approvals.show(actionId),
+    approve: ({ actionId, token }, caller) => {
+      approvals.approve({ actionId, token, who: nameOf(caller) });
+      return {};
+    },
+    orders: () => standingOrders(options),
     reload: async () => ({ changed: await options.reload(), mode: config.get().mode }),
     preview: async () => ({
       node: options.node,
@@ -125,6 +142,64 @@ async function asked(
   return address;
 }
 
+function holdNode(
+  { word, executor, record, clock }: HandlerOptions,
+  { forMs, includingCaps, who }: { forMs: number; includingCaps: boolean; who: string },
+): { untilAtMs: number; released: string[] } {
+  const { untilMs } = word.holdFor(forMs, who);
+  const untilAtMs = Math.round(untilMs - clock.monotonicMs() + clock.wallMs());
+  const released = includingCaps ? executor.release({ forMs, who }).released : [];
+  const until = new Date(untilAtMs).toISOString();
+  record.add({
+    kind: 'hold.operator',
+    who,
+    what: { until, includingCaps, released },
+    level: 'warn',
+    message: `on hold until ${until}, by ${who}: nothing new is begun${includingCaps ? ', and what stood is released' : ''}`,
+    fields: { event: 'hold.operator' },
+  });
+  return { untilAtMs, released };
+}
+
+function endHold({ word, record }: HandlerOptions, who: string): boolean {
+  const ended = word.endHold();
+  if (ended) {
+    record.add({
+      kind: 'hold.operator',
+      who,
+      what: { until: null },
+      level: 'info',
+      message: `the hold was ended by ${who}`,
+      fields: { event: 'hold.operator' },
+    });
+  }
+  return ended;
+}
+
+/** An order has the name of the rule and channel that it was compiled from. */
+async function standingOrders({ link, sensing, config }: HandlerOptions): Promise<Verbs['orders']['result']> {
+  const { connected, why, orders } = await link.status();
+  const rules = [DEFAULT_ORDER_RULE, ...config.get().rules.map(({ name }) => name)];
+  const known = new Map<string, { rule: string; channel: Channel }>();
+  for (const channel of sensing.channels) {
+    for (const rule of rules) known.set(orderName(rule, channel.id), { rule, channel });
+  }
+  const views = orders.map(({ order, raised, value, quality }) => {
+    const { rule = '', channel } = known.get(order) ?? {};
+    const { unit = '', perBase = 1 } = channel === undefined ? {} : QUANTITIES[channel.quantity];
+    return {
+      order,
+      rule: rule === DEFAULT_ORDER_RULE ? 'thermal-cpu' : rule,
+      channel: channel?.id ?? '',
+      raised,
+      value: value === null ? null : value / perBase,
+      unit,
+      quality,
+    };
+  });
+  return { connected, why, orders: views };
+}
+
 /** A rule may be barred while its sensor is not there; a name that no rule has would bar nothing and say that it did. */
 function knownRule(rule: string, { rules }: Config): void {
   const known = [...BUILT_IN_RULES, ...rules.map(({ name }) => name)];
@@ -157,7 +232,7 @@ async function listActions({ store, executor }: HandlerOptions, limit: number): 
 }
 
 async function status(options: HandlerOptions, net: NetState): Promise<Status> {
-  const { sensing, tick, alerts, executor, store, config, clock } = options;
+  const { sensing, tick, alerts, word, store, config, clock } = options;
   const actuator = await options.link.status();
   const { mode } = config.get();
   sensing.refresh();
@@ -190,7 +265,11 @@ async function status(options: HandlerOptions, net: NetState): Promise<Status> {
     store: { ...store.health(), head: store.audit.head() },
     net: net.view(),
     alerts: alerts.standing.length,
-    bars: executor.bars.map(({ rule, untilMs }) => ({ rule, untilAtMs: Math.round(untilMs + monotonicToWallMs) })),
+    hold:
+      word.hold === undefined
+        ? null
+        : { untilAtMs: Math.round(word.hold.untilMs + monotonicToWallMs), who: word.hold.who },
+    bars: word.bars.map(({ rule, untilMs }) => ({ rule, untilAtMs: Math.round(untilMs + monotonicToWallMs) })),
     logLevel: options.log.level,
   };
 }
@@ -209,7 +288,7 @@ export function unguarded(
     .filter(
       ({ thermalDefault, class: hot, probe }) => thermalDefault === true && hot === 'cpu' && probe.kind === 'integer',
     )
-    .filter(({ id }) => !names.has(orderName('thermal', id)))
+    .filter(({ id }) => !names.has(orderName(DEFAULT_ORDER_RULE, id)))
     .map(({ id }) => `standing order: none for ${id}: run \`skos config compile\`, then reload skos-actuator`);
 }
 

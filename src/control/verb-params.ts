@@ -24,6 +24,7 @@ const MAX_AT_MS = 8.64e15;
 const nothing = object({});
 const limit = optional(number({ min: 1, max: MAX_LIMIT, integer: true }));
 const forSeconds = optional(number({ min: 0, max: MAX_FOR_SECONDS }));
+const actionId = string({ max: 256 });
 const atMs = number({ min: 0 });
 const glob = optional(string({ max: 256 }));
 const after = optional(string({ max: MAX_AFTER_LENGTH }));
@@ -52,6 +53,11 @@ export const VERB_PARAMS: { readonly [V in Verb]: Shape<unknown> } = {
   alerts: object({ all: optional(boolean), limit }),
   actions: object({ limit }),
   release: object({ rule: optional(string({ max: 256 })), forSeconds }),
+  hold: object({ forSeconds: number({ min: 1, max: MAX_FOR_SECONDS }), includingCaps: optional(boolean) }),
+  'hold.end': nothing,
+  'approve.show': object({ actionId }),
+  approve: object({ actionId, token: string({ max: 64 }) }),
+  orders: nothing,
   reload: nothing,
   preview: nothing,
   'audit.verify': nothing,

@@ -167,6 +167,14 @@ export const ERRORS = {
     meaning: 'There is no rule of that name.',
     next: 'Name a rule as `skos alerts` and `skos actions` show it, or none for all.',
   },
+  SKOS_APPROVAL_UNKNOWN: {
+    meaning: 'No action of that id is proposed, or it cannot be done.',
+    next: '`skos approve` lists what is proposed now; a proposal ends with its danger.',
+  },
+  SKOS_APPROVAL_STALE: {
+    meaning: 'What was shown before the question is too old, or would no longer be what happens. Nothing was done.',
+    next: 'Run `skos approve` again and read what it shows.',
+  },
   SKOS_RECORDING_UNKNOWN: {
     meaning: 'There is no flight recording of that alert.',
     next: 'Name an alert as `skos recorder list` shows it; old recordings give way to new ones.',

@@ -8,7 +8,7 @@
  * Who may ask what is decided by SO_PEERCRED when the client connects: `admin` (root, group skos-admin, the agent's own
  * user) may use every verb, `net` (skos-net's user) those marked net.
  */
-import type { ChannelJson } from './channel.js';
+import type { ChannelJson, Quality } from './channel.js';
 import type {
   ActionRecord,
   ActuatorLease,
@@ -97,6 +97,8 @@ export interface Status {
   readonly net: (NetReport & { readonly connected: true }) | { readonly connected: false; readonly why: string };
   readonly alerts: number;
   readonly bars: readonly { readonly rule: string; readonly untilAtMs: number }[];
+  /** Nothing new is begun until then; null without a hold. */
+  readonly hold: { readonly untilAtMs: number; readonly who: string } | null;
   readonly logLevel: LogLevel;
 }
 
@@ -126,6 +128,31 @@ export interface StoredChannelView extends StoredChannel {
   readonly gone: boolean;
 }
 
+/** A proposed action, and what exactly would happen. */
+export interface ProposalView {
+  readonly action: ActionRecord;
+  readonly risk: 'low' | 'medium' | 'high';
+  readonly effects: readonly { readonly target: string; readonly capPpm: number; readonly current: string }[];
+  /** Why it cannot be done; null when it can. */
+  readonly unavailable: string | null;
+  /** To be given back with `approve`, within so many seconds. */
+  readonly token: string;
+  readonly forSeconds: number;
+}
+
+/** A standing order of the actuator, and what it saw last. */
+export interface OrderView {
+  readonly order: string;
+  /** Rule and channel that it was compiled from; '' when the configuration knows neither any more. */
+  readonly rule: string;
+  readonly channel: string;
+  readonly raised: boolean;
+  /** Base unit; null unless ok. */
+  readonly value: number | null;
+  readonly unit: string;
+  readonly quality: Quality;
+}
+
 /** Verb → params and result. */
 export interface Verbs {
   status: { params: Record<string, never>; result: Status };
@@ -135,6 +162,18 @@ export interface Verbs {
   actions: { params: { limit?: number }; result: ActionRecord[] };
   /** Ends the actions of one rule, or of all (`rule` absent), and bars the rules for `forSeconds`. Answers action ids. */
   release: { params: { rule?: string; forSeconds?: number }; result: { released: string[]; barred: string[] } };
+  /** Nothing new is begun by itself for so long; with `includingCaps` what stands is released too. */
+  hold: {
+    params: { forSeconds: number; includingCaps?: boolean };
+    result: { untilAtMs: number; released: string[] };
+  };
+  /** False: there was no hold. */
+  'hold.end': { params: Record<string, never>; result: { ended: boolean } };
+  /** What `approve` would do; proposals have ids as `actions` lists them. */
+  'approve.show': { params: { actionId: string }; result: ProposalView };
+  approve: { params: { actionId: string; token: string }; result: Record<string, never> };
+  /** Standing orders, with what each saw last. */
+  orders: { params: Record<string, never>; result: { connected: boolean; why: string; orders: OrderView[] } };
   /** Reads the config again; on a bad one nothing changes and the error says why. The actuator reloads too. */
   reload: { params: Record<string, never>; result: { mode: Mode; changed: string[] } };
   /** What fires now, or would. */

@@ -141,7 +141,8 @@ class World {
     const { clock, store } = this.now;
     this.now = this.birth({ clock, store });
     this.rungs = [-1, -1];
-    this.now.executor.recall({ records: await store.actions(), bars: await store.state('bars') });
+    this.now.word.recall(await store.state('bars'));
+    this.now.executor.recall(await store.actions());
     this.isAttached = false;
     await this.connect();
   }
@@ -244,7 +245,7 @@ class World {
   expected(): string[] {
     const leases: string[] = [];
     NAMES.forEach((name, i) => {
-      const isBarred = this.now.executor.bars.some(({ rule }) => rule === name);
+      const isBarred = this.now.word.bars.some(({ rule }) => rule === name);
       if (this.mode !== 'auto' || isBarred) return;
       for (const action of RUNGS.slice(0, (this.rungs[i] ?? -1) + 1).flat()) {
         if (action.startsWith('throttle')) leases.push(...TARGETS.map((target) => leaseOf(action, target)));

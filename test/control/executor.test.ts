@@ -1,7 +1,7 @@
 /** The executor step by step: escalation, relapse, independent leases, trouble, restarts, bars, breakers. */
 import t from 'tap';
-import { BARS_KEY } from '../../src/control/executor.js';
 import { leaseOf } from '../../src/control/hold.js';
+import { WORD_KEY } from '../../src/control/operator-word.js';
 import type { ActionRecord } from '../../src/core/ports.js';
 import { CLOSED } from '../../src/policy/breaker.js';
 import { configOf, cpuTemperature } from '../fixtures/antibodies.js';
@@ -290,7 +290,8 @@ async function killed() {
 async function reborn(former: Life, given: Parameters<typeof life>[0] = {}): Promise<Life> {
   const { clock, store } = former;
   const now = life({ clock, store, ...given });
-  now.executor.recall({ records: await store.actions(), bars: await store.state(BARS_KEY) });
+  now.word.recall(await store.state(WORD_KEY));
+  now.executor.recall(await store.actions());
   return now;
 }
 
@@ -365,7 +366,7 @@ t.test('gives a lease back to the sensor whose record stands, not to the first t
   await tick(former, core);
   const records = await former.store.actions();
   const now = life({ rules, clock: former.clock, store: former.store });
-  now.executor.recall({ records, bars: undefined });
+  now.executor.recall(records);
   await now.executor.attach(new FakeActuator(core));
   t.strictSame(
     now.rulebook.bound.map(({ ladder }) => ladder.rung),
@@ -377,7 +378,7 @@ t.test('gives a lease back to the sensor whose record stands, not to the first t
 t.test('adopts leases whose records were lost with the disk', async (t) => {
   const { former, core } = await killed();
   const now = life({ clock: former.clock });
-  now.executor.recall({ records: [], bars: undefined });
+  now.executor.recall([]);
   await now.executor.attach(new FakeActuator(core));
   await tick(now, core);
   t.equal(core.leases.size, 2);
@@ -426,11 +427,11 @@ t.test('a bar outlives the agent, but not the boot', async (t) => {
   const first = await attached({ clock, store });
   first.now.executor.release({ rule: 'thermal-cpu', forMs: 600_000, who: 'root' });
   const second = await reborn(first.now);
-  t.match(second.executor.bars, [{ rule: 'thermal-cpu' }]);
+  t.match(second.word.bars, [{ rule: 'thermal-cpu' }]);
   const third = await reborn(first.now, { bootId: 'boot-2' });
-  t.strictSame(third.executor.bars, []);
-  second.executor.recall({ records: [], bars: { boot: 'boot-1', list: [null, 3, { rule: 'x' }] } });
-  t.strictSame(second.executor.bars, [], 'garbage bars nothing');
+  t.strictSame(third.word.bars, []);
+  second.word.recall({ boot: 'boot-1', list: [null, 3, { rule: 'x' }] });
+  t.strictSame(second.word.bars, [], 'garbage bars nothing');
 });
 
 t.test('breakers never hold a cap back, and do hold back what cannot be taken back', async (t) => {

@@ -16,10 +16,10 @@ t.test(
     const release = async (rule: string) => handlers.release({ rule }, caller);
     await t.rejects(release('thermal_cpu'), { code: 'SKOS_RULE_UNKNOWN', message: /did you mean "thermal-cpu"/ });
     await t.rejects(release('x'), { code: 'SKOS_RULE_UNKNOWN', message: /my-fan/ });
-    t.strictSame(now.executor.bars, []);
+    t.strictSame(now.word.bars, []);
     t.match(await release('my-fan'), { barred: ['my-fan'], released: [] });
     t.match(await release('thermal-cpu'), { barred: ['thermal-cpu'] });
-    t.equal(now.executor.bars.length, 2);
+    t.equal(now.word.bars.length, 2);
   },
 );
 

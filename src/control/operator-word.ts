@@ -1,0 +1,126 @@
+/**
+ * The operator's words that take precedence over policy: which rules are barred, whether the node is on hold, which proposed actions
+ * are approved. They outlive a restart of the agent, but not the boot: each of them takes protection away or acts, and another
+ * boot has another monotonic clock.
+ */
+import type { Clock } from '../core/clock.js';
+import type { Store } from '../core/ports.js';
+import { type Bar, isBarred, MAX_BAR_MS, standingBars, withBar } from '../policy/bar.js';
+import type { Words } from '../policy/consent.js';
+
+/** Where the store keeps them. */
+export const WORD_KEY = 'bars';
+
+/** Approvals at once; each is typed by a person. */
+const MAX_APPROVALS = 256;
+
+export interface OperatorHold {
+  readonly sinceMs: number;
+  readonly untilMs: number;
+  readonly who: string;
+}
+
+export interface OperatorWordOptions {
+  readonly bootId: string;
+  readonly store: Pick<Store, 'putState'>;
+  readonly clock: Clock;
+}
+
+export class OperatorWord {
+  readonly #options: OperatorWordOptions;
+  #bars: readonly Bar[] = [];
+  #hold: OperatorHold | undefined;
+  readonly #approved = new Set<string>();
+
+  constructor(options: OperatorWordOptions) {
+    this.#options = options;
+  }
+
+  /** What the store held; garbage says nothing. */
+  recall(known: unknown): void {
+    const { boot, list, hold, approved } = (known ?? {}) as Readonly<Record<string, unknown>>;
+    if (boot !== this.#options.bootId) return;
+    if (Array.isArray(list)) this.#bars = list.filter(isBar);
+    if (isHold(hold)) this.#hold = hold;
+    if (!Array.isArray(approved)) return;
+    for (const key of approved.slice(0, MAX_APPROVALS)) if (typeof key === 'string') this.#approved.add(key);
+  }
+
+  get bars(): readonly Bar[] {
+    return standingBars(this.#bars, this.#options.clock.monotonicMs());
+  }
+
+  get hold(): OperatorHold | undefined {
+    const nowMs = this.#options.clock.monotonicMs();
+    return this.#hold !== undefined && nowMs < this.#hold.untilMs ? this.#hold : undefined;
+  }
+
+  /** `key` names one action of one rule on one channel. */
+  about({ rule, key, isActing }: { rule: string; key: string; isActing: boolean }, nowMs: number): Words {
+    return {
+      isBarred: isBarred(this.#bars, rule, nowMs),
+      isHeld: this.#hold !== undefined && nowMs < this.#hold.untilMs,
+      isApproved: this.#approved.has(key),
+      isActing,
+    };
+  }
+
+  bar(rules: readonly string[], forMs: number): void {
+    const nowMs = this.#options.clock.monotonicMs();
+    for (const rule of rules) this.#bars = withBar(this.#bars, { rule, nowMs, forMs });
+    this.#keep();
+  }
+
+  /** A hold takes protection away, so that a forgotten one ends by itself, as a bar does. Returns when. */
+  holdFor(forMs: number, who: string): OperatorHold {
+    const sinceMs = this.#options.clock.monotonicMs();
+    const hold = { sinceMs, untilMs: sinceMs + Math.min(Math.max(0, forMs), MAX_BAR_MS), who };
+    this.#hold = hold;
+    this.#keep();
+    return hold;
+  }
+
+  /** False: there was none. */
+  endHold(): boolean {
+    const stood = this.hold !== undefined;
+    this.#hold = undefined;
+    this.#keep();
+    return stood;
+  }
+
+  /** False: too many stand already. */
+  approve(key: string): boolean {
+    if (this.#approved.size >= MAX_APPROVALS) return false;
+    this.#approved.add(key);
+    this.#keep();
+    return true;
+  }
+
+  /** An approval is for this time: what is no longer due must be approved again. */
+  forgetApprovals(isOver: (key: string) => boolean): void {
+    const over = [...this.#approved].filter(isOver);
+    if (over.length === 0) return;
+    for (const key of over) this.#approved.delete(key);
+    this.#keep();
+  }
+
+  #keep(): void {
+    const { store, bootId } = this.#options;
+    store.putState(WORD_KEY, {
+      boot: bootId,
+      list: this.#bars,
+      hold: this.#hold ?? null,
+      approved: [...this.#approved],
+    });
+  }
+}
+
+function isBar(value: unknown): value is Bar {
+  const { rule, sinceMs, untilMs } = (value ?? {}) as Partial<Bar>;
+  return typeof rule === 'string' && Number.isFinite(sinceMs) && Number.isFinite(untilMs);
+}
+
+function isHold(value: unknown): value is OperatorHold {
+  const { sinceMs, untilMs, who } = (value ?? {}) as Partial<OperatorHold>;
+  return Number.isFinite(sinceMs) && Number.isFinite(untilMs) && typeof who === 'string';
+}
