@@ -59,6 +59,54 @@ export const ERRORS = {
     meaning: 'The database was written by a newer version.',
     next: 'Install that version again, or set the data_dir aside.',
   },
+  SKOS_BACKUP_BUSY: {
+    meaning: 'Another backup is being taken, or another restore runs.',
+    next: 'Wait until it is done; one that was abandoned ends by itself within a minute.',
+  },
+  SKOS_BACKUP_ENDED: {
+    meaning: 'The backup was ended before it was whole: it took too long, or the database was opened anew.',
+    next: 'Take it again, to a faster place if it took too long.',
+  },
+  SKOS_BACKUP_EXISTS: {
+    meaning: 'The file is there already. Nothing was written.',
+    next: 'Name another file, or give --force to replace it.',
+  },
+  SKOS_BACKUP_SPACE: {
+    meaning: 'There is not enough space. What was written of it is removed again.',
+    next: 'Make as much space as the message says, or choose another place.',
+  },
+  SKOS_BACKUP_WRITE: {
+    meaning: 'The backup, or what is restored from it, could not be written. What was written of it is removed again.',
+    next: 'Check the directory that the message names: that it is there, who may write to it, and its disk.',
+  },
+  SKOS_BACKUP_READ: {
+    meaning: 'The file of the backup cannot be read.',
+    next: 'Check its name, and that you may read it.',
+  },
+  SKOS_BACKUP_DAMAGED: {
+    meaning: 'The file is not a whole backup: it was changed, cut off or added to, or it never was one. Nothing was changed.',
+    next: 'Take another copy of it, or an older backup; `skos backup --verify FILE` checks one.',
+  },
+  SKOS_BACKUP_VERSION: {
+    meaning: 'The backup was made by a newer version. Nothing was changed.',
+    next: 'Install that version, then restore.',
+  },
+  SKOS_BACKUP_KEYS: {
+    meaning: 'The keys of the audit chain could not be read. No backup was made.',
+    next: 'Run it as root, or without --with-keys.',
+  },
+  SKOS_RESTORE_RUNNING: {
+    meaning: 'An agent, or another restore, has the database open. Nothing was changed.',
+    next: 'Stop the agent (`systemctl stop skos-agent`), restore, then start it again.',
+  },
+  SKOS_RESTORE_NODE: {
+    meaning: 'The backup is of another node. Nothing was changed.',
+    next: "If it shall become this node's record, say so: --from-node NAME.",
+  },
+  SKOS_RESTORE_DENIED: {
+    meaning: 'Only root or the owner of data_dir may replace the database. Nothing was changed.',
+    next: 'Run it as root.',
+  },
   SKOS_AUDIT_BROKEN: {
     meaning: 'The audit chain does not verify: an entry was changed, removed, inserted or reordered.',
     next: 'Keep a copy of data_dir as evidence; compare the heads in the journal (SKOS_AUDIT_HEAD) and on the peers.',
@@ -190,6 +238,10 @@ export const ERRORS = {
   SKOS_CLI_NAME: {
     meaning: 'The confirmation did not match. Nothing was changed.',
     next: 'Type the name that is asked for.',
+  },
+  SKOS_CLI_INTERRUPTED: {
+    meaning: 'The command was interrupted and has cleaned up behind itself.',
+    next: 'Nothing; run it again when you want it done.',
   },
   SKOS_STARTUP_DEADLINE: {
     meaning: 'A part did not start in its time; those before it were stopped again.',
