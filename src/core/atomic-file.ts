@@ -31,7 +31,8 @@ export async function writeAtomically(file: string, text: string): Promise<void>
   }
 }
 
-async function syncDirectory(directory: string): Promise<void> {
+/** What was created, renamed and removed in it is on disk. */
+export async function syncDirectory(directory: string): Promise<void> {
   const handle = await open(directory, 'r');
   try {
     await handle.sync();
