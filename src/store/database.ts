@@ -11,6 +11,7 @@
 import { access, mkdir, readdir, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Level } from 'level';
+import { syncDirectory } from '../core/atomic-file.js';
 import { reason, SkosError } from '../core/errors.js';
 import { type KeyRange, PREFIX, textKey } from './keys.js';
 
@@ -71,6 +72,10 @@ export class Database {
     try {
       const setAside = await this.#openHandle();
       const run = await this.#checkMeta();
+      // LevelDB has named its new manifest in CURRENT by a rename that it does not sync. Where a file's fsync says nothing of
+      // other files, a power cut would bring back a manifest that was never synced, and with it lose all that is synced.
+      await syncDirectory(this.directory);
+      await syncDirectory(this.#dataDir);
       this.#state = 'open';
       return setAside === undefined ? { run } : { run, setAside };
     } catch (error) {
