@@ -21,6 +21,7 @@ import { explain } from './explain.js';
 import { paint } from './format.js';
 import { gpu } from './gpu.js';
 import { COMMON_OPTIONS, commandHelp, overview } from './help.js';
+import { history } from './history.js';
 import { hold } from './hold.js';
 import { inventory } from './inventory.js';
 import { log } from './log.js';
@@ -39,6 +40,7 @@ export const COMMANDS: readonly Command[] = [
   alerts,
   actions,
   recorder,
+  history,
   approve,
   release,
   hold,

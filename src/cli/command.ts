@@ -8,6 +8,8 @@ import type { AgentClient } from '../core/agent-client.js';
 
 export interface Io {
   readonly out: (text: string) => void;
+  /** Resolves when the reader has taken what was written; who writes much waits for it. Absent: at once. */
+  readonly drained?: () => Promise<void>;
   readonly err: (text: string) => void;
   /** Asks on the terminal; undefined where there is none. */
   readonly ask?: (question: string) => Promise<string>;

@@ -1,17 +1,18 @@
-/** Durations as people type them: 90, 90s, 10m, 2h. */
+/** Durations as people type them: 90, 90s, 10m, 2h, 3d, 1w. */
 import { SkosError } from '../core/errors.js';
 
-const SECONDS_PER_UNIT: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600, '': 1 };
-/** What shall last longer than a day belongs into the config; the agent refuses more too. */
-const MAX_SECONDS = 86_400;
+const SECONDS_PER_UNIT: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600, d: 86_400, w: 604_800, '': 1 };
+/** What an order to the agent may last: what shall last longer than a day belongs into the config; the agent refuses more too. */
+const DAY_SECONDS = 86_400;
 
-/** Seconds. SKOS_CLI_USAGE for anything else. */
-export function durationSeconds(text: string): number {
-  const [, digits, unit = ''] = /^(\d+)([smh]?)$/.exec(text) ?? [];
+/** Seconds. SKOS_CLI_USAGE for anything else, and beyond `maxSeconds`. */
+export function durationSeconds(text: string, maxSeconds = DAY_SECONDS): number {
+  const [, digits, unit = ''] = /^(\d+)([smhdw]?)$/.exec(text) ?? [];
   const seconds = Number(digits) * (SECONDS_PER_UNIT[unit] ?? Number.NaN);
-  if (Number.isFinite(seconds) && seconds <= MAX_SECONDS) return seconds;
+  if (Number.isFinite(seconds) && seconds <= maxSeconds) return seconds;
+  const most = maxSeconds > DAY_SECONDS ? `${maxSeconds / DAY_SECONDS}d` : `${maxSeconds / 3600}h`;
   throw new SkosError(
     'SKOS_CLI_USAGE',
-    `"${text}" is not a duration; expected one such as 90s, 10m or 2h, at most 24h`,
+    `"${text}" is not a duration; expected one such as 90s, 10m or 2h, at most ${most}`,
   );
 }

@@ -4,6 +4,7 @@ import type { Severity } from '../core/vocabulary.js';
 
 const BYTE_UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB', 'EiB'];
 const HERTZ_UNITS = ['Hz', 'kHz', 'MHz', 'GHz', 'THz'];
+const JOULE_UNITS = ['J', 'kJ', 'MJ', 'GJ'];
 /** Longest label or message that is shown: a driver may state anything. */
 const MAX_TEXT_LENGTH = 400;
 
@@ -16,48 +17,50 @@ export function clean(text: string): string {
   return visible.length > MAX_TEXT_LENGTH ? `${visible.slice(0, MAX_TEXT_LENGTH)}…` : visible;
 }
 
-/** "54.0 °C". The unit is that of a channel's JSON. */
-export function quantityText(value: number, unit: string): string {
+/** "54.0 °C". The unit is that of a channel's JSON. `moreDigits` tells apart what would look the same. */
+export function quantityText(value: number, unit: string, moreDigits = 0): string {
+  const fixed = (digits: number) => value.toFixed(digits + moreDigits);
   switch (unit) {
     case 'celsius':
-      return `${value.toFixed(1)} °C`;
+      return `${fixed(1)} °C`;
     case 'celsius_per_second':
-      return `${value.toFixed(2)} °C/s`;
+      return `${fixed(2)} °C/s`;
     case 'ratio':
-      return `${(value * 100).toFixed(1)} %`;
+      return `${(value * 100).toFixed(1 + moreDigits)} %`;
     case 'bytes':
-      return scaled(value, 1024, BYTE_UNITS);
+      return scaled(value, 1024, BYTE_UNITS, moreDigits);
     case 'bytes_per_second':
-      return `${scaled(value, 1024, BYTE_UNITS)}/s`;
+      return `${scaled(value, 1024, BYTE_UNITS, moreDigits)}/s`;
     case 'hertz':
-      return scaled(value, 1000, HERTZ_UNITS);
+      return scaled(value, 1000, HERTZ_UNITS, moreDigits);
     case 'volts':
-      return `${value.toFixed(3)} V`;
+      return `${fixed(3)} V`;
     case 'amperes':
-      return `${value.toFixed(2)} A`;
+      return `${fixed(2)} A`;
     case 'watts':
-      return `${value.toFixed(1)} W`;
+      return `${fixed(1)} W`;
     case 'joules':
-      return scaled(value, 1000, ['J', 'kJ', 'MJ', 'GJ']);
+      return scaled(value, 1000, JOULE_UNITS, moreDigits);
     case 'seconds':
-      return `${value.toFixed(1)} s`;
+      return `${fixed(1)} s`;
     case 'rpm':
-      return `${value} RPM`;
+      return `${Number(fixed(1))} RPM`;
     case 'bitmask':
-      return `0x${value.toString(16)}`;
+      return `0x${Math.round(value).toString(16)}`;
     default:
-      return String(value);
+      return String(Number(fixed(1)));
   }
 }
 
-function scaled(value: number, step: number, units: readonly string[]): string {
+function scaled(value: number, step: number, units: readonly string[], moreDigits: number): string {
   let rest = value;
   let power = 0;
   while (Math.abs(rest) >= step && power < units.length - 1) {
     rest /= step;
     power += 1;
   }
-  return `${power === 0 ? rest : rest.toFixed(1)} ${units[power]}`;
+  const digits = rest.toFixed(1 + moreDigits);
+  return `${power === 0 ? Number(digits) : digits} ${units[power]}`;
 }
 
 /** The value, or why there is none. Never a number for a reading that is not ok. */

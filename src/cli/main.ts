@@ -1,6 +1,7 @@
 /**
  * The process around the CLI: terminal, signals, exit code. Everything else is in cli.ts, which tests run without a process.
  */
+import { once } from 'node:events';
 import { createInterface } from 'node:readline/promises';
 import { runCli } from './cli.js';
 import type { Io } from './command.js';
@@ -50,6 +51,7 @@ function processIo(interrupt: Interrupt): Io {
   const terminal = process.stdout.isTTY === true;
   return {
     out: (text) => process.stdout.write(`${text}\n`),
+    drained: untilDrained,
     err: (text) => process.stderr.write(`${text}\n`),
     ...(process.stdin.isTTY === true ? { ask: askOnTerminal } : {}),
     env: process.env,
@@ -61,6 +63,10 @@ function processIo(interrupt: Interrupt): Io {
     uninterrupted: (work) => interrupt.after(work),
     wallMs: () => Date.now(),
   };
+}
+
+async function untilDrained(): Promise<void> {
+  if (process.stdout.writableNeedDrain) await once(process.stdout, 'drain');
 }
 
 async function askOnTerminal(question: string): Promise<string> {

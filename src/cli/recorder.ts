@@ -9,7 +9,7 @@ import { clean, clockText, paint, plural, quantityText, shortClockText, spanText
 import { countOption } from './number-option.js';
 import { columnOf, sparkline } from './sparkline.js';
 import { subcommand } from './subcommand.js';
-import { type Column, tableLines, wrapped } from './table.js';
+import { type Column, elided, tableLines, wrapped } from './table.js';
 
 /** Narrower ones show nothing; wider ones nothing more. */
 const SPARK_WIDTH = { min: 10, max: 120 };
@@ -186,13 +186,6 @@ export function showText(
     ]),
   ];
   return [...wrapped(head, { width: io.columns }), ...tableLines({ columns, rows, width: io.columns })].join('\n');
-}
-
-/** What tells the channels of a device apart stands at the end of their ids. */
-function elided(text: string, width: number): string {
-  if (text.length <= width) return text;
-  const head = Math.floor((width - 1) / 3);
-  return `${text.slice(0, head)}…${text.slice(text.length - (width - 1 - head))}`;
 }
 
 /** An alert that an earlier agent raised lies before its recording. */

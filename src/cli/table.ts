@@ -59,6 +59,13 @@ export function shortened(text: string, width: number): string {
   return characters.length <= width ? text : `${characters.slice(0, Math.max(0, width - 1)).join('')}…`;
 }
 
+/** What tells the channels of a device apart stands at the end of their ids. */
+export function elided(text: string, width: number): string {
+  if (text.length <= width) return text;
+  const head = Math.floor((width - 1) / 3);
+  return `${text.slice(0, head)}…${text.slice(text.length - (width - 1 - head))}`;
+}
+
 /** Colours of format.ts. */
 const ESCAPE = String.fromCharCode(27);
 const PAINT = new RegExp(`${ESCAPE}\\[\\d+m`, 'g');

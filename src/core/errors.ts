@@ -227,6 +227,15 @@ export const ERRORS = {
     meaning: 'There is no flight recording of that alert.',
     next: 'Name an alert as `skos recorder list` shows it; old recordings give way to new ones.',
   },
+  SKOS_HISTORY_UNKNOWN: {
+    meaning: 'Nothing was ever stored of such a channel.',
+    next: 'Name a channel, or a glob, as `skos history` lists them.',
+  },
+  SKOS_HISTORY_MIXED: {
+    meaning:
+      'Of a part of this time single samples are no longer kept, only seconds or minutes: a table of samples has no columns for them.',
+    next: 'Ask for a later time, or with --points N.',
+  },
   SKOS_CLI_USAGE: {
     meaning: 'The command line was not understood.',
     next: 'See `skos --help`.',

@@ -200,9 +200,11 @@ t.test('durations are taken as people type them', async (t) => {
     ['90s', 90],
     ['10m', 600],
     ['24h', 86_400],
+    ['1d', 86_400],
   ] as const)
     t.equal(durationSeconds(text), seconds);
-  for (const text of ['', '-1', '1.5m', '10 m', 'm', '1d', '25h', '9'.repeat(400)])
+  t.equal(durationSeconds('2w', 30 * 86_400), 14 * 86_400, 'longer where the past is asked for');
+  for (const text of ['', '-1', '1.5m', '10 m', 'm', '2d', '1w', '25h', '9'.repeat(400)])
     t.throws(() => durationSeconds(text), { code: 'SKOS_CLI_USAGE' });
 });
 
