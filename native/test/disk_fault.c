@@ -4,7 +4,8 @@
  *
  * DISK_FAULT_ROOT     the directory, absolute and without symbolic links; only absolute paths below it are looked at.
  * DISK_FAULT_DURABLE  where the durable state is kept: `tree` in it is what a power cut would leave. Absent: no such model.
- *                     Begins as a copy of the root, so the process that is preloaded must be the only one that writes there.
+ *                     Begins as a copy of the root, which is whole when `ready` is there beside it; so the process that is
+ *                     preloaded must be the only one that writes there.
  * DISK_FAULT_CONTROL  a file of 16 int32, mapped, which the test may write while the program runs. Absent: no faults.
  *
  * Power cuts. The program works on the root as on any directory, so that it reads what it wrote, by read() or by mmap. Beside
@@ -430,6 +431,10 @@ __attribute__((constructor)) static void begin(void) {
     join(path, durable, "/objects");
     if (real_mkdir(path, 0700) != 0) die(path);
     copy_in("");
+    join(path, durable, "/ready"); /* Without it the copy is not whole, and the root is as it was. */
+    const int fd = real_open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0) die(path);
+    real_close(fd);
   }
   root_length = strlen(root);
 }
