@@ -6,7 +6,7 @@ import { localText, stretchText } from './local-time.js';
 import type { Stretch } from './moment.js';
 import { plotLines, rangeOf } from './plot.js';
 import { sparkline } from './sparkline.js';
-import { type Column, elided, tableLines, visibleLength } from './table.js';
+import { type Column, elided, tableLines, visibleLength, wrapped } from './table.js';
 
 /** The fewer charts, the higher they are: by their number. */
 const CHART_ROWS: readonly number[] = [11, 11, 9, 7];
@@ -26,7 +26,7 @@ export function chartsText(pasts: readonly Past[], options: TextOptions): string
   const colors = paint(io.color);
   const rows = CHART_ROWS[pasts.length] ?? MANY_CHARTS_ROWS;
   return [
-    headText(options),
+    ...headLines(options),
     ...pasts.flatMap((past) => {
       const { unit, points } = past;
       const chart = plotLines(points, { fromAtMs, toAtMs, width: io.columns, rows, unit, paint: colors });
@@ -36,8 +36,9 @@ export function chartsText(pasts: readonly Past[], options: TextOptions): string
   ].join('\n');
 }
 
-function headText({ fromAtMs, toAtMs, io }: TextOptions): string {
-  return paint(io.color).dim(`${stretchText({ fromAtMs, toAtMs })}, ${spanText(toAtMs - fromAtMs)}`);
+function headLines({ fromAtMs, toAtMs, io }: TextOptions, more = ''): string[] {
+  const text = `${stretchText({ fromAtMs, toAtMs })}, ${spanText(toAtMs - fromAtMs)}${more}`;
+  return wrapped(text, { width: io.columns }).map(paint(io.color).dim);
 }
 
 /** One line where it fits. */
@@ -94,7 +95,7 @@ export function rowsText(pasts: readonly Past[], options: TextOptions): string {
   ]);
   const silent = pasts.filter(({ points }) => points.length === 0).length;
   return [
-    `${headText(options)}${dim(`, ${plural(pasts.length, 'channel')}${silent === 0 ? '' : `, nothing of ${silent}`}`)}`,
+    ...headLines(options, `, ${plural(pasts.length, 'channel')}${silent === 0 ? '' : `, nothing of ${silent}`}`),
     ...tableLines({ columns, rows: [header, ...rows], width: io.columns }),
   ].join('\n');
 }

@@ -37,9 +37,10 @@ export const history: Command = {
   summary: 'what the channels said in the past: chart, CSV, JSON',
   usage: [
     'history [--json]',
-    'history CHANNEL|GLOB [--since 2h | --from T] [--until T] [--points N]\n                            [--csv | --json]',
+    'history CHANNEL|GLOB [--since 2h] [--until T] [--points N] [--csv|--json]',
+    'history CHANNEL|GLOB --from=T [--until T] [--points N] [--csv|--json]',
     'history [CHANNEL|GLOB] --latest [--json]',
-    'history [CHANNEL|GLOB] --by device [--since 2h | --from T] [--until T] [--json]',
+    'history [CHANNEL|GLOB] --by=device [--since 2h] [--until T] [--json]',
   ],
   details:
     'Without a channel it lists those of which something is stored. GLOB is over channel ids: * within a segment, ** across. ' +
