@@ -18,6 +18,25 @@ export const systemClock: Clock = {
   wallMs: () => Date.now(),
 };
 
+/** Reads of the two clocks that are further apart were interrupted. */
+const MOST_APART_MS = 1;
+const MOST_TRIES = 5;
+
+/**
+ * What is added to a monotonic time to make it wall time. Both clocks are read, and a process may lose the processor in
+ * between, for tens of milliseconds on a busy machine: then they are read again, and the closest pair counts.
+ */
+export function wallOffsetMs(clock: Clock): number {
+  let best = { apartMs: Infinity, offsetMs: 0 };
+  for (let n = 0; n < MOST_TRIES && best.apartMs > MOST_APART_MS; n++) {
+    const beforeMs = clock.monotonicMs();
+    const wallMs = clock.wallMs();
+    const apartMs = clock.monotonicMs() - beforeMs;
+    if (apartMs < best.apartMs) best = { apartMs, offsetMs: wallMs - beforeMs };
+  }
+  return best.offsetMs;
+}
+
 /** ISO 8601 UTC, the `timestamp` of every payload. */
 export function isoTimestamp(wallMs: number): string {
   return new Date(wallMs).toISOString();

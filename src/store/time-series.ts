@@ -11,7 +11,7 @@
  * others follow by monotonic differences. When the clock is set, the chunk ends.
  */
 import { type Channel, QUALITIES, type Quality } from '../core/channel.js';
-import type { Clock } from '../core/clock.js';
+import { type Clock, wallOffsetMs } from '../core/clock.js';
 import { reason } from '../core/errors.js';
 import type { Log } from '../core/ports.js';
 import { chunkHeader, decodeChunk, encodeChunk, MAX_CHUNK_SAMPLES, MAX_CHUNK_SPAN_MS, type Samples } from './chunk.js';
@@ -233,7 +233,7 @@ export class TimeSeries {
   }
 
   #wallOffsetMs(): number {
-    return this.#clock.wallMs() - this.#clock.monotonicMs();
+    return wallOffsetMs(this.#clock);
   }
 
   #closeChunk(head: Head): void {
