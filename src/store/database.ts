@@ -34,7 +34,12 @@ export type Operation =
 export interface ScanOptions extends KeyRange {
   readonly reverse?: boolean;
   readonly limit?: number;
+  /** Of Database.snapshot(); else as it is at the first step. */
+  readonly snapshot?: Snapshot;
 }
+
+/** The database as it was at one moment. */
+export type Snapshot = ReturnType<Level['snapshot']>;
 
 export type DatabaseState = 'closed' | 'opening' | 'open' | 'tainted' | 'closing';
 
@@ -46,7 +51,12 @@ export interface Opened {
   readonly run: number;
 }
 
-type Handle = Level<Buffer, Buffer>;
+/** What classic-level, which `level` is outside of a browser, offers beside what its types say. */
+interface Tables {
+  approximateSize(start: Buffer, end: Buffer): Promise<number>;
+  compactRange(start: Buffer, end: Buffer): Promise<void>;
+}
+type Handle = Level<Buffer, Buffer> & Tables;
 
 export class Database {
   readonly directory: string;
@@ -111,6 +121,36 @@ export class Database {
   async get(key: Buffer): Promise<Buffer | undefined> {
     try {
       return await this.#readable().get(key);
+    } catch (error) {
+      throw this.#readError(error);
+    }
+  }
+
+  /** As it is now: scans of one snapshot fit together. Whoever took it closes it. Throws SKOS_STORE_READ. */
+  snapshot(): Snapshot {
+    try {
+      return this.#readable().snapshot();
+    } catch (error) {
+      throw this.#readError(error);
+    }
+  }
+
+  /** What the files of a range take about, without what is in memory still. Rejects with SKOS_STORE_READ. */
+  async approximateBytes({ gte, lt }: KeyRange): Promise<number> {
+    try {
+      return await this.#readable().approximateSize(gte, lt);
+    } catch (error) {
+      throw this.#readError(error);
+    }
+  }
+
+  /**
+   * Merges the tables of a range, so that what was deleted in it gives its space back. On a thread of the pool: writes and reads
+   * go on. Rejects with SKOS_STORE_READ.
+   */
+  async compact({ gte, lt }: KeyRange): Promise<void> {
+    try {
+      await this.#readable().compactRange(gte, lt);
     } catch (error) {
       throw this.#readError(error);
     }
@@ -204,7 +244,7 @@ export class Database {
 }
 
 async function openLevel(directory: string): Promise<Handle> {
-  const level: Handle = new Level<Buffer, Buffer>(directory, {
+  const level = new Level<Buffer, Buffer>(directory, {
     keyEncoding: 'buffer',
     valueEncoding: 'buffer',
     writeBufferSize: WRITE_BUFFER_BYTES,
@@ -212,7 +252,7 @@ async function openLevel(directory: string): Promise<Handle> {
     maxOpenFiles: MAX_OPEN_FILES,
   });
   await level.open();
-  return level;
+  return level as Handle;
 }
 
 /** Undefined when there is nothing to fear. */

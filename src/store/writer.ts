@@ -5,7 +5,8 @@
  * FLUSH_AFTER_MS and go without sync; a later version of a key replaces the waiting one, so that waiting costs bounded
  * memory. Audit entries start a round at once, and that round is synced; what arrives while it runs goes together in
  * the next one (group commit). Records that wait ride along, so that an audit entry never is on disk without the
- * records that were put before it.
+ * records that were put before it. So do operations of putSynced(): whoever removes another copy of something when it is
+ * in the database waits for them.
  *
  * When a write fails, everything stays here and is tried again with back-off. Before each try the disk is probed, and
  * only when it takes a write is the database closed and recovered: meanwhile it can still be read. Nobody waits for any
@@ -17,7 +18,8 @@ import type { Clock } from '../core/clock.js';
 import { reason, SkosError } from '../core/errors.js';
 import type { Log } from '../core/ports.js';
 import type { Database, Opened, Operation, ScanOptions } from './database.js';
-import { keyText } from './keys.js';
+import { type KeyRange, keyText } from './keys.js';
+import { View } from './view.js';
 
 /** How long an unsynced record may wait: one batch a second costs next to nothing, one per put 37 µs each. */
 const FLUSH_AFTER_MS = 1_000;
@@ -105,9 +107,16 @@ function cost(operation: Operation): number {
   return 200 + 2 * operation.key.length + (operation.type === 'put' ? operation.value.length : 0);
 }
 
+/** Operations that somebody waits for. */
+interface Synced {
+  readonly operations: readonly Operation[];
+  readonly written: () => void;
+}
+
 interface Round {
   readonly records: Operation[];
   readonly samples: Operation[];
+  readonly synced: readonly Synced[];
   readonly audit: Operation[];
   readonly sinceMs: number;
 }
@@ -119,6 +128,8 @@ export class Writer {
   readonly #onFresh: () => void;
   readonly #records = new Waiting(MAX_RECORD_BYTES);
   readonly #samples = new Waiting(MAX_SAMPLE_BYTES);
+  /** Not bounded here: see putSynced(). */
+  #synced: Synced[] = [];
   #sealer: Sealer | undefined;
   #round: Round | undefined;
   #running: Promise<void> | undefined;
@@ -138,7 +149,7 @@ export class Writer {
   start(sealer: Sealer): void {
     this.#sealer = sealer;
     this.#stopped = false;
-    this.wake();
+    this.#next();
   }
 
   /** Writes what is left, synced, as long as the disk takes it; true when nothing is left. */
@@ -156,7 +167,8 @@ export class Writer {
   /** Records and samples that are not in the database yet. */
   get waitingRecords(): number {
     const inFlight = (this.#round?.records.length ?? 0) + (this.#round?.samples.length ?? 0);
-    return inFlight + this.#records.operations.size + this.#samples.operations.size;
+    const synced = [...(this.#round?.synced ?? []), ...this.#synced].reduce((n, each) => n + each.operations.length, 0);
+    return inFlight + synced + this.#records.operations.size + this.#samples.operations.size;
   }
 
   /** Empty when all is well. */
@@ -174,6 +186,17 @@ export class Writer {
   putSamples(operation: Operation): void {
     this.#samples.add(operation);
     this.#schedule(FLUSH_AFTER_MS);
+  }
+
+  /**
+   * One batch that is synced, at once: resolves when it is on disk, however long that takes, and never when the writer is stopped
+   * before. None of it is dropped: whoever calls bounds it by waiting.
+   */
+  putSynced(operations: readonly Operation[]): Promise<void> {
+    return new Promise((written) => {
+      this.#synced.push({ operations, written });
+      this.#schedule(0);
+    });
   }
 
   /** An audit entry waits: begin a round now, unless one runs or the disk is being waited for. */
@@ -204,18 +227,25 @@ export class Writer {
     return sorted.slice(0, options.limit);
   }
 
-  #overlayWithin({ gte, lt }: ScanOptions): Map<string, Operation> {
+  /** These ranges as they are now, with what waits: for scans that must fit together. Throws SKOS_STORE_READ. */
+  view(ranges: readonly KeyRange[]): View {
+    const waiting = ranges.flatMap((range) => [...this.#overlayWithin(range)]);
+    return new View(this.#database, waiting);
+  }
+
+  #overlayWithin({ gte, lt }: KeyRange): Map<string, Operation> {
     const [from, to] = [keyText(gte), keyText(lt)];
     return new Map([...this.#overlay()].filter(([key]) => key >= from && key < to));
   }
 
   #overlay(): Map<string, Operation> {
     const overlay = new Map<string, Operation>();
-    for (const operation of [...(this.#round?.records ?? []), ...(this.#round?.samples ?? [])]) {
-      overlay.set(keyText(operation.key), operation);
-    }
+    const put = (operation: Operation) => overlay.set(keyText(operation.key), operation);
+    for (const operation of [...(this.#round?.records ?? []), ...(this.#round?.samples ?? [])]) put(operation);
+    for (const { operations } of this.#round?.synced ?? []) operations.forEach(put);
     for (const [key, operation] of this.#records.operations) overlay.set(key, operation);
     for (const [key, operation] of this.#samples.operations) overlay.set(key, operation);
+    for (const { operations } of this.#synced) operations.forEach(put);
     return overlay;
   }
 
@@ -247,7 +277,7 @@ export class Writer {
   #next(): void {
     if (this.#stopped) return;
     if (this.#failure !== undefined) this.#retryLater();
-    else if (this.#sealer?.waiting === true) this.#schedule(0);
+    else if (this.#sealer?.waiting === true || this.#synced.length > 0) this.#schedule(0);
     else if (this.waitingRecords > 0) this.#schedule(FLUSH_AFTER_MS);
   }
 
@@ -281,12 +311,17 @@ export class Writer {
     const audit = this.#sealer?.seal() ?? [];
     const records = this.#records.take();
     const samples = this.#samples.take();
-    this.#round = { records, samples, audit, sinceMs: this.#clock.monotonicMs() };
-    const operations = [...records, ...samples, ...audit];
+    const synced = this.#synced;
+    this.#synced = [];
+    this.#round = { records, samples, synced, audit, sinceMs: this.#clock.monotonicMs() };
+    const operations = [...records, ...samples, ...synced.flatMap((each) => each.operations), ...audit];
+    const sync = audit.length > 0 || synced.length > 0 || this.#syncAll;
     try {
-      if (operations.length > 0) await this.#database.write(operations, { sync: audit.length > 0 || this.#syncAll });
+      if (operations.length > 0) await this.#database.write(operations, { sync });
       if (audit.length > 0) this.#sealer?.sealed();
+      for (const { written } of synced) written();
     } catch (error) {
+      this.#synced = [...synced, ...this.#synced];
       this.#records.giveBack(records);
       this.#samples.giveBack(samples);
       throw error;
