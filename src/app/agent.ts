@@ -304,7 +304,13 @@ async function compose(given: {
 
 /** A node whose database cannot be opened is protected all the same; `skos status` says that nothing is kept. */
 async function openStore(config: Config, log: AdjustableLog): Promise<LevelStore | MemoryStore> {
-  const store = new LevelStore({ dataDir: config.data_dir, log, clock, limits: storeLimits(config.store) });
+  const store = new LevelStore({
+    dataDir: config.data_dir,
+    node: config.node,
+    log,
+    clock,
+    limits: storeLimits(config.store),
+  });
   const opening = store.start();
   try {
     await within(opening, OPEN_DEADLINE_MS, () => {

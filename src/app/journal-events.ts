@@ -477,6 +477,13 @@ export const JOURNAL_EVENTS = {
     meaning: 'The new configuration is not valid. Nothing was changed: the old one stays in force.',
     next: 'Mend what the message names, check with skos config check, then reload again.',
   },
+  'audit.key': {
+    id: '63437717e84105e695278f839dcd2e24',
+    subject: 'The key of the audit chain of @SKOS_NODE@',
+    meaning:
+      'A key was made, exchanged, or found damaged or open to others; the message says which. Without a key the chain goes on unsigned.',
+    next: 'Note the key id of a new key, for skos audit verify --key. A key that was open to others: skos audit rotate-key.',
+  },
   'log.level': {
     id: '9a266facd51d1517d17792eb9e9ca2e4',
     subject: 'Log level changed',

@@ -5,7 +5,7 @@ import type { Channel } from '../core/channel.js';
 import type { Clock } from '../core/clock.js';
 import { SkosError } from '../core/errors.js';
 import { globMatches } from '../core/glob.js';
-import type { ActionRecord, Gpus, History, Log, RecordingQuery, Store } from '../core/ports.js';
+import type { ActionRecord, AuditRotation, Gpus, History, Log, RecordingQuery, Store } from '../core/ports.js';
 import type { NetConfig, NetReport, Status, Verbs } from '../core/protocol.js';
 import { suggest } from '../core/suggest.js';
 import { QUANTITIES } from '../core/units.js';
@@ -100,8 +100,11 @@ export function createHandlers(options: HandlerOptions): Handlers {
       actions: [...executor.actions],
       targets: [...(await options.link.status()).targets],
     }),
-    'audit.verify': () => store.audit.verify(),
+    'audit.verify': (params) => store.audit.verify(params),
     'audit.list': ({ fromSeq = 1, limit = AUDIT_LISTED_BY_DEFAULT }) => store.audit.list({ fromSeq, limit }),
+    'audit.introductions': () => store.audit.introductions(),
+    'audit.rotate': ({ confirm }, caller) => rotateKey(options, { confirm, who: nameOf(caller) }),
+    'audit.seal': (params, caller) => store.audit.sealExport(params, { who: nameOf(caller), node: options.node }),
     'recorder.list': async () => ({ memory: options.recorder.memory, recordings: await store.recordings.list() }),
     'recorder.show': async (query) => (await store.recordings.page(query)) ?? unknownRecording(query, store),
     ...historyHandlers({ history: store.history, channels: () => options.sensing.channels }),
@@ -116,6 +119,15 @@ export function createHandlers(options: HandlerOptions): Handlers {
       return {};
     },
   };
+}
+
+/** What is signed from here on is signed by another key: asked for by name, so that a script for another node does not do it. */
+async function rotateKey(
+  { node, store }: HandlerOptions,
+  { confirm, who }: { confirm: string; who: string },
+): Promise<AuditRotation> {
+  if (confirm !== node) throw new SkosError('SKOS_CLI_NAME', `this node is ${node}, not "${confirm}"`);
+  return store.audit.rotateKey(who);
 }
 
 /** Lets go of a GPU or takes it again, and puts on record who asked. */

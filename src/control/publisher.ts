@@ -90,8 +90,12 @@ export class Publisher {
   }
 
   sayHead(): void {
-    const { seq, hash } = this.#options.store.audit.head();
-    this.#options.log.info(`audit head ${seq} ${hash}`, { event: 'audit.head', auditSeq: seq, auditHead: hash });
+    const { audit } = this.#options.store;
+    // A head of a chain that ends with this process would contradict the one on disk for ever.
+    if (audit.durable !== true) return;
+    const { seq, hash } = audit.head();
+    const fields = { event: 'audit.head', auditSeq: seq, auditHead: hash, auditKey: audit.keyId };
+    this.#options.log.info(`audit head ${seq} ${hash}`, fields);
   }
 
   #beat(): void {

@@ -21,6 +21,9 @@ const MAX_AFTER_LENGTH = 512;
 /** The last moment that a Date can hold. */
 const MAX_AT_MS = 8.64e15;
 
+/** Heads of the audit chain that `skos audit verify` found in the journal. */
+const MAX_HEADS = 5_000;
+
 const nothing = object({});
 const limit = optional(number({ min: 1, max: MAX_LIMIT, integer: true }));
 const forSeconds = optional(number({ min: 0, max: MAX_FOR_SECONDS }));
@@ -30,6 +33,9 @@ const glob = optional(string({ max: 256 }));
 const after = optional(string({ max: MAX_AFTER_LENGTH }));
 const moment = number({ min: 0, max: MAX_AT_MS });
 const count = number({ min: 0, integer: true });
+const hash = string({ pattern: /^[0-9a-f]{64}$/, expected: 'a SHA-256 in hex', max: 64 });
+const head = object({ seq: count, hash });
+const key = string({ pattern: /^([0-9a-f]{16}|[0-9a-f]{64})$/, expected: 'a key id or a public key in hex', max: 64 });
 
 const peerView = object({
   node: string({ max: 64 }),
@@ -60,8 +66,11 @@ export const VERB_PARAMS: { readonly [V in Verb]: Shape<unknown> } = {
   orders: nothing,
   reload: nothing,
   preview: nothing,
-  'audit.verify': nothing,
+  'audit.verify': object({ heads: optional(list(head, { max: MAX_HEADS })), key: optional(key) }),
   'audit.list': object({ fromSeq: optional(count), limit }),
+  'audit.introductions': nothing,
+  'audit.rotate': object({ confirm: string({ max: 64 }) }),
+  'audit.seal': object({ after: head, head, sha256: hash }),
   'recorder.list': nothing,
   'recorder.show': object({
     alert: string({ max: 256 }),

@@ -84,7 +84,8 @@ export const ERRORS = {
     next: 'Check its name, and that you may read it.',
   },
   SKOS_BACKUP_DAMAGED: {
-    meaning: 'The file is not a whole backup: it was changed, cut off or added to, or it never was one. Nothing was changed.',
+    meaning:
+      'The file is not a whole backup: it was changed, cut off or added to, or it never was one. Nothing was changed.',
     next: 'Take another copy of it, or an older backup; `skos backup --verify FILE` checks one.',
   },
   SKOS_BACKUP_VERSION: {
@@ -110,6 +111,10 @@ export const ERRORS = {
   SKOS_AUDIT_BROKEN: {
     meaning: 'The audit chain does not verify: an entry was changed, removed, inserted or reordered.',
     next: 'Keep a copy of data_dir as evidence; compare the heads in the journal (SKOS_AUDIT_HEAD) and on the peers.',
+  },
+  SKOS_AUDIT_KEY: {
+    meaning: 'A key of the audit chain is lost, damaged, open to others or cannot be made. The chain goes on.',
+    next: 'Check owner and mode of the keys below data_dir; after a key was open to others: `skos audit rotate-key`.',
   },
   SKOS_AGENT_INTERNAL: {
     meaning: 'The agent failed at what it was asked. Protection goes on.',

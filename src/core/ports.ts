@@ -502,19 +502,87 @@ export interface AuditHead {
   readonly hash: string;
 }
 
-export type AuditVerdict =
-  | { readonly ok: true; readonly entries: number; readonly head: AuditHead }
-  | { readonly ok: false; readonly entries: number; readonly firstBadSeq: number; readonly why: string };
+/** A key that signs the chain. */
+export interface AuditKeyView {
+  readonly keyId: string;
+  /** The entry that introduced it, or the first that it signed of those that were seen. */
+  readonly sinceSeq: number;
+  /** Whether the key before it signed that it follows; null: it is the first that was seen. */
+  readonly handedOver: boolean | null;
+}
+
+export interface AuditSignatures {
+  /** In the order in which they came in force; the latest ones where there were very many. */
+  readonly keys: readonly AuditKeyView[];
+  /** The last entry that a signature covers; 0: none. */
+  readonly signedSeq: number;
+  /** Entries behind it. */
+  readonly unsigned: number;
+}
+
+/** `firstBadSeq` 0: no single entry is bad, but what surrounds them (the first or the last line of an export). */
+export type AuditVerdict = (
+  | { readonly ok: true; readonly head: AuditHead }
+  | { readonly ok: false; readonly firstBadSeq: number; readonly why: string }
+) & {
+  readonly entries: number;
+  readonly signatures: AuditSignatures;
+  /** How many heads that are known from elsewhere were met. */
+  readonly knownHeads: number;
+  /** What an auditor should know although the chain may be whole: one sentence each. */
+  readonly remarks: readonly string[];
+};
+
+export interface AuditVerifyOptions {
+  /** Heads that the chain must contain, beside those that the agent itself knows. */
+  readonly heads?: readonly AuditHead[] | undefined;
+  /** Key id or public key, hex: a chain that goes on under a key to which this one did not hand over is broken. */
+  readonly key?: string | undefined;
+}
+
+export interface AuditRotation {
+  readonly keyId: string;
+  /** null: there was no key. */
+  readonly former: string | null;
+  /** The entry that introduces the new key. */
+  readonly seq: number;
+}
+
+/** What an export says of itself in its last line (store/audit-export.ts). */
+export interface AuditSeal {
+  readonly node: string;
+  readonly atMs: number;
+  /** All three null where the chain is not signed. */
+  readonly keyId: string | null;
+  readonly publicKey: string | null;
+  readonly signature: string | null;
+}
+
+export interface AuditSealRequest {
+  /** The head before the first exported entry, and the last exported entry. */
+  readonly after: AuditHead;
+  readonly head: AuditHead;
+  /** SHA-256 of all bytes before the last line, hex. */
+  readonly sha256: string;
+}
 
 export interface AuditLog {
   /** True when append() means "on disk". Anything else: no database is open, and irreversible acts must not run. */
   readonly durable?: boolean;
+  /** The key that signs now; undefined: none does. */
+  readonly keyId?: string | undefined;
   /** Resolves when the entry is on disk (fdatasync has returned). Appends in call order; calls may overlap. */
   append(input: AuditInput): Promise<AuditEntry>;
   head(): AuditHead;
-  verify(): Promise<AuditVerdict>;
-  /** Entries from `fromSeq` on, oldest first, at most `limit`. */
+  verify(options?: AuditVerifyOptions): Promise<AuditVerdict>;
+  /** Entries from `fromSeq` on, oldest first, at most `limit`; fewer where they are large. Empty: there is none. */
   list(options: { fromSeq: number; limit: number }): Promise<AuditEntry[]>;
+  /** The entries that introduced keys, oldest first, as far as they are still there. */
+  introductions(): Promise<AuditEntry[]>;
+  /** A new key, to which the former one hands over. Resolves when that is on disk. Rejects with SKOS_AUDIT_KEY. */
+  rotateKey(who: string): Promise<AuditRotation>;
+  /** Signs an export, on record as made by `who`. Rejects with SKOS_AUDIT_BROKEN when these are not heads of the chain. */
+  sealExport(request: AuditSealRequest, by: { who: string; node: string }): Promise<AuditSeal>;
 }
 
 // ---- History ---------------------------------------------------------------------------------------------------------

@@ -17,7 +17,11 @@ import type {
   Alert,
   AuditEntry,
   AuditHead,
+  AuditRotation,
+  AuditSeal,
+  AuditSealRequest,
   AuditVerdict,
+  AuditVerifyOptions,
   DeviceAggregate,
   GpuState,
   GpuStatus,
@@ -181,8 +185,12 @@ export interface Verbs {
     params: Record<string, never>;
     result: { node: string; actions: ActionRecord[]; targets: ActuatorTarget[] };
   };
-  'audit.verify': { params: Record<string, never>; result: AuditVerdict };
+  'audit.verify': { params: AuditVerifyOptions; result: AuditVerdict };
   'audit.list': { params: { fromSeq?: number; limit?: number }; result: AuditEntry[] };
+  'audit.introductions': { params: Record<string, never>; result: AuditEntry[] };
+  /** `confirm`: the node's name. */
+  'audit.rotate': { params: { confirm: string }; result: AuditRotation };
+  'audit.seal': { params: AuditSealRequest; result: AuditSeal };
   'recorder.list': { params: Record<string, never>; result: RecorderView };
   /** A page of a recording: ask again with its `after` until that is null. */
   'recorder.show': { params: RecordingQuery; result: RecordingPage };

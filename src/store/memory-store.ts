@@ -7,6 +7,7 @@
  */
 import type { Channel, Quality } from '../core/channel.js';
 import type { Clock } from '../core/clock.js';
+import { SkosError } from '../core/errors.js';
 import type {
   ActionRecord,
   Alert,
@@ -14,11 +15,15 @@ import type {
   AuditHead,
   AuditInput,
   AuditLog,
+  AuditSeal,
+  AuditSealRequest,
   AuditVerdict,
+  AuditVerifyOptions,
   Store,
 } from '../core/ports.js';
 import { MAX_LISTED } from './audit.js';
 import { draft, GENESIS, seal, verifyEntries } from './audit-entry.js';
+import { sealOf } from './audit-export.js';
 import { MemoryShelf } from './recording-shelf.js';
 import { Recordings } from './recordings.js';
 import { stateText } from './state.js';
@@ -56,9 +61,22 @@ export class MemoryAudit implements AuditLog {
     return this.#head;
   }
 
-  /** Of the entries that are still here. */
-  verify(): Promise<AuditVerdict> {
-    return verifyEntries([...this.#entries], { after: this.#before, known: this.#head });
+  /** Of the entries that are still here. Heads of a chain on disk say nothing about this one. */
+  verify({ key }: AuditVerifyOptions = {}): Promise<AuditVerdict> {
+    return verifyEntries([...this.#entries], { after: this.#before, known: [this.#head], pinned: key });
+  }
+
+  introductions(): Promise<AuditEntry[]> {
+    return Promise.resolve([]);
+  }
+
+  rotateKey(): Promise<never> {
+    return Promise.reject(new SkosError('SKOS_AUDIT_KEY', 'the record is kept in memory only, and not signed'));
+  }
+
+  sealExport(request: AuditSealRequest, { node }: { who: string; node: string }): Promise<AuditSeal> {
+    const atMs = Math.round(this.#clock.wallMs());
+    return Promise.resolve(sealOf(request, { atMs, signer: undefined, node }));
   }
 
   list({ fromSeq, limit }: { fromSeq: number; limit: number }): Promise<AuditEntry[]> {

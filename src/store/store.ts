@@ -16,6 +16,7 @@ import { AuditChain } from './audit.js';
 import type { Samples } from './chunk.js';
 import { Database } from './database.js';
 import { HeadMark } from './head-mark.js';
+import { Keyring } from './keyring.js';
 import { PREFIX, prefixRange, recordingNumber } from './keys.js';
 import { DEFAULT_LIMITS, type StoreLimits } from './limits.js';
 import { DatabaseShelf } from './recording-shelf.js';
@@ -28,6 +29,8 @@ import { Writer } from './writer.js';
 export const STOP_DEADLINE_MS = 5_000;
 /** A step of retention is a few milliseconds; once a minute it keeps up with thousands of channels. */
 const MAINTAIN_EVERY_MS = 60_000;
+/** Of the bound on the whole database, the audit chain has a third: years of an ordinary node. */
+const AUDIT_PART = 3;
 
 export interface StoreOptions {
   readonly dataDir: string;
@@ -35,6 +38,8 @@ export interface StoreOptions {
   readonly clock: Clock;
   /** Default DEFAULT_LIMITS. */
   readonly limits?: StoreLimits;
+  /** The node's name, for which the audit chain is signed. Absent: it is not signed. */
+  readonly node?: string;
   /** Default STOP_DEADLINE_MS. */
   readonly stopDeadlineMs?: number;
 }
@@ -63,7 +68,7 @@ export class LevelStore implements Store {
   #stopping: Promise<void> | undefined;
   #started = false;
 
-  constructor({ dataDir, log, clock, limits = DEFAULT_LIMITS, stopDeadlineMs = STOP_DEADLINE_MS }: StoreOptions) {
+  constructor({ dataDir, log, clock, limits = DEFAULT_LIMITS, node, stopDeadlineMs = STOP_DEADLINE_MS }: StoreOptions) {
     this.#log = log;
     this.#stopDeadlineMs = stopDeadlineMs;
     const database = new Database(dataDir);
@@ -71,7 +76,15 @@ export class LevelStore implements Store {
     this.#database = database;
     this.#writer = writer;
     this.#mark = new HeadMark({ dataDir, onError: (error) => this.#reportMark(error) });
-    this.audit = new AuditChain({ database, mark: this.#mark, log, clock, wake: () => writer.wake() });
+    this.audit = new AuditChain({
+      database,
+      mark: this.#mark,
+      log,
+      clock,
+      wake: () => writer.wake(),
+      ...(node === undefined ? {} : { keyring: new Keyring({ dataDir, node }) }),
+      bound: { maxBytes: limits.maxBytes / AUDIT_PART, remove: (operation) => writer.putRecord(operation) },
+    });
     this.#alerts = new AlertRecords({ database, writer, log });
     this.#actions = new ActionRecords({ database, writer, log });
     this.#state = new StateRecords(writer);
@@ -103,6 +116,7 @@ export class LevelStore implements Store {
       throw error;
     }
     this.#writer.start(this.audit);
+    this.audit.begin();
     this.#started = true;
     this.#maintenance = setInterval(() => void this.#maintain(), MAINTAIN_EVERY_MS);
     this.#maintenance.unref();
@@ -200,6 +214,7 @@ export class LevelStore implements Store {
     if (!this.health().ok) return;
     try {
       await this.#series.trim();
+      await this.audit.trim();
       await this.#alerts.trim();
       await this.#actions.trim();
       await this.#shelf.trim(this.recordings.oldest);

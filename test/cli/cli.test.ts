@@ -153,8 +153,11 @@ t.test('releases everything, or one rule for a while', async (t) => {
   t.match(asked, [{}, { rule: 'thermal-cpu', forSeconds: 0 }]);
 });
 
+/** What a verdict says beside whether the chain is whole. */
+const CHAIN = { entries: 9, signatures: { keys: [], signedSeq: 0, unsigned: 9 }, knownHeads: 1, remarks: [] } as const;
+
 t.test('a broken audit chain ends with 6, also as JSON', async (t) => {
-  const verdict = { ok: false, entries: 9, firstBadSeq: 4, why: 'hash differs' } as const;
+  const verdict = { ok: false, firstBadSeq: 4, why: 'hash differs', ...CHAIN } as const;
   const each = await node(t, { 'audit.verify': () => verdict });
   const text = await each.skos(['audit', 'verify']);
   t.equal(text.code, EXIT.auditBroken);
@@ -166,7 +169,7 @@ t.test('a broken audit chain ends with 6, also as JSON', async (t) => {
 
 t.test('a whole audit chain ends with 0 and shows its head', async (t) => {
   const head = { seq: 9, hash: 'ef'.repeat(32) };
-  const each = await node(t, { 'audit.verify': () => ({ ok: true, entries: 9, head }) });
+  const each = await node(t, { 'audit.verify': () => ({ ok: true, head, ...CHAIN }) });
   const { code, out } = await each.skos(['audit', 'verify']);
   t.equal(code, EXIT.ok);
   t.match(out, head.hash);
