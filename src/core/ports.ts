@@ -709,6 +709,28 @@ export interface Outbox {
   states(): OutboxState[];
 }
 
+// ---- Backup ----------------------------------------------------------------------------------------------------------
+
+/** All records of one moment, as the stream of entries that store/backup-file.ts describes. Whoever opened it closes it. */
+export interface RecordSnapshot {
+  readonly facts: {
+    /** Of the database. */
+    readonly format: number;
+    /** The last audit entry in it. */
+    readonly auditHead: AuditHead;
+    /** On disk, about. */
+    readonly approximateBytes: number;
+  };
+  /** What waits still and is no part of it; sentences, usually none. */
+  readonly missing: readonly string[];
+  /** The next so many bytes, fewer at the end; undefined behind it. Rejects with SKOS_STORE_READ. */
+  next(
+    maxBytes: number,
+  ): Promise<{ readonly bytes: Buffer; /** Read so far, 0 to 1. */ readonly fraction: number | null } | undefined>;
+  /** Idempotent. */
+  close(): Promise<void>;
+}
+
 /** Everything the agent remembers. Writes are queued and batched; a failed disk is reported and retried, never awaited. */
 export interface Store {
   readonly audit: AuditLog;
@@ -722,4 +744,6 @@ export interface Store {
   state(key: string): Promise<unknown>;
   /** One sample for the time series; values in the canonical unit. */
   sample(channel: Channel, value: number | null, quality: Quality, atMs: number): void;
+  /** For a backup. Absent: no database is open. */
+  snapshot?(): Promise<RecordSnapshot>;
 }
