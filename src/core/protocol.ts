@@ -157,6 +157,30 @@ export interface OrderView {
   readonly quality: Quality;
 }
 
+/** What `backup.begin` opened. */
+export interface BackupBegun {
+  readonly node: string;
+  readonly program: string;
+  readonly dataDir: string;
+  readonly atMs: number;
+  /** Of the database's records. */
+  readonly format: number;
+  readonly auditHead: AuditHead;
+  /** On disk, about. */
+  readonly approximateBytes: number;
+  /** What waits still and is no part of it; usually none. */
+  readonly missing: readonly string[];
+}
+
+/** What became of a backup, as who took it says. */
+export interface BackupTaken {
+  /** Of the whole file, hex. */
+  readonly sha256: string;
+  readonly fileBytes: number;
+  readonly records: number;
+  readonly withKeys: boolean;
+}
+
 /** Verb → params and result. */
 export interface Verbs {
   status: { params: Record<string, never>; result: Status };
@@ -207,6 +231,15 @@ export interface Verbs {
     params: { level: LogLevel; forSeconds?: number };
     result: { level: LogLevel; untilAtMs: number | null };
   };
+  /** Opens all records of this moment, for this connection. One at a time; it ends with the connection, or when idle. */
+  'backup.begin': { params: Record<string, never>; result: BackupBegun };
+  /** The next piece of the stream that store/backup-file.ts describes, base64; null: that was all. */
+  'backup.read': {
+    params: Record<string, never>;
+    result: { data: string | null; /** Read so far, 0 to 1. */ fraction: number | null };
+  };
+  /** Ends it; `taken` when there is a whole file now. */
+  'backup.end': { params: { taken?: BackupTaken }; result: Record<string, never> };
   gpu: { params: Record<string, never>; result: GpuStatus };
   /** Lets go of a GPU, or takes it again. `id`: PCI address, device segment, UUID or a unique beginning of one. */
   'gpu.detach': { params: { id: string }; result: { address: string } };
