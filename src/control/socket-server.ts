@@ -34,6 +34,8 @@ export type Role = 'admin' | 'net';
 export interface Caller {
   readonly role: Role;
   readonly credentials: Credentials;
+  /** Aborted when the connection is over; absent when it is not the socket that asks. One object for each connection. */
+  readonly gone?: AbortSignal;
 }
 
 /** One per verb; `subscribe` is the server's own. Params have the shape of VERB_PARAMS when a handler sees them. */
@@ -61,6 +63,7 @@ export interface SocketServerOptions {
 interface Client {
   readonly connection: SocketConnection;
   readonly caller: Caller;
+  readonly gone: AbortController;
 }
 
 export class SocketServer {
@@ -123,8 +126,9 @@ export class SocketServer {
     });
     connection.start();
     try {
-      const caller = this.#admit(socket);
-      client = { connection, caller };
+      const gone = new AbortController();
+      const caller = { ...this.#admit(socket), gone: gone.signal };
+      client = { connection, caller, gone };
       this.#clients.add(client);
     } catch (error) {
       const denied = error instanceof SkosError ? error : new SkosError('SKOS_SOCKET_DENIED', reason(error));
@@ -170,6 +174,7 @@ export class SocketServer {
   #forget(client: Client): void {
     this.#clients.delete(client);
     this.#subscribers.delete(client);
+    client.gone.abort();
   }
 }
 
