@@ -90,6 +90,18 @@ export const VERB_PARAMS: { readonly [V in Verb]: Shape<unknown> } = {
   'history.latest': object({ glob, after }),
   'history.devices': object({ glob, fromAtMs: moment, toAtMs: moment, after }),
   'log.level': object({ level: oneOf(...LOG_LEVELS), forSeconds }),
+  'backup.begin': nothing,
+  'backup.read': nothing,
+  'backup.end': object({
+    taken: optional(
+      object({
+        sha256: string({ pattern: /^[0-9a-f]{64}$/, expected: 'a SHA-256 in hex' }),
+        fileBytes: count,
+        records: count,
+        withKeys: boolean,
+      }),
+    ),
+  }),
   gpu: nothing,
   'gpu.detach': object({ id: string({ max: 256 }) }),
   'gpu.attach': object({ id: string({ max: 256 }) }),
