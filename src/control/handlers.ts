@@ -14,6 +14,7 @@ import { DEFAULT_BAR_MS } from '../policy/bar.js';
 import type { ActuatorLink } from './actuator-link.js';
 import type { AlertBook } from './alert-book.js';
 import { Approvals } from './approvals.js';
+import { backupHandlers } from './backup-verbs.js';
 import type { CurrentConfig } from './current-config.js';
 import type { Executor } from './executor.js';
 import type { FlightRecorder } from './flight-recorder.js';
@@ -109,6 +110,14 @@ export function createHandlers(options: HandlerOptions): Handlers {
     'recorder.show': async (query) => (await store.recordings.page(query)) ?? unknownRecording(query, store),
     ...historyHandlers({ history: store.history, channels: () => options.sensing.channels }),
     'log.level': ({ level, forSeconds }) => ({ level, untilAtMs: logLevel.set(level, forSeconds) }),
+    ...backupHandlers({
+      store,
+      node: options.node,
+      program: options.version,
+      dataDir: config.get().data_dir,
+      record: options.record,
+      clock,
+    }),
     gpu: () => gpus.status(),
     'gpu.detach': async ({ id }, caller) => ({ address: await asked(options, 'gpu.detach', { id, caller }) }),
     'gpu.attach': async ({ id }, caller) => ({ address: await asked(options, 'gpu.attach', { id, caller }) }),
