@@ -9,10 +9,11 @@ import type { Channel, Quality } from '../core/channel.js';
 import type { Clock } from '../core/clock.js';
 import { isDoneWithin } from '../core/deadline.js';
 import { reason } from '../core/errors.js';
-import type { ActionRecord, Alert, Log, Store } from '../core/ports.js';
+import type { ActionRecord, Alert, Log, RecordSnapshot, Store } from '../core/ports.js';
 import { ActionRecords } from './actions.js';
 import { AlertRecords } from './alerts.js';
 import { AuditChain } from './audit.js';
+import { RecordStream } from './backup.js';
 import type { Samples } from './chunk.js';
 import { Database } from './database.js';
 import { HeadMark } from './head-mark.js';
@@ -27,6 +28,8 @@ import { Writer } from './writer.js';
 
 /** What the last writes and closing may take: systemd gives the agent longer, and a hanging disk no more than this. */
 export const STOP_DEADLINE_MS = 5_000;
+/** What a snapshot waits for the disk: beyond it the disk is broken, and a backup is wanted all the more. */
+const SNAPSHOT_WAITS_MS = 10_000;
 /** A step of retention is a few milliseconds; once a minute it keeps up with thousands of channels. */
 const MAINTAIN_EVERY_MS = 60_000;
 /** Of the bound on the whole database, the audit chain has a third: years of an ordinary node. */
@@ -131,6 +134,18 @@ export class LevelStore implements Store {
   health(): StoreHealth {
     const trouble = this.#writer.trouble();
     return trouble === '' ? { ok: true, why: 'open' } : { ok: false, why: `kept in memory and retried: ${trouble}` };
+  }
+
+  /**
+   * All records up to now, to be read at leisure. What is on its way to the disk is waited for; where the disk takes no writes, the
+   * snapshot is without it, and says so.
+   */
+  async snapshot(): Promise<RecordSnapshot> {
+    const missing: string[] = [];
+    await this.#series.flush();
+    const written = await isDoneWithin(this.#writer.putSynced([]), SNAPSHOT_WAITS_MS);
+    if (!written) missing.push(`${this.#writer.waitingRecords} records that the disk does not take`);
+    return RecordStream.open(this.#database, missing);
   }
 
   putAlert(alert: Alert): void {
