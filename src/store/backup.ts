@@ -13,7 +13,7 @@ import { type FileHandle, link, open, rename, rm, statfs, unlink } from 'node:fs
 import { basename, dirname, join } from 'node:path';
 import { syncDirectory } from '../core/atomic-file.js';
 import { reason, SkosError } from '../core/errors.js';
-import type { AuditHead } from '../core/ports.js';
+import type { AuditHead, RecordSnapshot } from '../core/ports.js';
 import { VERSION } from '../core/version.js';
 import { GENESIS, parseEntry } from './audit-entry.js';
 import { BackupEncoder, type BackupFacts, type BackupTotals, entryBytes, type KeyFile } from './backup-file.js';
@@ -30,18 +30,13 @@ const ESTIMATE_EVERY_BYTES = 4 * 1024 * 1024;
 /** What a backup never holds. */
 export const NEVER_INCLUDED = ['configuration files', 'certificates and keys of the mesh'] as const;
 
-export interface Piece {
-  readonly bytes: Buffer;
-  /** How much of the database lies before the end of this piece, 0 to 1; null when that cannot be said. */
-  readonly fraction: number | null;
-}
-
-/** What the snapshot itself says. */
-export type SnapshotFacts = Pick<BackupFacts, 'format' | 'auditHead' | 'approximateBytes'>;
+export type Piece = NonNullable<Awaited<ReturnType<RecordSnapshot['next']>>>;
+type SnapshotFacts = RecordSnapshot['facts'];
 
 /** The records of one moment. Open it, take pieces until there are none, close it. */
-export class RecordStream {
+export class RecordStream implements RecordSnapshot {
   readonly facts: SnapshotFacts;
+  readonly missing: readonly string[];
   readonly #database: Database;
   readonly #snapshot: Snapshot;
   readonly #entries: AsyncGenerator<[Buffer, Buffer], void, undefined>;
@@ -52,21 +47,23 @@ export class RecordStream {
   #fraction: number | null = null;
   #closed = false;
 
-  private constructor(database: Database, snapshot: Snapshot, facts: SnapshotFacts) {
+  private constructor({ database, snapshot, facts, missing }: Opened) {
     this.#database = database;
     this.#snapshot = snapshot;
     this.facts = facts;
+    this.missing = missing;
     this.#entries = database.scan({ ...EVERYTHING, snapshot });
   }
 
-  /** Rejects with SKOS_STORE_READ. */
-  static async open(database: Database): Promise<RecordStream> {
+  /** `missing`: what the caller knows to be no part of it. Rejects with SKOS_STORE_READ. */
+  static async open(database: Database, missing: readonly string[] = []): Promise<RecordStream> {
     const snapshot = database.snapshot();
     try {
       const format = await formatIn(database, snapshot);
       const auditHead = await headIn(database, snapshot);
       const approximateBytes = Math.round(await database.approximateBytes(EVERYTHING));
-      return new RecordStream(database, snapshot, { format, auditHead, approximateBytes });
+      const facts = { format, auditHead, approximateBytes };
+      return new RecordStream({ database, snapshot, facts, missing });
     } catch (error) {
       await snapshot.close();
       throw error;
@@ -110,6 +107,13 @@ export class RecordStream {
     this.#fraction = Math.min(1, read / approximateBytes);
     return this.#fraction;
   }
+}
+
+interface Opened {
+  readonly database: Database;
+  readonly snapshot: Snapshot;
+  readonly facts: SnapshotFacts;
+  readonly missing: readonly string[];
 }
 
 async function formatIn(database: Database, snapshot: Snapshot): Promise<number> {
