@@ -33,6 +33,7 @@ import { Reloader } from '../control/reloader.js';
 import { Rulebook } from '../control/rulebook.js';
 import { Sensing } from '../control/sensing.js';
 import { SocketServer } from '../control/socket-server.js';
+import { StoreWatch } from '../control/store-watch.js';
 import { Tick } from '../control/tick.js';
 import { agentSocketPath } from '../core/agent-client.js';
 import { writeAtomically } from '../core/atomic-file.js';
@@ -286,6 +287,7 @@ async function compose(given: {
         start: async () => alerts.adopt(await store.alerts({ standing: true, limit: ADOPTED_ALERTS })),
         stop: () => undefined,
       },
+      new StoreWatch({ health: () => store.health(), alerts }),
       hardware,
       kernelLog,
       link,

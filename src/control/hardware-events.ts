@@ -37,6 +37,7 @@ import { type AlertBook, LEVELS } from './alert-book.js';
 import type { CurrentConfig } from './current-config.js';
 import type { Record } from './record.js';
 import { alertIdOf } from './rulebook.js';
+import { STORE_RULE } from './store-watch.js';
 
 const TEND_EVERY_MS = 10_000;
 export const WARNING_ENDS_MS = 10 * 60_000;
@@ -121,7 +122,7 @@ export class HardwareEvents {
   async start(): Promise<void> {
     const isSameBoot = await this.#isSameBoot();
     for (const alert of this.#options.alerts.raised) {
-      if (this.#standing.has(alert.id)) continue; // Raised by us already.
+      if (this.#standing.has(alert.id) || alert.rule === STORE_RULE) continue; // Raised by us already, or not ours.
       const [, subject, name] = CHANNEL.exec(alert.channel) ?? [];
       if (subject === undefined || name === undefined || alert.severity === null || !isSameBoot) {
         this.#options.alerts.end(alert.id, 'the node was started again since');

@@ -54,5 +54,6 @@ export const BUILT_IN_RULES = [
   'oom',
   'storage-error',
   'kernel',
+  'store',
 ] as const;
 export type BuiltInRule = (typeof BUILT_IN_RULES)[number];

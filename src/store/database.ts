@@ -43,10 +43,15 @@ export type Snapshot = ReturnType<Level['snapshot']>;
 
 export type DatabaseState = 'closed' | 'opening' | 'open' | 'tainted' | 'closing';
 
+/** Where a damaged database was moved to, and what LevelDB said of it. */
+export interface SetAsideDatabase {
+  readonly path: string;
+  readonly why: string;
+}
+
 /** What open() found. */
 export interface Opened {
-  /** Where a damaged database was moved to, and what LevelDB said of it. */
-  readonly setAside?: { readonly path: string; readonly why: string };
+  readonly setAside?: SetAsideDatabase;
   /** Counts openings; tells the runs of one database apart. */
   readonly run: number;
 }

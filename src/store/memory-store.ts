@@ -24,6 +24,7 @@ import type {
 import { MAX_LISTED } from './audit.js';
 import { draft, GENESIS, seal, verifyEntries } from './audit-entry.js';
 import { sealOf } from './audit-export.js';
+import type { StoreHealth } from './health.js';
 import { MemoryShelf } from './recording-shelf.js';
 import { Recordings } from './recordings.js';
 import { stateText } from './state.js';
@@ -99,8 +100,8 @@ export class MemoryStore implements Store {
     this.audit = new MemoryAudit(clock);
   }
 
-  health(): { ok: boolean; why: string } {
-    return { ok: false, why: `in memory only, until the agent is restarted: ${this.#why}` };
+  health(): StoreHealth {
+    return { ok: false, why: `in memory only, until the agent is restarted: ${this.#why}`, memoryOnly: true };
   }
 
   /** Nothing to acquire; here so that it can stand in for the other store. */

@@ -15,8 +15,9 @@ import { AlertRecords } from './alerts.js';
 import { AuditChain } from './audit.js';
 import { RecordStream } from './backup.js';
 import type { Samples } from './chunk.js';
-import { Database } from './database.js';
+import { Database, type SetAsideDatabase } from './database.js';
 import { HeadMark } from './head-mark.js';
+import type { SetAside, StoreHealth } from './health.js';
 import { Keyring } from './keyring.js';
 import { PREFIX, prefixRange, recordingNumber } from './keys.js';
 import { DEFAULT_LIMITS, type StoreLimits } from './limits.js';
@@ -63,6 +64,7 @@ export class LevelStore implements Store {
   readonly #mark: HeadMark;
   readonly #alerts: AlertRecords;
   readonly #actions: ActionRecords;
+  #setAside: SetAside | undefined;
   readonly #state: StateRecords;
   readonly #series: TimeSeries;
   readonly #shelf: DatabaseShelf;
@@ -75,7 +77,11 @@ export class LevelStore implements Store {
     this.#log = log;
     this.#stopDeadlineMs = stopDeadlineMs;
     const database = new Database(dataDir);
-    const writer = new Writer({ database, log, clock, onFresh: () => this.#republish() });
+    const onFresh = (damaged: SetAsideDatabase) => {
+      this.#wasSetAside(damaged);
+      this.#republish();
+    };
+    const writer = new Writer({ database, log, clock, onFresh });
     this.#database = database;
     this.#writer = writer;
     this.#mark = new HeadMark({ dataDir, onError: (error) => this.#reportMark(error) });
@@ -101,13 +107,7 @@ export class LevelStore implements Store {
   async start(): Promise<void> {
     const opened = await this.#database.open();
     try {
-      if (opened.setAside !== undefined) {
-        const { path, why } = opened.setAside;
-        this.#log.error(`The database was damaged (${why}); it was set aside as ${path}`, {
-          event: 'store.set_aside',
-          path,
-        });
-      }
+      if (opened.setAside !== undefined) this.#wasSetAside(opened.setAside);
       await this.audit.attach(opened);
       await this.#alerts.start();
       await this.#actions.start();
@@ -133,7 +133,10 @@ export class LevelStore implements Store {
 
   health(): StoreHealth {
     const trouble = this.#writer.trouble();
-    return trouble === '' ? { ok: true, why: 'open' } : { ok: false, why: `kept in memory and retried: ${trouble}` };
+    const setAside = this.#setAside === undefined ? {} : { setAside: this.#setAside };
+    if (trouble === '') return { ok: true, why: 'open', ...setAside };
+    const waiting = { records: this.#writer.waitingRecords, lost: this.#writer.droppedRecords };
+    return { ok: false, why: `kept in memory and retried: ${trouble}`, waiting, ...setAside };
   }
 
   /**
@@ -232,6 +235,14 @@ export class LevelStore implements Store {
       await this.audit.trim();
       await this.#alerts.trim();
       await this.#actions.trim();
+  #wasSetAside({ path, why }: SetAsideDatabase): void {
+    this.#log.error(`The database was damaged (${why}); it was set aside as ${path}`, {
+      event: 'store.set_aside',
+      path,
+    });
+    this.#setAside = { path, why, salvage: 'what was in it is missing', state: 'missing' };
+  }
+
       await this.#shelf.trim(this.recordings.oldest);
     } catch (error) {
       this.#log.warn(`Old records could not be looked through: ${reason(error)}`, { event: 'store.trim', error });

@@ -17,7 +17,7 @@ import { dirname } from 'node:path';
 import type { Clock } from '../core/clock.js';
 import { reason, SkosError } from '../core/errors.js';
 import type { Log } from '../core/ports.js';
-import type { Database, Opened, Operation, ScanOptions } from './database.js';
+import type { Database, Opened, Operation, ScanOptions, SetAsideDatabase } from './database.js';
 import { type KeyRange, keyText } from './keys.js';
 import { View } from './view.js';
 
@@ -53,7 +53,7 @@ export interface WriterOptions {
   readonly log: Log;
   readonly clock: Clock;
   /** Called after a damaged database was replaced while running, to write again what memory still holds. */
-  readonly onFresh: () => void;
+  readonly onFresh: (damaged: SetAsideDatabase) => void;
 }
 
 /** Waiting operations of one kind: latest version per key, oldest first, bounded. */
@@ -125,7 +125,7 @@ export class Writer {
   readonly #database: Database;
   readonly #log: Log;
   readonly #clock: Clock;
-  readonly #onFresh: () => void;
+  readonly #onFresh: (damaged: SetAsideDatabase) => void;
   readonly #records = new Waiting(MAX_RECORD_BYTES);
   readonly #samples = new Waiting(MAX_SAMPLE_BYTES);
   /** Not bounded here: see putSynced(). */
@@ -169,6 +169,11 @@ export class Writer {
     const inFlight = (this.#round?.records.length ?? 0) + (this.#round?.samples.length ?? 0);
     const synced = [...(this.#round?.synced ?? []), ...this.#synced].reduce((n, each) => n + each.operations.length, 0);
     return inFlight + synced + this.#records.operations.size + this.#samples.operations.size;
+  }
+
+  /** Those that did not fit into memory, since the disk stopped taking writes. */
+  get droppedRecords(): number {
+    return this.#records.dropped + this.#samples.dropped;
   }
 
   /** Empty when all is well. */
@@ -304,7 +309,7 @@ export class Writer {
     await probeDisk(dirname(this.#database.directory));
     const opened = await this.#database.reopen();
     await this.#sealer?.attach(opened);
-    if (opened.setAside !== undefined) this.#onFresh();
+    if (opened.setAside !== undefined) this.#onFresh(opened.setAside);
   }
 
   async #writeRound(): Promise<void> {
