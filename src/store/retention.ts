@@ -1,0 +1,320 @@
+/**
+ * Retention: how long the tiers of the time series are kept, and how large the files may become. What else the store holds (audit
+ * entries, alerts, actions, recordings) has bounds of its own and is never touched from here.
+ *
+ * By age. A clock that is set years ahead must not make everything old at once. So each tier has a cut-off of its own, which goes to
+ * where the clock says that it belongs at no more than ten times the speed of the monotonic clock, either way; and nothing is deleted
+ * that is not old by the clock as well, so that a clock years back deletes nothing. Where the cut-off begins, and what it may leap to, is the
+ * oldest chunk that is there: below it there is nothing to lose. So it needs no memory of its own: after a restart it goes on from
+ * what is left. What a wrong clock has dated in the future stays until it is due, or the size takes it.
+ *
+ * By size. When the files are larger than the bound, the oldest raw chunks of all channels are deleted, an hour of all of them at a
+ * time, until a tenth is free; when no raw is left, seconds, then minutes. LevelDB gives space back only where tables are merged, so
+ * that is done then, a part of a tier at a time, on a thread of the pool. The tenth keeps it from being done every minute.
+ */
+import { readdir, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Clock } from '../core/clock.js';
+import { reason } from '../core/errors.js';
+import type { Log } from '../core/ports.js';
+import { HOUR_MS, MAX_AT_MS, MINUTES_WINDOW_MS, minutesRange } from './channel-view.js';
+import { MAX_CHUNK_SPAN_MS } from './chunk.js';
+import type { Database, Operation } from './database.js';
+import { chunkRange, chunkStartAtMs, type KeyRange, PREFIX, prefixRange } from './keys.js';
+import type { StoreLimits } from './limits.js';
+import type { Stretch } from './points.js';
+import type { Writer } from './writer.js';
+
+/** A clock that is a month ahead for an hour costs ten hours of the oldest; a week without the agent is made good in hours. */
+const CUT_OFF_SPEED = 10;
+/** Channels looked at per step: all within a quarter of an hour of steps, at least so many. */
+const CHANNELS_PER_STEP = 64;
+const STEPS_FOR_ALL = 16;
+/** Chunks deleted per step and per channel in it: they wait in the writer's memory, 240 bytes each. */
+const MAX_DELETED_PER_STEP = 4_096;
+const MAX_DELETED_PER_CHANNEL = 256;
+/** How much is free after room was made, of the bound. */
+const FREED_PART = 0.1;
+/** Deleted in one synced batch. */
+const DELETED_PER_BATCH = 512;
+/** Merged in one call: a second of a pool thread, which closing has to wait for. */
+const MERGED_BYTES = 64 * 1024 * 1024;
+/** Before anything is deleted for its size, what is deleted already may give its space back; but not every minute. */
+const MERGE_ALL_EVERY_MS = 6 * HOUR_MS;
+/** When nothing is left to delete, it is tried again so seldom. */
+const HOPELESS_MS = HOUR_MS;
+const MIB = 1024 * 1024;
+
+interface Tier {
+  readonly name: string;
+  readonly prefix: typeof PREFIX.rawSeries | typeof PREFIX.secondSeries | typeof PREFIX.minuteSeries;
+  readonly keepMs: number;
+  /** A chunk has nothing later than this from its beginning. */
+  readonly spanMs: number;
+  /** Of all channels, deleted at once for their size. */
+  readonly sliceMs: number;
+  /** Undefined until everything was looked at once. */
+  cutOffAtMs: number | undefined;
+  /** Beginning of the oldest chunk, as far as this round over the channels has come. */
+  oldestAtMs: number;
+}
+
+export interface RetentionOptions {
+  readonly database: Database;
+  readonly writer: Writer;
+  readonly log: Log;
+  readonly clock: Clock;
+  readonly limits: Pick<StoreLimits, 'rawMs' | 'secondMs' | 'minuteMs' | 'maxBytes'>;
+  /** Whose files count: the database's and the raw log's. */
+  readonly directories: readonly string[];
+  /** Numbers of channels are below it. */
+  readonly channelCount: () => number;
+}
+
+export class Retention {
+  readonly #options: RetentionOptions;
+  /** In the order in which they give way. */
+  readonly #tiers: readonly Tier[];
+  #movedMs: number | undefined;
+  #nextChannel = 0;
+  #shrinking: Promise<void> | undefined;
+  #mergedAllMs = Number.NEGATIVE_INFINITY;
+  #hopelessMs = Number.NEGATIVE_INFINITY;
+  #saidHopeless = false;
+  #stopped = false;
+  #onStop: () => void = () => {};
+  readonly #untilStopped: Promise<void>;
+
+  constructor(options: RetentionOptions) {
+    this.#options = options;
+    const { rawMs, secondMs, minuteMs } = options.limits;
+    // A tier is kept at least as long as the finer one: readers go from one to the other once.
+    const keptSecondMs = Math.max(secondMs, rawMs);
+    const chunks = { spanMs: MAX_CHUNK_SPAN_MS, cutOffAtMs: undefined, oldestAtMs: Number.POSITIVE_INFINITY };
+    this.#tiers = [
+      { ...chunks, name: 'samples', prefix: PREFIX.rawSeries, keepMs: rawMs, sliceMs: HOUR_MS },
+      { ...chunks, name: 'seconds', prefix: PREFIX.secondSeries, keepMs: keptSecondMs, sliceMs: 6 * HOUR_MS },
+      {
+        ...chunks,
+        name: 'minutes',
+        prefix: PREFIX.minuteSeries,
+        keepMs: Math.max(minuteMs, keptSecondMs),
+        spanMs: MINUTES_WINDOW_MS,
+        sliceMs: 10 * MINUTES_WINDOW_MS,
+      },
+    ];
+    this.#untilStopped = new Promise((resolve) => {
+      this.#onStop = resolve;
+    });
+  }
+
+  /** What is being merged is waited for. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    this.#onStop();
+    await this.#shrinking;
+  }
+
+  /** A bounded step of both; about once a minute. Making room goes on beside it. Rejects with SKOS_STORE_READ. */
+  async step(): Promise<void> {
+    await this.#deleteOld();
+    if (this.#stopped || this.#shrinking !== undefined) return;
+    const bytes = await this.bytes();
+    if (bytes <= this.#options.limits.maxBytes) this.#saidHopeless = false;
+    else if (this.#options.clock.monotonicMs() - this.#hopelessMs >= HOPELESS_MS) this.#shrinkBeside();
+  }
+
+  /** Resolves when no room is being made. */
+  async settled(): Promise<void> {
+    await this.#shrinking;
+  }
+
+  /** Of all files. */
+  async bytes(): Promise<number> {
+    let sum = 0;
+    for (const directory of this.#options.directories) sum += await bytesIn(directory);
+    return sum;
+  }
+
+  // ---- By age ------------------------------------------------------------------------------------------------------
+
+  async #deleteOld(): Promise<void> {
+    this.#moveCutOffs();
+    const { channelCount } = this.#options;
+    const all = channelCount();
+    const share = Math.min(all, Math.max(CHANNELS_PER_STEP, Math.ceil(all / STEPS_FOR_ALL)));
+    let left = MAX_DELETED_PER_STEP;
+    for (let n = 0; n < share && left > 0 && !this.#stopped; n++) {
+      const channel = this.#nextChannel % all;
+      this.#nextChannel = channel + 1;
+      for (const tier of this.#tiers) left -= await this.#deleteOldOf(tier, channel, left);
+      if (this.#nextChannel === all) this.#endRound();
+    }
+  }
+
+  #moveCutOffs(): void {
+    const { clock } = this.#options;
+    const nowMs = clock.monotonicMs();
+    const mayMoveMs = CUT_OFF_SPEED * Math.max(0, nowMs - (this.#movedMs ?? nowMs));
+    this.#movedMs = nowMs;
+    for (const tier of this.#tiers) {
+      if (tier.cutOffAtMs === undefined) continue;
+      const targetAtMs = clock.wallMs() - tier.keepMs;
+      const wayMs = targetAtMs - tier.cutOffAtMs;
+      tier.cutOffAtMs += Math.sign(wayMs) * Math.min(Math.abs(wayMs), mayMoveMs);
+    }
+  }
+
+  /** All channels were looked at: below the oldest chunk there is nothing that a leap could lose. */
+  #endRound(): void {
+    for (const tier of this.#tiers) {
+      const { oldestAtMs, cutOffAtMs = Number.NEGATIVE_INFINITY, keepMs } = tier;
+      tier.oldestAtMs = Number.POSITIVE_INFINITY;
+      if (!Number.isFinite(oldestAtMs) || oldestAtMs <= cutOffAtMs) continue;
+      tier.cutOffAtMs = Math.max(cutOffAtMs, Math.min(oldestAtMs, this.#options.clock.wallMs() - keepMs));
+    }
+  }
+
+  /** Returns how many chunks are deleted. */
+  async #deleteOldOf(tier: Tier, channel: number, most: number): Promise<number> {
+    const { clock, database, writer } = this.#options;
+    const untilMs = Math.min(tier.cutOffAtMs ?? Number.NEGATIVE_INFINITY, clock.wallMs() - tier.keepMs);
+    const limit = Math.min(MAX_DELETED_PER_CHANNEL, most) + 1;
+    let deleted = 0;
+    for await (const [key] of database.scan({ ...rangeOf(tier, channel, EVER), limit })) {
+      const startAtMs = chunkStartAtMs(key);
+      if (startAtMs + tier.spanMs >= untilMs || deleted === limit - 1) {
+        tier.oldestAtMs = Math.min(tier.oldestAtMs, startAtMs);
+        break;
+      }
+      writer.putSamples({ type: 'del', key });
+      deleted++;
+    }
+    return deleted;
+  }
+
+  // ---- By size -----------------------------------------------------------------------------------------------------
+
+  #shrinkBeside(): void {
+    this.#shrinking = this.#shrink()
+      .catch((error: unknown) => {
+        if (this.#stopped) return;
+        this.#options.log.warn(`No room could be made: ${reason(error)}`, { event: 'store.trim', error });
+      })
+      .finally(() => {
+        this.#shrinking = undefined;
+      });
+  }
+
+  async #shrink(): Promise<void> {
+    const { clock, limits } = this.#options;
+    if (clock.monotonicMs() - this.#mergedAllMs >= MERGE_ALL_EVERY_MS) {
+      this.#mergedAllMs = clock.monotonicMs();
+      for (const tier of this.#tiers) await this.#merge(tier);
+    }
+    let bytes = await this.bytes();
+    // Sizes of what is deleted are those of its values: a second time makes good what that was wrong by.
+    for (let round = 0; round < 2 && bytes > limits.maxBytes; round++) {
+      await this.#makeRoom(bytes - limits.maxBytes * (1 - FREED_PART));
+      bytes = await this.bytes();
+    }
+    if (!this.#stopped && bytes > limits.maxBytes) this.#reportHopeless(bytes);
+  }
+
+  async #makeRoom(wantedBytes: number): Promise<void> {
+    let missing = wantedBytes;
+    for (const tier of this.#tiers) {
+      let freed = 0;
+      for (let slice = -1; slice !== 0 && missing > 0 && !this.#stopped; ) {
+        slice = await this.#deleteOldest(tier);
+        freed += slice;
+        missing -= slice;
+      }
+      if (freed > 0) await this.#merge(tier);
+    }
+  }
+
+  /** A slice of time of all channels, from where the oldest chunk begins. Returns the bytes; 0: the tier is empty. */
+  async #deleteOldest(tier: Tier): Promise<number> {
+    const oldestAtMs = await this.#oldestOf(tier);
+    if (oldestAtMs === undefined) return 0;
+    const stretch = { fromMs: 0, toMs: Math.min(oldestAtMs + tier.sliceMs, MAX_AT_MS) };
+    let freed = 0;
+    let batch: Operation[] = [];
+    for (const channel of this.#channels()) {
+      for await (const [key, value] of this.#options.database.scan(rangeOf(tier, channel, stretch))) {
+        freed += key.length + value.length;
+        batch.push({ type: 'del', key });
+        if (batch.length < DELETED_PER_BATCH) continue;
+        await this.#write(batch);
+        if (this.#stopped) return freed;
+        batch = [];
+      }
+    }
+    if (batch.length > 0) await this.#write(batch);
+    return freed;
+  }
+
+  async #oldestOf(tier: Tier): Promise<number | undefined> {
+    let oldestAtMs: number | undefined;
+    for (const channel of this.#channels()) {
+      for await (const [key] of this.#options.database.scan({ ...rangeOf(tier, channel, EVER), limit: 1 })) {
+        oldestAtMs = Math.min(oldestAtMs ?? Number.POSITIVE_INFINITY, chunkStartAtMs(key));
+      }
+    }
+    return oldestAtMs;
+  }
+
+  *#channels(): Generator<number> {
+    const all = this.#options.channelCount();
+    for (let channel = 0; channel < all && !this.#stopped; channel++) yield channel;
+  }
+
+  /** On disk, or the store is stopped: then what waits is written at the end, as far as the disk takes it. */
+  async #write(operations: readonly Operation[]): Promise<void> {
+    await Promise.race([this.#options.writer.putSynced(operations), this.#untilStopped]);
+  }
+
+  /** A part of the channels after the other. */
+  async #merge(tier: Tier): Promise<void> {
+    const { database, channelCount } = this.#options;
+    const all = channelCount();
+    const bytes = await database.approximateBytes(prefixRange(tier.prefix));
+    const parts = Math.min(all, Math.ceil(bytes / MERGED_BYTES) || 1);
+    for (let part = 0; part < parts && !this.#stopped; part++) {
+      const [from, to] = [part, part + 1].map((n) => Math.floor((all * n) / parts));
+      await database.compact({ gte: rangeOf(tier, from ?? 0, EVER).gte, lt: rangeOf(tier, to ?? all, EVER).gte });
+    }
+  }
+
+  #reportHopeless(bytes: number): void {
+    const { clock, log, limits } = this.#options;
+    this.#hopelessMs = clock.monotonicMs();
+    if (this.#saidHopeless) return;
+    this.#saidHopeless = true;
+    const [size, bound] = [bytes, limits.maxBytes].map((each) => `${Math.ceil(each / MIB)} MiB`);
+    const left = 'audit entries, alerts, actions and recordings are all that is left';
+    log.warn(`The store takes ${size}, more than its ${bound}, and has no samples to delete: ${left}`, {
+      event: 'store.over_bound',
+      bytes,
+      maxBytes: limits.maxBytes,
+    });
+  }
+}
+
+const EVER: Stretch = { fromMs: 0, toMs: MAX_AT_MS };
+
+function rangeOf({ prefix }: Tier, channel: number, stretch: Stretch): KeyRange {
+  return prefix === PREFIX.minuteSeries ? minutesRange(channel, stretch) : chunkRange(prefix, channel, stretch);
+}
+
+/** Files that vanish meanwhile, as LevelDB's do, count nothing. */
+async function bytesIn(directory: string): Promise<number> {
+  const names: string[] = await readdir(directory).catch(() => []);
+  let sum = 0;
+  for (const name of names) {
+    const found = await stat(join(directory, name)).catch(() => undefined);
+    if (found?.isFile() === true) sum += found.size;
+  }
+  return sum;
+}
