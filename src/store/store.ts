@@ -48,12 +48,6 @@ export interface StoreOptions {
   readonly stopDeadlineMs?: number;
 }
 
-export interface StoreHealth {
-  readonly ok: boolean;
-  /** One line for `skos status`. */
-  readonly why: string;
-}
-
 export class LevelStore implements Store {
   readonly audit: AuditChain;
   readonly recordings: Recordings;
@@ -64,13 +58,13 @@ export class LevelStore implements Store {
   readonly #mark: HeadMark;
   readonly #alerts: AlertRecords;
   readonly #actions: ActionRecords;
-  #setAside: SetAside | undefined;
   readonly #state: StateRecords;
   readonly #series: TimeSeries;
   readonly #shelf: DatabaseShelf;
   #maintenance: NodeJS.Timeout | undefined;
   #maintaining: Promise<void> | undefined;
   #stopping: Promise<void> | undefined;
+  #setAside: SetAside | undefined;
   #started = false;
 
   constructor({ dataDir, log, clock, limits = DEFAULT_LIMITS, node, stopDeadlineMs = STOP_DEADLINE_MS }: StoreOptions) {
@@ -235,18 +229,18 @@ export class LevelStore implements Store {
       await this.audit.trim();
       await this.#alerts.trim();
       await this.#actions.trim();
+      await this.#shelf.trim(this.recordings.oldest);
+    } catch (error) {
+      this.#log.warn(`Old records could not be looked through: ${reason(error)}`, { event: 'store.trim', error });
+    }
+  }
+
   #wasSetAside({ path, why }: SetAsideDatabase): void {
     this.#log.error(`The database was damaged (${why}); it was set aside as ${path}`, {
       event: 'store.set_aside',
       path,
     });
     this.#setAside = { path, why, salvage: 'what was in it is missing', state: 'missing' };
-  }
-
-      await this.#shelf.trim(this.recordings.oldest);
-    } catch (error) {
-      this.#log.warn(`Old records could not be looked through: ${reason(error)}`, { event: 'store.trim', error });
-    }
   }
 
   #republish(): void {
