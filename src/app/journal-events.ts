@@ -312,6 +312,26 @@ export const JOURNAL_EVENTS = {
     meaning: 'One record or chunk of samples cannot be decoded and is passed over; the rest is used.',
     next: 'Check the health of the disk under data_dir.',
   },
+  'store.raw_log': {
+    id: '085e974c99b046fe96c6d4c78b228781',
+    subject: 'Raw samples are in memory only',
+    meaning:
+      'The raw log cannot be written or read: a power cut now loses the samples that are not in the database, some minutes of them.',
+    next: 'Check space and health of the disk under data_dir.',
+  },
+  'store.raw_log_recovered': {
+    id: '5b84268da5d8474e90705e1aadcf72b0',
+    subject: 'Raw samples are on disk again',
+    meaning: 'The raw log, or the database after memory for raw samples was full, takes writes again.',
+    next: 'Nothing.',
+  },
+  'store.raw_log_skipped': {
+    id: '535a5f43653849e7b05295de3372b23a',
+    subject: 'A file in the raw log is left alone',
+    meaning:
+      'It is no segment of the raw log, is damaged at its beginning, or was written by a newer version. Nothing of it is used.',
+    next: 'See what it is; below data_dir/raw-log only the agent should write. A newer version reads its own.',
+  },
   'store.set_aside': {
     id: '6c9dd6fea24547ad5f21d5ee483b14af',
     subject: 'The database was damaged and set aside',

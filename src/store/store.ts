@@ -91,7 +91,7 @@ export class LevelStore implements Store {
     this.#alerts = new AlertRecords({ database, writer, log });
     this.#actions = new ActionRecords({ database, writer, log });
     this.#state = new StateRecords(writer);
-    this.#series = new TimeSeries({ database, writer, log, clock, limits });
+    this.#series = new TimeSeries({ dataDir, database, writer, log, clock, limits });
     this.#shelf = new DatabaseShelf({ database, writer });
     const shelfLimits = { recordings: MAX_RECORDINGS, bytes: MAX_RECORDINGS_BYTES };
     this.recordings = new Recordings({ shelf: this.#shelf, limits: shelfLimits, log });

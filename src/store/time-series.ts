@@ -1,198 +1,289 @@
 /**
  * The time series: every sample of every channel, raw, for as long as the configuration says.
  *
- * A sample goes into its channel's head, a preallocated set of typed arrays: no object, no promise, well under a
- * microsecond. A head that is full becomes a chunk (chunk.ts). Every `flushMs` all heads that grew are written too, under
- * the key that their chunk will have, and overwritten as they grow: what a kill or a power cut takes is at most that long.
- * Encoding is done in slices between which the event loop runs, and heads have different first lengths, so that a
- * thousand channels sampled at one rate do not all become full in the same tick.
+ * A sample goes into its channel's head, a byte string that grows (raw-head.ts): no object, no promise, some tens of nanoseconds.
+ * Every `flushMs` what the heads grew by goes to the raw log (raw-log.ts): what a kill or a power cut takes is at most that long.
+ * A head ends at the end of its window of aligned wall time, when it is full, and when the clock was set. It then waits to be
+ * encoded as a chunk (chunk.ts), in slices between which the event loop runs, because all heads end together; until the
+ * chunk is handed to the writer a reader finds the head here. What an earlier run left in the raw log becomes chunks in the
+ * same way, beside the running agent (raw-replay.ts).
  *
- * Times of samples are monotonic, rounded to a millisecond; a chunk's first sample gets its wall time when it begins, the
- * others follow by monotonic differences. When the clock is set, the chunk ends.
+ * Times of samples are monotonic, rounded to a millisecond; a head's first sample gets its wall time when it begins, the
+ * others follow by monotonic differences.
  */
+import { join } from 'node:path';
 import { type Channel, QUALITIES, type Quality } from '../core/channel.js';
-import { type Clock, wallOffsetMs } from '../core/clock.js';
+import type { Clock } from '../core/clock.js';
+import { isDoneWithin } from '../core/deadline.js';
 import { reason } from '../core/errors.js';
 import type { Log } from '../core/ports.js';
-import { chunkHeader, decodeChunk, encodeChunk, MAX_CHUNK_SAMPLES, MAX_CHUNK_SPAN_MS, type Samples } from './chunk.js';
-import type { Database } from './database.js';
-import { channelKey, channelNumber, chunkKey, chunkRange, chunkStartAtMs, PREFIX, prefixRange } from './keys.js';
+import { ChannelDictionary } from './channel-dictionary.js';
+import { chunkHeader, decodeChunk, encodeChunk, MAX_CHUNK_SPAN_MS, type Samples } from './chunk.js';
+import type { Database, Operation } from './database.js';
+import { type ChunkAddress, chunkKey, chunkRange, chunkStartAtMs, PREFIX } from './keys.js';
 import type { StoreLimits } from './limits.js';
+import { decodeStream, RawHead, type Stream } from './raw-head.js';
+import { type LoggedHead, RawLog } from './raw-log.js';
+import { Replay } from './raw-replay.js';
+import { slicesOf } from './slices.js';
 import type { Writer } from './writer.js';
 
-/** Channels that may ever have had a number; beyond it new ones are not stored, and that is said once. */
-export const MAX_CHANNELS = 16_384;
-/** Heads encoded before the event loop runs again: about half a millisecond. */
-const HEADS_PER_SLICE = 16;
-/** Chunks deleted per channel and step; at 10 Hz one becomes old each minute. */
-const MAX_DELETED_PER_STEP = 64;
-/** Channels looked at per retention step, so that the step stays short with thousands. */
-const CHANNELS_PER_STEP = 64;
-/** Smallest head: the slowest channels. */
-const MIN_HEAD_SAMPLES = 16;
-/** A clock that differs by more than this from what the chunk began with was set. */
+/** Heads of fast channels end every ten minutes, of slow ones every hour: some thousand samples, enough for the models of a chunk. */
+const FAST_HZ = 2;
+const FAST_WINDOW_MS = 600_000;
+const SLOW_WINDOW_MS = MAX_CHUNK_SPAN_MS;
+/** A clock that differs by more than this from what the head began with was set. */
 const CLOCK_SET_MS = 500;
+/** The first flush comes so soon: a start that crashes and is repeated still keeps something. */
+const FIRST_FLUSH_MS = 1_000;
+/** A slice of encoding: one head of thousands of samples is about as long. */
+const SLICE_MS = 0.5;
+/** Chunks that go to the database at once. With the writer's own bound this is what a dead disk makes memory hold. */
+const GROUP_BYTES = 1024 * 1024;
+/** Memory of heads that ended and wait while the disk takes no writes: some hours of 64 channels, and once the heads of all. */
+const MAX_CLOSING_BYTES = 8 * 1024 * 1024;
+const MAX_CLOSING_BYTES_PER_CHANNEL = 16 * 1024;
+/** How often stop() looks whether the disk takes what it waits for. */
+const STOP_POLL_MS = 20;
 /** Chunks read from disk at once by a reader. */
 const CHUNKS_PER_READ = 64;
 
+/** Chunks deleted per channel and step of retention; at 10 Hz six become old in an hour. */
+const MAX_DELETED_PER_STEP = 64;
+/** Channels looked at per step, so that the step stays short with thousands. */
+const CHANNELS_PER_STEP = 64;
+
 const OK = QUALITIES.indexOf('ok');
+const NO_DATA = QUALITIES.indexOf('no_data');
 
-/** The samples of one channel that do not fill a chunk yet. */
-class Head {
-  readonly channel: number;
-  readonly atMs: Float64Array;
-  readonly values: Float64Array;
-  readonly qualities: Uint8Array;
-  length = 0;
-  /** Where the present chunk ends; the first one ends early, see the file's head. */
-  limit: number;
-  /** Monotonic time of the first sample, and what was added to it to make it wall time. */
-  startMs = 0;
-  wallOffsetMs = 0;
-  ordinal = 0;
-  /** Samples that are on their way to the disk already. */
-  flushed = 0;
+/** Half-open, wall time. */
+export interface Window {
+  readonly fromMs: number;
+  readonly toMs: number;
+}
 
-  constructor(channel: number, rateHz: number) {
-    const wanted = Math.ceil((rateHz * MAX_CHUNK_SPAN_MS) / 1000);
-    const capacity = Math.max(MIN_HEAD_SAMPLES, Math.min(MAX_CHUNK_SAMPLES, wanted));
+/** The samples of one chunk, or of one that will be, with wall times. */
+export interface AddressedSamples {
+  readonly address: ChunkAddress;
+  readonly samples: Samples;
+}
+
+/** A head with its place in time. */
+class TimedHead extends RawHead implements LoggedHead {
+  readonly address: ChunkAddress;
+  readonly channel: Channel;
+  /** Monotonic time of the first sample, and where the window ends. */
+  readonly startMs: number;
+  readonly endMs: number;
+  /** What was added to monotonic time to make it wall time. */
+  readonly wallOffsetMs: number;
+  loggedIn = 0;
+  loggedEnd = 0;
+
+  constructor(
+    address: ChunkAddress,
+    channel: Channel,
+    times: { readonly startMs: number; readonly endMs: number; readonly wallOffsetMs: number },
+  ) {
+    super();
+    this.address = address;
     this.channel = channel;
-    this.atMs = new Float64Array(capacity);
-    this.values = new Float64Array(capacity);
-    this.qualities = new Uint8Array(capacity);
-    this.limit = Math.max(MIN_HEAD_SAMPLES, capacity - ((channel * 37) % (capacity >> 1)));
+    this.startMs = times.startMs;
+    this.endMs = times.endMs;
+    this.wallOffsetMs = times.wallOffsetMs;
   }
+}
 
-  get startAtMs(): number {
-    return Math.max(0, Math.round(this.startMs + this.wallOffsetMs));
+/** One channel; it has a head when it was sampled since the last one ended. */
+class Series {
+  readonly number: number;
+  head: TimedHead | undefined;
+
+  constructor(number: number) {
+    this.number = number;
   }
 }
 
 export interface TimeSeriesOptions {
+  readonly dataDir: string;
   readonly database: Database;
   readonly writer: Writer;
   readonly log: Log;
   readonly clock: Clock;
-  readonly limits: StoreLimits;
+  readonly limits: Pick<StoreLimits, 'flushMs' | 'rawMs'>;
+  /** What is written in one batch with the chunk of these samples. Must do no harm when it is asked for the same ones again. */
+  readonly onClosed?: (closed: AddressedSamples) => readonly Operation[];
 }
 
 export class TimeSeries {
-  readonly #database: Database;
-  readonly #writer: Writer;
-  readonly #log: Log;
-  readonly #clock: Clock;
-  readonly #limits: StoreLimits;
-  readonly #numbers = new Map<string, number>();
-  readonly #heads = new Map<string, Head>();
+  readonly dictionary: ChannelDictionary;
+  readonly #options: TimeSeriesOptions;
+  readonly #rawLog: RawLog;
+  readonly #series = new Map<string, Series>();
+  readonly #byNumber = new Map<number, Series>();
+  /** Heads that ended and are not handed to the writer yet, oldest first. */
+  #closing: TimedHead[] = [];
+  #closingBytes = 0;
+  /** Heads that the writer has and that are not on disk yet. */
+  #handedOver: TimedHead[] = [];
+  /** Heads that did not fit into `#closing` since the disk took the last, and those of them that the raw log lacks. */
+  #evicted = 0;
+  #lost = 0;
+  /** Files that are to be replayed. */
+  #due: readonly string[] = [];
   #run = 0;
-  #nextNumber = 0;
   #nextOrdinal = 0;
   #nextToTrim = 0;
-  #flushTimer: NodeJS.Timeout | undefined;
+  #timer: NodeJS.Timeout | undefined;
   #flushing: Promise<void> | undefined;
-  #full = false;
+  #encoding: Promise<void> | undefined;
+  #replaying: Promise<void> | undefined;
+  #stopped = false;
 
-  constructor({ database, writer, log, clock, limits }: TimeSeriesOptions) {
-    this.#database = database;
-    this.#writer = writer;
-    this.#log = log;
-    this.#clock = clock;
-    this.#limits = limits;
+  constructor(options: TimeSeriesOptions) {
+    const { dataDir, database, writer, log, clock } = options;
+    this.#options = options;
+    this.dictionary = new ChannelDictionary({ database, writer, log });
+    const directory = join(dataDir, 'raw-log');
+    this.#rawLog = new RawLog({ directory, log, clock, describe: (number) => this.dictionary.get(number) });
   }
 
-  /** Loads the channel dictionary. */
+  /** Loads the dictionary. What the raw log holds of earlier runs is looked for afterwards. Rejects with SKOS_STORE_READ. */
   async start(run: number): Promise<void> {
     this.#run = run;
-    for await (const [key, value] of this.#database.scan(prefixRange(PREFIX.channel))) {
-      const number = channelNumber(key);
-      this.#numbers.set(value.toString('utf8'), number);
-      this.#nextNumber = Math.max(this.#nextNumber, number + 1);
-    }
-    this.#flushTimer = setInterval(() => void this.flush(), this.#limits.flushMs);
-    this.#flushTimer.unref();
+    await this.dictionary.start();
+    this.#rawLog.start(run);
+    void this.#rawLog.earlier().then((files) => {
+      this.#due = files;
+      this.#replayDue();
+    });
+    const { flushMs } = this.#options.limits;
+    this.#timer = setTimeout(
+      () => {
+        this.#timer = setInterval(() => void this.flush(), flushMs);
+        this.#timer.unref();
+        void this.flush();
+      },
+      Math.min(FIRST_FLUSH_MS, flushMs),
+    );
+    this.#timer.unref();
   }
 
-  /** Hands the heads to the writer. */
+  /**
+   * Ends the heads and hands them to the writer, as long as the disk takes them; what it does not take is in the raw log, if that
+   * can be written. Idempotent.
+   */
   async stop(): Promise<void> {
-    clearInterval(this.#flushTimer);
-    this.#flushTimer = undefined;
-    await this.#flushing;
-    for (const head of this.#heads.values()) this.#closeChunk(head);
+    if (this.#stopped) return;
+    await this.flush();
+    this.#stopped = true;
+    clearTimeout(this.#timer);
+    for (const series of this.#series.values()) this.#end(series);
+    const empty = await this.#settled(this.#encode());
+    await this.#rawLog.stop({ empty });
+  }
+
+  /** Empty when the raw log takes writes. */
+  trouble(): string {
+    return this.#rawLog.trouble();
   }
 
   /** `atMs` is monotonic. A value counts only when the quality is ok; an ok without a value is no_data. */
   sample(channel: Channel, value: number | null, quality: Quality, atMs: number): void {
-    const head = this.#heads.get(channel.id) ?? this.#newHead(channel);
-    if (head === undefined || !Number.isFinite(atMs)) return;
+    const series = this.#series.get(channel.id) ?? this.#newSeries(channel);
+    if (series === undefined || !Number.isFinite(atMs)) return;
     const at = Math.round(atMs);
-    const sinceStartMs = at - head.startMs;
-    const outside = sinceStartMs < 0 || sinceStartMs > MAX_CHUNK_SPAN_MS;
-    if (head.length > 0 && (outside || head.length >= head.limit)) this.#closeChunk(head);
-    if (head.length === 0) this.#beginChunk(head, at);
-    const i = head.length++;
-    const ok = quality === 'ok' && value !== null;
-    head.atMs[i] = at - head.startMs;
+    let head = series.head;
+    if (head === undefined || at < head.startMs || at >= head.endMs || head.full) {
+      head = this.#begin(series, channel, at);
+    }
     // Adding zero turns the negative zero of a rounded reading into the plain one.
-    head.values[i] = ok ? value + 0 : Number.NaN;
-    head.qualities[i] = ok ? OK : quality === 'ok' ? QUALITIES.indexOf('no_data') : QUALITIES.indexOf(quality);
+    if (quality === 'ok' && value !== null) head.append(at - head.startMs, value + 0, OK);
+    else head.append(at - head.startMs, Number.NaN, quality === 'ok' ? NO_DATA : QUALITIES.indexOf(quality));
   }
 
-  /** Writes every head that grew. Slices keep the event loop free. */
+  /** Writes to the raw log what the heads grew by, and ends those that are over. Resolves when it is on disk or known that it cannot be. */
   flush(): Promise<void> {
-    this.#flushing ??= this.#flushHeads().finally(() => {
+    if (this.#stopped) return Promise.resolve();
+    this.#flushing ??= this.#flush().finally(() => {
       this.#flushing = undefined;
     });
     return this.#flushing;
   }
 
+  /** As samples(), by the channel's id. An unknown channel has none. */
+  async *range(channelId: string, window: Window): AsyncGenerator<Samples, void, undefined> {
+    const number = this.dictionary.numberOf(channelId);
+    if (number !== undefined) yield* this.samples(number, window);
+  }
+
   /**
-   * The samples of a channel in [fromMs, toMs), wall time, oldest chunk first, one chunk at a time: the reader sets the
-   * pace. What is in memory is included. An unknown channel has none.
+   * The samples of a channel in the window, wall times, oldest chunk first, one chunk at a time: the reader sets the
+   * pace. What is in memory is included, as it was at the beginning. Rejects with SKOS_STORE_READ.
    */
-  async *range(
-    channelId: string,
-    { fromMs, toMs }: { fromMs: number; toMs: number },
-  ): AsyncGenerator<Samples, void, undefined> {
-    const number = this.#numbers.get(channelId);
-    if (number === undefined) return;
-    const { gte, lt } = chunkRange(PREFIX.rawSeries, number, { fromMs: Math.max(0, fromMs - MAX_CHUNK_SPAN_MS), toMs });
-    // The head as it is now: while the reader reads it grows, and may become a chunk.
-    let live = this.#liveHead(channelId);
+  async *samples(channel: number, window: Window): AsyncGenerator<Samples, void, undefined> {
+    const { fromMs, toMs } = window;
+    const range = { fromMs: Math.max(0, fromMs - MAX_CHUNK_SPAN_MS), toMs };
+    const { gte, lt } = chunkRange(PREFIX.rawSeries, channel, range);
+    // As they are now: while the reader reads they grow, end and become chunks, which are then passed over.
+    const open = this.#openHeads(channel).map((head) => {
+      const { address } = head;
+      return { address, key: rawKey(address), stream: head.stream() };
+    });
+    const mine = new Set(open.map(({ key }) => key.toString('latin1')));
+    let next = 0;
     for await (const [key, bytes] of this.#chunks(gte, lt)) {
-      const order = live === undefined ? -1 : Buffer.compare(key, live.key);
-      if (live !== undefined && order >= 0) {
-        yield* within(live.samples, { fromMs, toMs });
-        live = undefined;
+      for (; next < open.length; next++) {
+        const head = open[next];
+        if (head === undefined || Buffer.compare(head.key, key) > 0) break;
+        yield* within(wallSamples(head), window);
       }
-      const samples = order === 0 ? undefined : this.#decode(key, bytes, { fromMs });
-      if (samples !== undefined) yield* within(samples, { fromMs, toMs });
+      if (mine.has(key.toString('latin1'))) continue;
+      const samples = this.#decode(key, bytes, { fromMs });
+      if (samples !== undefined) yield* within(samples, window);
     }
-    if (live !== undefined) yield* within(live.samples, { fromMs, toMs });
+    for (const head of open.slice(next)) yield* within(wallSamples(head), window);
+  }
+
+  /** Only what is in memory, and in no chunk yet: in order of time, each with the address of the chunk that it will be. */
+  live(channel: number, window: Window): AddressedSamples[] {
+    return this.#openHeads(channel).flatMap((head) => {
+      const { address } = head;
+      if (address.startAtMs >= window.toMs || address.startAtMs + MAX_CHUNK_SPAN_MS < window.fromMs) return [];
+      return [...within(wallSamples({ address, stream: head.stream() }), window)].map((samples) => ({
+        address,
+        samples,
+      }));
+    });
   }
 
   /** One step of retention: deletes what is older than `rawMs`, of some channels, a few chunks each. */
   async trim(): Promise<void> {
-    const untilMs = this.#clock.wallMs() - this.#limits.rawMs - MAX_CHUNK_SPAN_MS;
-    for (let n = Math.min(CHANNELS_PER_STEP, this.#nextNumber); n > 0; n--) {
-      const channel = this.#nextToTrim % this.#nextNumber;
+    const { database, writer, clock, limits } = this.#options;
+    const untilMs = clock.wallMs() - limits.rawMs - MAX_CHUNK_SPAN_MS;
+    const { nextNumber } = this.dictionary;
+    for (let n = Math.min(CHANNELS_PER_STEP, nextNumber); n > 0; n--) {
+      const channel = this.#nextToTrim % nextNumber;
       this.#nextToTrim = channel + 1;
       const range = chunkRange(PREFIX.rawSeries, channel, { fromMs: 0, toMs: Math.max(0, untilMs) });
-      for await (const [key] of this.#database.scan({ ...range, limit: MAX_DELETED_PER_STEP })) {
-        this.#writer.putSamples({ type: 'del', key });
+      for await (const [key] of database.scan({ ...range, limit: MAX_DELETED_PER_STEP })) {
+        writer.putSamples({ type: 'del', key });
       }
     }
   }
 
-  /** The database is a new one: what memory knows is written again. */
+  /** The database is a new one: what memory and the raw log hold is written again. */
   republish(): void {
-    for (const [id, number] of this.#numbers) this.#putNumber(id, number);
-    for (const head of this.#heads.values()) head.flushed = 0;
+    this.dictionary.republish();
+    // The chunks of ended heads went down with the old database; the log has those of the last hour.
+    this.#rawLog.hold();
+    this.#rawLog.renew();
   }
 
   async *#chunks(from: Buffer, lt: Buffer): AsyncGenerator<[Buffer, Buffer], void, undefined> {
     let gte = from;
     for (;;) {
-      const chunks = await this.#writer.range({ gte, lt, limit: CHUNKS_PER_READ });
+      const chunks = await this.#options.writer.range({ gte, lt, limit: CHUNKS_PER_READ });
       yield* chunks;
       const last = chunks.at(-1);
       if (last === undefined || chunks.length < CHUNKS_PER_READ) return;
@@ -200,82 +291,202 @@ export class TimeSeries {
     }
   }
 
-  #newHead(channel: Channel): Head | undefined {
-    const number = this.#numbers.get(channel.id) ?? this.#newNumber(channel.id);
+  #newSeries(channel: Channel): Series | undefined {
+    const number = this.dictionary.add(channel, this.#options.clock.wallMs());
     if (number === undefined) return undefined;
-    const head = new Head(number, channel.rateHz);
-    this.#heads.set(channel.id, head);
-    return head;
+    const series = new Series(number);
+    this.#series.set(channel.id, series);
+    this.#byNumber.set(number, series);
+    return series;
   }
 
-  #newNumber(id: string): number | undefined {
-    if (this.#nextNumber >= MAX_CHANNELS) {
-      if (!this.#full)
-        this.#log.warn(`More than ${MAX_CHANNELS} channels were seen; new ones are not stored`, { channel: id });
-      this.#full = true;
-      return undefined;
-    }
-    const number = this.#nextNumber++;
-    this.#numbers.set(id, number);
-    this.#putNumber(id, number);
-    return number;
-  }
-
-  #putNumber(id: string, number: number): void {
-    this.#writer.putRecord({ type: 'put', key: channelKey(number), value: Buffer.from(id, 'utf8') });
-  }
-
-  #beginChunk(head: Head, atMs: number): void {
-    head.startMs = atMs;
-    head.wallOffsetMs = this.#wallOffsetMs();
-    head.ordinal = this.#nextOrdinal++;
-    head.flushed = 0;
+  #begin(series: Series, channel: Channel, startMs: number): TimedHead {
+    this.#end(series);
+    const wallOffsetMs = this.#wallOffsetMs();
+    const startAtMs = Math.max(0, Math.round(startMs + wallOffsetMs));
+    const windowMs = channel.rateHz >= FAST_HZ ? FAST_WINDOW_MS : SLOW_WINDOW_MS;
+    const endMs = startMs + windowMs - (startAtMs % windowMs);
+    const address = { channel: series.number, startAtMs, run: this.#run, ordinal: this.#nextOrdinal++ };
+    series.head = new TimedHead(address, channel, { startMs, endMs, wallOffsetMs });
+    return series.head;
   }
 
   #wallOffsetMs(): number {
-    return wallOffsetMs(this.#clock);
+    return this.#options.clock.wallMs() - this.#options.clock.monotonicMs();
   }
 
-  #closeChunk(head: Head): void {
-    this.#write(head);
-    head.length = 0;
-    head.flushed = 0;
-    head.limit = head.values.length;
+  /** Cheap: the head only changes its place. */
+  #end(series: Series): void {
+    const { head } = series;
+    if (head === undefined) return;
+    series.head = undefined;
+    this.#closing.push(head);
+    this.#closingBytes += head.capacity;
+    const most = MAX_CLOSING_BYTES + MAX_CLOSING_BYTES_PER_CHANNEL * this.#series.size;
+    if (this.#closingBytes > most) this.#evict(most);
+    void this.#encode();
   }
 
-  #write(head: Head): void {
-    if (head.length === 0) return;
-    const value = encodeChunk(head);
-    this.#writer.putSamples({ type: 'put', key: this.#key(head), value });
-    head.flushed = head.length;
-  }
-
-  #key(head: Head): Buffer {
-    const { channel, startAtMs, ordinal } = head;
-    return chunkKey(PREFIX.rawSeries, { channel, startAtMs, run: this.#run, ordinal });
-  }
-
-  async #flushHeads(): Promise<void> {
-    let inSlice = 0;
-    for (const head of this.#heads.values()) {
-      if (head.length === head.flushed) continue;
-      if (Math.abs(this.#wallOffsetMs() - head.wallOffsetMs) > CLOCK_SET_MS) this.#closeChunk(head);
-      else this.#write(head);
-      if (++inSlice % HEADS_PER_SLICE === 0) await new Promise((resolve) => setImmediate(resolve));
+  /** Lets go of the oldest ended heads; they are in the raw log, if that can be written, and come from there when the disk is back. */
+  #evict(most: number): void {
+    while (this.#closingBytes > most) {
+      const oldest = this.#closing.shift();
+      if (oldest === undefined) return;
+      this.#closingBytes -= oldest.capacity;
+      if (this.#rawLog.trouble() !== '' || oldest.loggedEnd < oldest.end) this.#lost++;
+      if (this.#evicted++ > 0) continue;
+      const message =
+        'Memory for raw samples is full: the oldest are left to the raw log until the database takes them';
+      this.#options.log.warn(message, { event: 'store.raw_log', code: 'SKOS_STORE_WRITE' });
+      this.#rawLog.hold();
     }
   }
 
-  #liveHead(channelId: string): { key: Buffer; samples: Samples } | undefined {
-    const head = this.#heads.get(channelId);
-    if (head === undefined || head.length === 0) return undefined;
-    const { length, startAtMs } = head;
-    const samples: Samples = {
-      length,
-      atMs: head.atMs.slice(0, length).map((offset) => startAtMs + offset),
-      values: head.values.slice(0, length),
-      qualities: head.qualities.slice(0, length),
+  async #flush(): Promise<void> {
+    const offsetMs = this.#wallOffsetMs();
+    const nowMs = this.#options.clock.monotonicMs();
+    for (const series of this.#series.values()) {
+      const { head } = series;
+      if (head === undefined) continue;
+      if (nowMs >= head.endMs || Math.abs(offsetMs - head.wallOffsetMs) > CLOCK_SET_MS) this.#end(series);
+    }
+    const live = [...this.#series.values()].flatMap(({ head }) => head ?? []);
+    await this.#rawLog.append([...this.#handedOver, ...this.#closing, ...live]);
+    this.#replayDue();
+  }
+
+  /** Encodes what has ended and hands it to the writer, until nothing waits. Never rejects; may take as long as the disk does. */
+  #encode(): Promise<void> {
+    this.#encoding ??= this.#encodeAll().finally(() => {
+      this.#encoding = undefined;
+    });
+    return this.#encoding;
+  }
+
+  async #encodeAll(): Promise<void> {
+    // The turn of the event loop in which all heads end is left alone.
+    await new Promise((resolve) => setImmediate(resolve));
+    const pause = slicesOf(SLICE_MS);
+    while (this.#closing.length > 0) {
+      const operations: Operation[] = [];
+      const group = new Set<TimedHead>();
+      let bytes = 0;
+      for (const head of [...this.#closing]) {
+        const made = this.#operationsOf(head.address, head.stream());
+        operations.push(...made);
+        bytes += bytesOf(made);
+        group.add(head);
+        this.dictionary.add(head.channel, this.#options.clock.wallMs());
+        if (bytes >= GROUP_BYTES) break;
+        await pause();
+      }
+      // In one turn, so that a reader finds each head either here or as a chunk at the writer. The raw log needs it until it is there.
+      this.#closing = this.#closing.filter((head) => !group.has(head));
+      this.#closingBytes = this.#closing.reduce((sum, { capacity }) => sum + capacity, 0);
+      this.#handedOver = [...group];
+      await this.#options.writer.putSynced(operations);
+      this.#handedOver = [];
+      this.#takeBack();
+    }
+  }
+
+  /** The disk takes chunks: those that memory had let go of come from the raw log. */
+  #takeBack(): void {
+    if (this.#evicted === 0) return;
+    const message = `The database takes raw samples again; of ${this.#evicted} heads beyond the memory for them ${this.#lost} are lost`;
+    this.#options.log.warn(message, { event: 'store.raw_log_recovered', lost: this.#lost });
+    this.#evicted = 0;
+    this.#lost = 0;
+    this.#rawLog.renew();
+  }
+
+  /** The chunk of a head, and what belongs to it. None when it cannot be made, which is said: no sample is worth the agent. */
+  #operationsOf(address: ChunkAddress, stream: Stream): Operation[] {
+    try {
+      const { length, atMs, values, qualities } = decodeStream(stream);
+      const value = encodeChunk({ length, atMs, values, qualities });
+      const wallTimes = atMs.map((offsetMs) => address.startAtMs + offsetMs);
+      const closed: AddressedSamples = { address, samples: { length, atMs: wallTimes, values, qualities } };
+      const chunk: Operation = { type: 'put', key: chunkKey(PREFIX.rawSeries, address), value };
+      return [chunk, ...(this.#options.onClosed?.(closed) ?? [])];
+    } catch (error) {
+      this.#reportDamage(`Samples of ${new Date(address.startAtMs).toISOString()} cannot be encoded`, error);
+      return [];
+    }
+  }
+
+  /** Reads the files that are due, one replay at a time; what fails is tried again after the next flush. */
+  #replayDue(): void {
+    if (this.#replaying !== undefined || this.#stopped || this.#options.writer.trouble() !== '') return;
+    const files = [...this.#due, ...this.#rawLog.kept()];
+    if (files.length === 0) return;
+    this.#replaying = this.#replay(files).finally(() => {
+      this.#replaying = undefined;
+    });
+  }
+
+  /** Never rejects. */
+  async #replay(files: readonly string[]): Promise<void> {
+    const { writer, log, clock } = this.#options;
+    let operations: Operation[] = [];
+    const write = async () => {
+      const group = operations;
+      operations = [];
+      if (group.length > 0) await writer.putSynced(group);
     };
-    return { key: this.#key(head), samples };
+    const replay = new Replay({
+      log,
+      pause: slicesOf(SLICE_MS),
+      get: (key) => writer.get(key),
+      numberOf: (record) => this.dictionary.numberOf(record.id) ?? this.dictionary.add(record, record.lastAtMs),
+      isOpen: (address) => this.#isOpen(address),
+      put: async (address, stream) => {
+        operations.push(...this.#operationsOf(address, stream));
+        if (bytesOf(operations) >= GROUP_BYTES) await write();
+      },
+      stopped: () => this.#stopped,
+    });
+    const startMs = clock.monotonicMs();
+    try {
+      const done = await replay.run(files);
+      await write();
+      for (const path of done) await this.#rawLog.remove(path);
+      // What is left alone is not looked at again by this process.
+      this.#due = [];
+      log.debug(`${done.length} files of the raw log were read in ${Math.round(clock.monotonicMs() - startMs)} ms`);
+    } catch (error) {
+      if (!this.#stopped)
+        log.warn(`The raw log is read again later: ${reason(error)}`, { event: 'store.raw_log', error });
+    }
+  }
+
+  #isOpen(address: ChunkAddress): boolean {
+    const same = (head: TimedHead | undefined) =>
+      head !== undefined &&
+      head.address.channel === address.channel &&
+      head.address.ordinal === address.ordinal &&
+      head.address.run === address.run &&
+      head.address.startAtMs === address.startAtMs;
+    return same(this.#byNumber.get(address.channel)?.head) || this.#closing.some(same);
+  }
+
+  /** Those of a channel that are no chunk yet, in the order of their keys. */
+  #openHeads(channel: number): TimedHead[] {
+    const heads = this.#closing.filter(({ address }) => address.channel === channel);
+    const live = this.#byNumber.get(channel)?.head;
+    if (live !== undefined && live.count > 0) heads.push(live);
+    return heads.sort((a, b) => Buffer.compare(rawKey(a.address), rawKey(b.address)));
+  }
+
+  /** False when the disk takes no writes. */
+  async #settled(work: Promise<void>): Promise<boolean> {
+    let done = false;
+    void work.then(() => {
+      done = true;
+    });
+    do await isDoneWithin(work, STOP_POLL_MS);
+    while (!done && this.#options.writer.trouble() === '');
+    return done;
   }
 
   /** Undefined for a chunk that ends before the range, and for a damaged one, which is reported. */
@@ -286,16 +497,30 @@ export class TimeSeries {
       return decodeChunk(bytes, startAtMs);
     } catch (error) {
       const when = new Date(startAtMs).toISOString();
-      this.#log.error(`A stored chunk of ${when} cannot be decoded and is passed over: ${reason(error)}`, {
-        event: 'store.damaged',
-        code: 'SKOS_STORE_READ',
-      });
+      this.#reportDamage(`A stored chunk of ${when} cannot be decoded and is passed over`, error);
       return undefined;
     }
   }
+
+  #reportDamage(what: string, error: unknown): void {
+    this.#options.log.error(`${what}: ${reason(error)}`, { event: 'store.damaged', code: 'SKOS_STORE_READ' });
+  }
 }
 
-function* within(samples: Samples, { fromMs, toMs }: { fromMs: number; toMs: number }): Generator<Samples> {
+function rawKey(address: ChunkAddress): Buffer {
+  return chunkKey(PREFIX.rawSeries, address);
+}
+
+function bytesOf(operations: readonly Operation[]): number {
+  return operations.reduce((sum, each) => sum + each.key.length + (each.type === 'put' ? each.value.length : 0), 0);
+}
+
+function wallSamples({ address, stream }: { address: ChunkAddress; stream: Stream }): Samples {
+  const { length, atMs, values, qualities } = decodeStream(stream);
+  return { length, atMs: atMs.map((offsetMs) => address.startAtMs + offsetMs), values, qualities };
+}
+
+function* within(samples: Samples, { fromMs, toMs }: Window): Generator<Samples> {
   let first = 0;
   let end = samples.length;
   while (first < end && (samples.atMs[first] ?? 0) < fromMs) first++;

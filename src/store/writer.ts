@@ -27,6 +27,8 @@ const FLUSH_AFTER_MS = 1_000;
 export const MAX_RECORD_BYTES = 4 * 1024 * 1024;
 /** Waiting chunks: hours of 64 channels. Beyond it the oldest go, counted. */
 const MAX_SAMPLE_BYTES = 4 * 1024 * 1024;
+/** Waiting items of the outbox: some thousand. With a bound of their own they take no record's room when the disk fails. */
+const MAX_QUEUED_BYTES = 1024 * 1024;
 /** First and longest pause between tries: soon enough for a log rotation that makes space, rare enough to cost nothing. */
 export const RETRY_FIRST_MS = 250;
 const RETRY_MAX_MS = 15_000;
@@ -54,6 +56,8 @@ export interface WriterOptions {
   readonly clock: Clock;
   /** Called after a damaged database was replaced while running, to write again what memory still holds. */
   readonly onFresh: (damaged: SetAsideDatabase) => void;
+  /** Called with an operation of putQueued() that did not fit into memory. It must not put anything. */
+  readonly onQueuedDrop?: (operation: Operation) => void;
 }
 
 /** Waiting operations of one kind: latest version per key, oldest first, bounded. */
@@ -63,9 +67,11 @@ class Waiting {
   #bytes = 0;
   /** Dropped since the last time somebody asked. */
   dropped = 0;
+  readonly #onDrop: ((operation: Operation) => void) | undefined;
 
-  constructor(maxBytes: number) {
+  constructor(maxBytes: number, onDrop?: (operation: Operation) => void) {
     this.#maxBytes = maxBytes;
+    this.#onDrop = onDrop;
   }
 
   add(operation: Operation): void {
@@ -73,10 +79,11 @@ class Waiting {
     this.#remove(key);
     this.operations.set(key, operation);
     this.#bytes += cost(operation);
-    for (const oldest of this.operations.keys()) {
+    for (const [oldest, dropped] of this.operations) {
       if (this.#bytes <= this.#maxBytes) break;
       this.#remove(oldest);
       this.dropped++;
+      this.#onDrop?.(dropped);
     }
   }
 
@@ -116,6 +123,7 @@ interface Synced {
 interface Round {
   readonly records: Operation[];
   readonly samples: Operation[];
+  readonly queued: Operation[];
   readonly synced: readonly Synced[];
   readonly audit: Operation[];
   readonly sinceMs: number;
@@ -126,8 +134,10 @@ export class Writer {
   readonly #log: Log;
   readonly #clock: Clock;
   readonly #onFresh: (damaged: SetAsideDatabase) => void;
+  readonly #onQueuedDrop: (operation: Operation) => void;
   readonly #records = new Waiting(MAX_RECORD_BYTES);
   readonly #samples = new Waiting(MAX_SAMPLE_BYTES);
+  readonly #queued = new Waiting(MAX_QUEUED_BYTES, (operation) => this.#onQueuedDrop(operation));
   /** Not bounded here: see putSynced(). */
   #synced: Synced[] = [];
   #sealer: Sealer | undefined;
@@ -139,11 +149,12 @@ export class Writer {
   #syncAll = false;
   #stopped = true;
 
-  constructor({ database, log, clock, onFresh }: WriterOptions) {
+  constructor({ database, log, clock, onFresh, onQueuedDrop = () => undefined }: WriterOptions) {
     this.#database = database;
     this.#log = log;
     this.#clock = clock;
     this.#onFresh = onFresh;
+    this.#onQueuedDrop = onQueuedDrop;
   }
 
   start(sealer: Sealer): void {
@@ -166,14 +177,16 @@ export class Writer {
 
   /** Records and samples that are not in the database yet. */
   get waitingRecords(): number {
-    const inFlight = (this.#round?.records.length ?? 0) + (this.#round?.samples.length ?? 0);
+    const { records = [], samples = [], queued = [] } = this.#round ?? {};
+    const inFlight = records.length + samples.length + queued.length;
     const synced = [...(this.#round?.synced ?? []), ...this.#synced].reduce((n, each) => n + each.operations.length, 0);
-    return inFlight + synced + this.#records.operations.size + this.#samples.operations.size;
+    const waiting = [this.#records, this.#samples, this.#queued].reduce((n, each) => n + each.operations.size, 0);
+    return inFlight + synced + waiting;
   }
 
   /** Those that did not fit into memory, since the disk stopped taking writes. */
   get droppedRecords(): number {
-    return this.#records.dropped + this.#samples.dropped;
+    return this.#records.dropped + this.#samples.dropped + this.#queued.dropped;
   }
 
   /** Empty when all is well. */
@@ -185,6 +198,12 @@ export class Writer {
 
   putRecord(operation: Operation): void {
     this.#records.add(operation);
+    this.#schedule(FLUSH_AFTER_MS);
+  }
+
+  /** Of the outbox. Like a record, it rides with the next round, which is synced when an audit entry is in it. */
+  putQueued(operation: Operation): void {
+    this.#queued.add(operation);
     this.#schedule(FLUSH_AFTER_MS);
   }
 

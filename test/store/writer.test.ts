@@ -1,5 +1,5 @@
 import { writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import t, { type Test } from 'tap';
 import type { Clock } from '../../src/core/clock.js';
 import type { ActionRecord } from '../../src/core/ports.js';
@@ -193,7 +193,14 @@ t.test('history beyond its bound is deleted, the oldest first, and what is open 
 t.test('raw samples are deleted by age, in small steps, and no younger ones', async (t) => {
   const clock = new HandClock();
   const { database, writer, log, opened } = await parts(t, clock);
-  const series = new TimeSeries({ database, writer, log, clock, limits: DEFAULT_LIMITS });
+  const series = new TimeSeries({
+    dataDir: dirname(database.directory),
+    database,
+    writer,
+    log,
+    clock,
+    limits: DEFAULT_LIMITS,
+  });
   await series.start(opened.run);
   const channel = channelNamed('hwmon/chip/temp1', 1);
   const startAtMs = clock.wall;

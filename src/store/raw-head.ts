@@ -1,0 +1,225 @@
+/**
+ * The head of a channel: its samples since its chunk began, as a byte string that grows at the end and never changes before it. So it
+ * can be decoded while it grows, and what it grew by can be appended to the raw log and put together again later.
+ *
+ * A sample is, beside the one before it:
+ *
+ *   byte    two bits of time: 0 the usual step, 1 a millisecond more, 2 one less, 3 escape; then six bits
+ *   escape  of the six bits the lower three are the quality, the next says that the time follows: a zigzag varint, by how much the
+ *           step differs from the usual. The code of the value has a byte of its own behind; a quality other than ok has none.
+ *   code    0–57 the zigzag difference from the last value; 58 it is in one byte more (58 is taken off), 59–61 it is in two to four
+ *           bytes, 62 the value itself as a double: fractions, and differences beyond 32 bits. Little-endian.
+ *
+ * The usual step is the last that came twice in a row, because a sampler's step wavers by a rounded millisecond. Nothing is promised
+ * of size but the greatest; a channel that is read evenly and moves little costs a byte a sample, most others two or three.
+ */
+import { QUALITIES } from '../core/channel.js';
+import { MAX_CHUNK_SAMPLES, MAX_CHUNK_SPAN_MS, type Samples } from './chunk.js';
+
+/** A byte for the time, five of it, one for the code, eight of value. */
+const MAX_SAMPLE_BYTES = 15;
+/** Some minutes of a slow channel; a fast one has doubled it a few times after a minute. */
+const FIRST_BYTES = 128;
+/** No stream is longer: what claims to be is none. */
+export const MAX_STREAM_BYTES = MAX_CHUNK_SAMPLES * MAX_SAMPLE_BYTES;
+
+const OK = QUALITIES.indexOf('ok');
+const ESCAPE = 3;
+const QUALITY_MASK = 7;
+const TIME_FOLLOWS = 8;
+const CODE_MASK = 63;
+/** Differences below it are in the first byte; it and the next three say how many bytes more. */
+const ONE_MORE = 58;
+const DOUBLE = 62;
+
+/** For the eight bytes of a double; appending and decoding are synchronous. */
+const double = new Float64Array(1);
+const doubleBytes = new Uint8Array(double.buffer);
+
+/** What a head was at one moment. The bytes are shared with it, and do not change. */
+export interface Stream {
+  readonly bytes: Uint8Array;
+  /** Samples in it. */
+  readonly count: number;
+}
+
+export class RawHead {
+  #bytes = Buffer.allocUnsafeSlow(FIRST_BYTES);
+  #end = 0;
+  #count = 0;
+  #lastAtMs = 0;
+  #lastStepMs = 0;
+  #usualStepMs = 0;
+  #lastValue = 0;
+
+  /** Samples. */
+  get count(): number {
+    return this.#count;
+  }
+
+  /** Length of the stream. */
+  get end(): number {
+    return this.#end;
+  }
+
+  /** Bytes of memory. */
+  get capacity(): number {
+    return this.#bytes.length;
+  }
+
+  get full(): boolean {
+    return this.#count >= MAX_CHUNK_SAMPLES;
+  }
+
+  /** `offsetMs` is a whole number of milliseconds from the first sample, up to MAX_CHUNK_SPAN_MS; `quality` an index into QUALITIES. */
+  append(offsetMs: number, value: number, quality: number): void {
+    if (this.#end + MAX_SAMPLE_BYTES > this.#bytes.length) this.#grow();
+    const bytes = this.#bytes;
+    let end = this.#end;
+    const stepMs = (offsetMs - this.#lastAtMs) | 0;
+    const time = stepMs - this.#usualStepMs;
+    this.#lastAtMs = offsetMs;
+    if (stepMs === this.#lastStepMs) this.#usualStepMs = stepMs;
+    this.#lastStepMs = stepMs;
+    this.#count++;
+
+    let first = 0;
+    if (time === 1) first = 1 << 6;
+    else if (time === -1) first = 2 << 6;
+    if (quality !== OK || time > 1 || time < -1) {
+      bytes[end++] = (ESCAPE << 6) | (time === 0 ? 0 : TIME_FOLLOWS) | quality;
+      if (time !== 0) end = putVarint(bytes, end, (time << 1) ^ (time >> 31));
+      first = 0;
+    }
+    if (quality === OK) end = this.#putValue(end, first, value);
+    this.#end = end;
+  }
+
+  /** What there is now. */
+  stream(): Stream {
+    return { bytes: this.#bytes.subarray(0, this.#end), count: this.#count };
+  }
+
+  /** `first` holds the bits of the time. */
+  #putValue(start: number, first: number, value: number): number {
+    const bytes = this.#bytes;
+    const last = this.#lastValue;
+    const difference = (value - last) | 0;
+    this.#lastValue = value;
+    let end = start;
+    // Whatever 32 bits or a double's rounding would lose is told by adding it up again.
+    if (last + difference !== value) {
+      bytes[end++] = first | DOUBLE;
+      double[0] = value;
+      bytes.set(doubleBytes, end);
+      return end + 8;
+    }
+    const zigzag = ((difference << 1) ^ (difference >> 31)) >>> 0;
+    if (zigzag < ONE_MORE) {
+      bytes[end++] = first | zigzag;
+      return end;
+    }
+    if (zigzag < ONE_MORE + 256) {
+      bytes[end++] = first | ONE_MORE;
+      bytes[end++] = zigzag - ONE_MORE;
+      return end;
+    }
+    const more = zigzag < 2 ** 16 ? 2 : zigzag < 2 ** 24 ? 3 : 4;
+    bytes[end++] = first | (ONE_MORE + more - 1);
+    for (let shift = 0; shift < 8 * more; shift += 8) bytes[end++] = zigzag >>> shift;
+    return end;
+  }
+
+  /** The former bytes stay as they are for whoever reads them. */
+  #grow(): void {
+    const larger = Buffer.allocUnsafeSlow(2 * this.#bytes.length);
+    larger.set(this.#bytes.subarray(0, this.#end));
+    this.#bytes = larger;
+  }
+}
+
+function putVarint(bytes: Uint8Array, start: number, value: number): number {
+  let end = start;
+  let rest = value >>> 0;
+  while (rest >= 128) {
+    bytes[end++] = rest | 128;
+    rest >>>= 7;
+  }
+  bytes[end++] = rest;
+  return end;
+}
+
+/** The samples of a stream, times as offsets from the first. Throws RangeError on what append() has not written. */
+export function decodeStream({ bytes, count }: Stream): Samples {
+  if (count > MAX_CHUNK_SAMPLES) throw new RangeError(`${count} samples in one head`);
+  const atMs = new Float64Array(count);
+  const values = new Float64Array(count);
+  const qualities = new Uint8Array(count);
+  let position = 0;
+  let offsetMs = 0;
+  let lastStepMs = 0;
+  let usualStepMs = 0;
+  let last = 0;
+  for (let i = 0; i < count; i++) {
+    let code = byteAt(bytes, position++);
+    let stepMs = usualStepMs;
+    let quality = OK;
+    const time = code >> 6;
+    if (time === ESCAPE) {
+      quality = code & QUALITY_MASK;
+      if (quality >= QUALITIES.length) throw new RangeError(`quality ${quality}`);
+      if ((code & TIME_FOLLOWS) !== 0) {
+        let zigzag = 0;
+        let shift = 0;
+        for (;;) {
+          const byte = byteAt(bytes, position++);
+          zigzag |= (byte & 127) << shift;
+          if (byte < 128) break;
+          shift += 7;
+          if (shift > 28) throw new RangeError('a time is too long');
+        }
+        stepMs += (zigzag >>> 1) ^ -(zigzag & 1);
+      }
+      if (quality === OK) code = byteAt(bytes, position++);
+    } else if (time === 1) {
+      stepMs++;
+    } else if (time === 2) {
+      stepMs--;
+    }
+    offsetMs += stepMs;
+    if (offsetMs < 0 || offsetMs > MAX_CHUNK_SPAN_MS) throw new RangeError(`a time of ${offsetMs} ms`);
+    if (stepMs === lastStepMs) usualStepMs = stepMs;
+    lastStepMs = stepMs;
+
+    atMs[i] = offsetMs;
+    qualities[i] = quality;
+    if (quality !== OK) {
+      values[i] = Number.NaN;
+      continue;
+    }
+    code &= CODE_MASK;
+    if (code > DOUBLE) throw new RangeError(`code ${code}`);
+    if (code === DOUBLE) {
+      for (let n = 0; n < 8; n++) doubleBytes[n] = byteAt(bytes, position++);
+      last = double[0] ?? 0;
+    } else {
+      let zigzag = code;
+      if (code >= ONE_MORE) {
+        const more = code - ONE_MORE + 1;
+        zigzag = 0;
+        for (let n = 0; n < more; n++) zigzag |= byteAt(bytes, position++) << (8 * n);
+        if (more === 1) zigzag += ONE_MORE;
+      }
+      last += (zigzag >>> 1) ^ -(zigzag & 1);
+    }
+    values[i] = last;
+  }
+  if (position !== bytes.length) throw new RangeError(`${bytes.length - position} bytes behind the last sample`);
+  return { length: count, atMs, values, qualities };
+}
+
+function byteAt(bytes: Uint8Array, position: number): number {
+  const byte = bytes[position];
+  if (byte === undefined) throw new RangeError('the stream ends within a sample');
+  return byte;
+}
