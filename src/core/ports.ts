@@ -4,6 +4,7 @@
  */
 import type { Channel, DeviceClass, Quality, Reading } from './channel.js';
 import type { ErrorCode } from './errors.js';
+import type { Shape } from './shape.js';
 import type { Quantity } from './units.js';
 import type { ActionState, AlertState, AntibodyType, LogLevel, Severity } from './vocabulary.js';
 
@@ -677,9 +678,15 @@ export interface History {
 
 // ---- Outbox ----------------------------------------------------------------------------------------------------------
 
-export interface OutboxItem {
-  /** Of its queue, counted from 1; the receiver tells repeats apart by it. */
+/** Where an item stands in its queue; the receiver tells repeats apart by it. */
+export interface OutboxPosition {
+  /** Made with the queue: a database that was lost begins its numbers anew, and must not be taken for the one before. */
+  readonly epoch: string;
+  /** Counted from 1. */
   readonly seq: number;
+}
+
+export interface OutboxItem extends OutboxPosition {
   readonly atMs: number;
   /** What it is: an event's name. */
   readonly kind: string;
@@ -688,6 +695,7 @@ export interface OutboxItem {
 
 export interface OutboxState {
   readonly queue: string;
+  readonly epoch: string;
   readonly waiting: number;
   readonly bytes: number;
   /** null: nothing waits. */
@@ -695,18 +703,50 @@ export interface OutboxState {
   /** Last number that was given, and that was taken. */
   readonly lastSeq: number;
   readonly takenSeq: number;
-  /** The oldest, lost beyond the bound, since the queue exists. */
+  /** Lost beyond the bound, or with a damaged disk, since the queue exists. */
   readonly dropped: number;
 }
 
 /** Durable queues of what must reach somebody: at least once, in order, bounded. */
 export interface Outbox {
+  /** Returns at once. Throws RangeError for what has no JSON form, or too many queues: programming errors. */
   put(queue: string, item: { readonly kind: string; readonly data: unknown }): void;
-  /** What waits, oldest first, at most `limit`. */
+  /** What waits, oldest first, at most `limit`; fewer where they are large. Rejects with SKOS_STORE_READ. */
   read(queue: string, limit: number): Promise<OutboxItem[]>;
-  /** All up to and with this number have arrived. Idempotent. */
-  take(queue: string, seq: number): void;
+  /** All up to and with this one have arrived. Idempotent; a position that the queue never gave is ignored. */
+  take(queue: string, position: OutboxPosition): void;
+  /** Nobody wants it any more: what waits is let go. Returns how many items that were. */
+  remove(queue: string): number;
+  /** By name, without those that were removed. */
   states(): OutboxState[];
+}
+
+// ---- Typed records ---------------------------------------------------------------------------------------------------
+
+/** One kind of record of the agent: how it looks, how it came to look so, and how many there may be. */
+export interface RecordKind<T> {
+  /** Part of the keys: [a-z0-9-], never changed. */
+  readonly name: string;
+  /** Of the stored form; bump when that changes, with an upgrade. */
+  readonly version: number;
+  readonly shape: Shape<T>;
+  /** upgrades[i] makes the form of version i + 2 of the form of version i + 1. Pure. */
+  readonly upgrades: readonly ((older: unknown) => unknown)[];
+  /** Beyond it the one that was put longest ago goes. */
+  readonly maxCount: number;
+  /** Of one record. */
+  readonly maxBytes: number;
+}
+
+/** The records of one kind, by id. In memory, and written behind; what is stored is there after load(). */
+export interface Records<T> {
+  /** Reads what is stored, once; what was put meanwhile stays. Rejects with SKOS_STORE_READ, and can be tried again. */
+  load(): Promise<void>;
+  get(id: string): T | undefined;
+  all(): ReadonlyMap<string, T>;
+  /** Throws RangeError for an impossible id, or a record that is too large or not of its shape: programming errors. */
+  put(id: string, record: T): void;
+  remove(id: string): void;
 }
 
 // ---- Backup ----------------------------------------------------------------------------------------------------------
@@ -735,6 +775,8 @@ export interface RecordSnapshot {
 export interface Store {
   readonly audit: AuditLog;
   readonly recordings: RecordingLog;
+  readonly history: History;
+  readonly outbox: Outbox;
   putAlert(alert: Alert): void;
   /** Newest first. `standing` only: those whose severity is not null. */
   alerts(options: { standing?: boolean; limit: number }): Promise<Alert[]>;
@@ -742,6 +784,8 @@ export interface Store {
   actions(options: { limit: number }): Promise<ActionRecord[]>;
   putState(key: string, value: unknown): void;
   state(key: string): Promise<unknown>;
+  /** Once per kind. */
+  records<T>(kind: RecordKind<T>): Records<T>;
   /** One sample for the time series; values in the canonical unit. */
   sample(channel: Channel, value: number | null, quality: Quality, atMs: number): void;
   /** For a backup. Absent: no database is open. */

@@ -47,7 +47,7 @@ const EVER: Stretch = { fromMs: 0, toMs: MAX_AT_MS };
 
 /** What is in no chunk yet, with wall times. */
 export interface LiveSamples {
-  live(channel: number, stretch: Stretch): Iterable<Samples>;
+  live(channel: number, stretch: Stretch): Iterable<{ readonly samples: Samples }>;
 }
 
 export interface ChannelBook {
@@ -175,7 +175,7 @@ export class StoredHistory implements History {
     if (channel === undefined) return undefined;
     await tiers.look(channel);
     // From here to the constructor's end without a pause: what is live and what is stored belong to one moment.
-    const live = [...series.live(channel, stretch)].filter(({ length }) => length > 0);
+    const live = Array.from(series.live(channel, stretch), ({ samples }) => samples);
     const pendingHours = tiers.pendingHours(channel);
     const view = new ChannelView({ channel, writer, live, pendingHours, damage, pace: new Pace() });
     try {

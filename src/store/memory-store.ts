@@ -19,14 +19,19 @@ import type {
   AuditSealRequest,
   AuditVerdict,
   AuditVerifyOptions,
+  History,
+  Log,
+  RecordKind,
   Store,
 } from '../core/ports.js';
 import { MAX_LISTED } from './audit.js';
 import { draft, GENESIS, seal, verifyEntries } from './audit-entry.js';
 import { sealOf } from './audit-export.js';
 import type { StoreHealth } from './health.js';
+import { MEMORY_OUTBOX_LIMITS, MemoryOutboxShelf, OutboxQueues } from './outbox.js';
 import { MemoryShelf } from './recording-shelf.js';
 import { Recordings } from './recordings.js';
+import { TypedRecords } from './records.js';
 import { stateText } from './state.js';
 
 /** Of each kind; some MiB in all, for hours of a busy node. */
@@ -86,18 +91,35 @@ export class MemoryAudit implements AuditLog {
   }
 }
 
+/** Samples are not kept: an empty answer would say that there were none. */
+const NO_HISTORY: History = {
+  channels: () => {
+    throw notKept();
+  },
+  page: () => Promise.reject(notKept()),
+  latest: () => Promise.reject(notKept()),
+  byDevice: () => Promise.reject(notKept()),
+};
+
+function notKept(): SkosError {
+  return new SkosError('SKOS_STORE_OPEN', 'samples are not kept while no database is open');
+}
+
 export class MemoryStore implements Store {
+  readonly history = NO_HISTORY;
   readonly audit: MemoryAudit;
   readonly recordings = new Recordings({ shelf: new MemoryShelf(), limits: RECORDINGS });
+  readonly outbox: OutboxQueues;
   readonly #why: string;
   readonly #alerts = new Map<string, Alert>();
   readonly #actions = new Map<string, ActionRecord>();
   readonly #state = new Map<string, string>();
 
   /** `why` is what kept the database from being opened. */
-  constructor({ clock, why }: { clock: Clock; why: string }) {
+  constructor({ clock, why, log }: { clock: Clock; why: string; log: Log }) {
     this.#why = why;
     this.audit = new MemoryAudit(clock);
+    this.outbox = new OutboxQueues({ shelf: new MemoryOutboxShelf(), limits: MEMORY_OUTBOX_LIMITS, clock, log });
   }
 
   health(): StoreHealth {
@@ -141,6 +163,10 @@ export class MemoryStore implements Store {
   state(key: string): Promise<unknown> {
     const text = this.#state.get(key);
     return Promise.resolve(text === undefined ? undefined : JSON.parse(text));
+  }
+
+  records<T>(kind: RecordKind<T>): TypedRecords<T> {
+    return new TypedRecords(kind);
   }
 
   /** The time series needs the database: without it, samples are not kept. */

@@ -5,26 +5,33 @@
  * A database that cannot be opened makes start() reject with a coded error; the agent then runs on a MemoryStore. One that
  * fails later is retried behind the scenes, and health() says so.
  */
+import { join } from 'node:path';
 import type { Channel, Quality } from '../core/channel.js';
 import type { Clock } from '../core/clock.js';
 import { isDoneWithin } from '../core/deadline.js';
 import { reason } from '../core/errors.js';
-import type { ActionRecord, Alert, Log, RecordSnapshot, Store } from '../core/ports.js';
+import type { ActionRecord, Alert, History, Log, RecordKind, RecordSnapshot, Store } from '../core/ports.js';
 import { ActionRecords } from './actions.js';
 import { AlertRecords } from './alerts.js';
 import { AuditChain } from './audit.js';
 import { RecordStream } from './backup.js';
+import { DamageReport } from './channel-view.js';
 import type { Samples } from './chunk.js';
 import { Database, type SetAsideDatabase } from './database.js';
 import { HeadMark } from './head-mark.js';
 import type { SetAside, StoreHealth } from './health.js';
+import { StoredHistory } from './history.js';
 import { Keyring } from './keyring.js';
 import { PREFIX, prefixRange, recordingNumber } from './keys.js';
 import { DEFAULT_LIMITS, type StoreLimits } from './limits.js';
+import { OUTBOX_LIMITS, OutboxQueues, type OutboxShelf } from './outbox.js';
 import { DatabaseShelf } from './recording-shelf.js';
 import { MAX_RECORDINGS, MAX_RECORDINGS_BYTES, Recordings } from './recordings.js';
+import { Retention } from './retention.js';
+import { TypedRecords } from './records.js';
 import { StateRecords } from './state.js';
-import { TimeSeries } from './time-series.js';
+import { Tiers } from './tiers.js';
+import { type AddressedSamples, TimeSeries } from './time-series.js';
 import { Writer } from './writer.js';
 
 /** What the last writes and closing may take: systemd gives the agent longer, and a hanging disk no more than this. */
@@ -51,6 +58,7 @@ export interface StoreOptions {
 export class LevelStore implements Store {
   readonly audit: AuditChain;
   readonly recordings: Recordings;
+  readonly history: History;
   readonly #log: Log;
   readonly #stopDeadlineMs: number;
   readonly #database: Database;
@@ -59,7 +67,10 @@ export class LevelStore implements Store {
   readonly #alerts: AlertRecords;
   readonly #actions: ActionRecords;
   readonly #state: StateRecords;
+  readonly #records = new Map<string, { republish(): void }>();
   readonly #series: TimeSeries;
+  readonly #tiers: Tiers;
+  readonly #retention: Retention;
   readonly #shelf: DatabaseShelf;
   #maintenance: NodeJS.Timeout | undefined;
   #maintaining: Promise<void> | undefined;
@@ -75,7 +86,13 @@ export class LevelStore implements Store {
       this.#wasSetAside(damaged);
       this.#republish();
     };
-    const writer = new Writer({ database, log, clock, onFresh });
+    const writer = new Writer({
+      database,
+      log,
+      clock,
+      onFresh,
+      onQueuedDrop: (operation) => this.outbox.dropped(operation),
+    });
     this.#database = database;
     this.#writer = writer;
     this.#mark = new HeadMark({ dataDir, onError: (error) => this.#reportMark(error) });
@@ -91,7 +108,27 @@ export class LevelStore implements Store {
     this.#alerts = new AlertRecords({ database, writer, log });
     this.#actions = new ActionRecords({ database, writer, log });
     this.#state = new StateRecords(writer);
-    this.#series = new TimeSeries({ dataDir, database, writer, log, clock, limits });
+    const outboxShelf: OutboxShelf = {
+      put: (operation) => writer.putQueued(operation),
+      range: (options) => writer.range(options),
+    };
+    this.outbox = new OutboxQueues({ shelf: outboxShelf, limits: OUTBOX_LIMITS, clock, log });
+    const damage = new DamageReport(log);
+    const channelCount = () => this.#series.dictionary.nextNumber;
+    this.#tiers = new Tiers({ writer, log, clock, damage, channelCount });
+    const onClosed = (closed: AddressedSamples) => this.#tiers.onClosed(closed);
+    this.#series = new TimeSeries({ dataDir, database, writer, log, clock, limits, onClosed });
+    const { dictionary } = this.#series;
+    this.history = new StoredHistory({ writer, clock, series: this.#series, dictionary, tiers: this.#tiers, damage });
+    this.#retention = new Retention({
+      database,
+      writer,
+      log,
+      clock,
+      limits,
+      directories: [database.directory, join(dataDir, 'raw-log')],
+      channelCount,
+    });
     this.#shelf = new DatabaseShelf({ database, writer });
     const shelfLimits = { recordings: MAX_RECORDINGS, bytes: MAX_RECORDINGS_BYTES };
     this.recordings = new Recordings({ shelf: this.#shelf, limits: shelfLimits, log });
@@ -105,6 +142,7 @@ export class LevelStore implements Store {
       await this.audit.attach(opened);
       await this.#alerts.start();
       await this.#actions.start();
+      await this.outbox.start(this.#database);
       await this.#series.start(opened.run);
       await this.#adoptRecordings();
     } catch (error) {
@@ -113,6 +151,7 @@ export class LevelStore implements Store {
       throw error;
     }
     this.#writer.start(this.audit);
+    this.#tiers.start();
     this.audit.begin();
     this.#started = true;
     this.#maintenance = setInterval(() => void this.#maintain(), MAINTAIN_EVERY_MS);
@@ -169,6 +208,13 @@ export class LevelStore implements Store {
     return this.#state.get(key);
   }
 
+  records<T>(kind: RecordKind<T>): TypedRecords<T> {
+    if (this.#records.has(kind.name)) throw new RangeError(`records "${kind.name}" are asked for twice`);
+    const records = new TypedRecords(kind, { writer: this.#writer, log: this.#log });
+    this.#records.set(kind.name, records);
+    return records;
+  }
+
   sample(channel: Channel, value: number | null, quality: Quality, atMs: number): void {
     this.#series.sample(channel, value, quality, atMs);
   }
@@ -197,6 +243,7 @@ export class LevelStore implements Store {
     this.audit.close();
     clearInterval(this.#maintenance);
     await this.#maintaining;
+    await Promise.all([this.#tiers.stop(), this.#retention.stop()]);
     await this.#series.stop();
     if (this.#started && !(await this.#writer.stop())) this.#reportLoss();
     await this.#mark.flush();
@@ -225,10 +272,11 @@ export class LevelStore implements Store {
   async #trim(): Promise<void> {
     if (!this.health().ok) return;
     try {
-      await this.#series.trim();
+      await this.#retention.step();
       await this.audit.trim();
       await this.#alerts.trim();
       await this.#actions.trim();
+      this.outbox.trim();
       await this.#shelf.trim(this.recordings.oldest);
     } catch (error) {
       this.#log.warn(`Old records could not be looked through: ${reason(error)}`, { event: 'store.trim', error });
@@ -245,8 +293,11 @@ export class LevelStore implements Store {
 
   #republish(): void {
     this.#alerts.republish();
+    for (const records of this.#records.values()) records.republish();
+    this.outbox.republish();
     this.#actions.republish();
     this.#series.republish();
+    this.#tiers.republish();
     this.recordings.republish();
   }
 

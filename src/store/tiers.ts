@@ -54,8 +54,8 @@ export interface TiersOptions {
   readonly log: Log;
   readonly clock: Clock;
   readonly damage: DamageReport;
-  /** Numbers of the channels that are known. */
-  readonly channels: () => Iterable<number>;
+  /** Numbers of channels are below it. */
+  readonly channelCount: () => number;
 }
 
 interface Pending {
@@ -163,8 +163,8 @@ export class Tiers {
 
   async #lookAtSome(): Promise<void> {
     let looks = 0;
-    for (const channel of this.#options.channels()) {
-      if (this.#stopped || looks >= LOOKS_PER_STEP) return;
+    const all = this.#options.channelCount();
+    for (let channel = 0; channel < all && looks < LOOKS_PER_STEP && !this.#stopped; channel++) {
       if (this.#looked.has(channel)) continue;
       looks++;
       await this.look(channel);
