@@ -56,7 +56,7 @@ import { ChildProcess } from './children.js';
 import { gpuChild, gpuConnector, placeOfGpu } from './gpu.js';
 import { bootId, provisionalName, roles } from './host.js';
 import { type AdjustableLog, createLog } from './log.js';
-import { actuatorSpec, netSpec } from './programs.js';
+import { actuatorSpec, netSpec, setterSpec } from './programs.js';
 import { samplerMaker } from './sampling.js';
 
 const EXIT_FAILED = 1;
@@ -219,11 +219,20 @@ async function compose(given: {
     const text = await machine.allowList({ config: config.get(), channels: sensing.channels, controllerUid });
     await writeAtomically(actuator.allow, text);
   };
+  const setter = join(runDirectory, 'gpu-set.sock');
   const own = actuator.own
-    ? new ChildProcess(actuatorSpec({ ...actuator, ...machine.roots, state: runDirectory }), { log })
+    ? new ChildProcess(actuatorSpec({ ...actuator, ...machine.roots, state: runDirectory, setter }), { log })
     : undefined;
+  // Beside an actuator of our own, where somebody reads GPUs: it takes half a megabyte until one is set.
+  const setters =
+    actuator.own && given.config.gpu.mode !== 'off'
+      ? new ChildProcess(setterSpec({ socket: setter, sysfs: machine.roots.sysfs, nvml: given.config.gpu.nvml }), {
+          log,
+        })
+      : undefined;
   const startOwn = async () => {
     await compileAllowList();
+    await setters?.start();
     await own?.start();
   };
   const connect = packetConnector(addon);
@@ -291,6 +300,8 @@ async function compose(given: {
       hardware,
       kernelLog,
       link,
+      // Started by the link, when no other actuator answers. Setters that hold a connection stay with the actuator.
+      ...(setters === undefined ? [] : [{ name: 'skos-gpu-set', start: () => undefined, stop: () => setters.stop() }]),
       ...(own === undefined ? [] : [{ name: 'skos-actuator', start: () => undefined, stop: () => own.stop() }]),
       tick,
       { name: 'socket', start: () => server.start(), stop: () => server.stop() },
@@ -327,7 +338,7 @@ async function openStore(config: Config, log: AdjustableLog): Promise<LevelStore
       throw error;
     const code = error instanceof SkosError ? error.code : 'SKOS_STORE_OPEN';
     log.error(`the record is kept in memory only: ${reason(error)}`, { event: 'store.failed', code, error });
-    return new MemoryStore({ clock, why: reason(error) });
+    return new MemoryStore({ clock, why: reason(error), log });
   }
 }
 

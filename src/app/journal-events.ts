@@ -338,6 +338,30 @@ export const JOURNAL_EVENTS = {
     meaning: 'It could not be opened. A new one was begun, the old one kept under the name in the message.',
     next: 'Keep it as evidence; check the disk under data_dir, then skos audit verify.',
   },
+  'store.migrating': {
+    id: 'c3217c82d5ddf05039d7e68a10cdba5a',
+    subject: 'The database is brought to a newer format',
+    meaning: 'It was written by an earlier version. A backup is made first; the line says where, and how far it is.',
+    next: 'Nothing. To go back to the earlier version: stop the agent, `skos restore` that backup, install it.',
+  },
+  'store.migrated': {
+    id: '3de80c6d1c79e376277bdcd1107c8be2',
+    subject: 'The database has the newer format',
+    meaning: 'Everything in it was taken over. Earlier versions refuse it from now on.',
+    next: 'Nothing. Where the agent went on in memory meanwhile, restart it, so that it keeps its record on disk again.',
+  },
+  'outbox.dropped': {
+    id: 'e29c15b442fd6188128b8430bb9f22d9',
+    subject: 'Messages for somebody who is away were dropped',
+    meaning: 'More waits in the outbox than it keeps, or the disk has failed. The oldest were dropped and are counted.',
+    next: 'See skos outbox, and why the receiver does not take them: for mqtt, the broker of mqtt.url.',
+  },
+  'outbox.removed': {
+    id: '86b0c7babc3ada9e41285ae27d9113c5',
+    subject: 'A queue of the outbox was removed',
+    meaning: 'The configuration names its receiver no more. What waited for him was let go; alerts and audit stay here.',
+    next: 'Nothing, if that was meant. Otherwise set mqtt.url again; what was let go is in skos alerts and skos audit.',
+  },
   'store.trim': {
     id: 'f9295f85062e6ed608c5b2cdb6cd5f33',
     subject: 'Old records were not removed',

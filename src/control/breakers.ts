@@ -3,33 +3,46 @@
  * taken back; a cap, freeze or notice never asks (policy/breaker.ts makes that a matter of types).
  */
 import { type Action, actionClass } from '../core/action-names.js';
-import type { Store } from '../core/ports.js';
+import type { RecordKind, Records, Store } from '../core/ports.js';
+import { list, number, object, oneOf } from '../core/shape.js';
 import { type Breaker, CLOSED, guard, recordFailure, recordSuccess } from '../policy/breaker.js';
 import { inTime } from './in-time.js';
 
-const STATE_KEY = 'breakers';
+/** By the action's text. Those that have learnt nothing are not kept. */
+export const BREAKER_RECORDS: RecordKind<Breaker> = {
+  name: 'breaker',
+  version: 1,
+  shape: object({
+    phase: oneOf('closed', 'open', 'half_open', 'latched'),
+    failures: number({ min: 0, integer: true }),
+    opensMs: list(number(), { max: 16 }),
+    sinceMs: number(),
+  }),
+  upgrades: [],
+  /** Each is an action that was written into a configuration and failed; nobody writes so many. */
+  maxCount: 1_000,
+  maxBytes: 1_024,
+};
 /** A dead disk or a damaged record must not keep the node from being protected; its breakers then begin closed. */
 const RECALL_MS = 500;
 
 export class Breakers {
-  readonly #store: Store;
-  #breakers = new Map<string, Breaker>();
+  readonly #records: Records<Breaker>;
 
-  constructor(store: Store) {
-    this.#store = store;
+  constructor(store: Pick<Store, 'records'>) {
+    this.#records = store.records(BREAKER_RECORDS);
   }
 
-  /** What an earlier agent learnt: attempt budgets survive restarts. */
+  /** What an earlier agent learnt: attempt budgets survive restarts. What a slow disk says later counts from then on. */
   async load(): Promise<void> {
-    const known = await inTime(this.#store.state(STATE_KEY), RECALL_MS);
-    if (Array.isArray(known)) this.#breakers = new Map(known.filter(isEntry));
+    await inTime(this.#records.load(), RECALL_MS);
   }
 
   /** undefined: go ahead; else why not. */
   refusal({ verb, text }: Action, nowMs: number): string | undefined {
     const kind = actionClass(verb);
     if (kind === 'reversible' || kind === 'notice') return undefined;
-    const gate = guard(this.#breakers.get(text) ?? CLOSED, kind, nowMs);
+    const gate = guard(this.#records.get(text) ?? CLOSED, kind, nowMs);
     this.#keep(text, gate.breaker);
     return gate.allowed ? undefined : `its circuit breaker is open: ${gate.why}`;
   }
@@ -45,19 +58,14 @@ export class Breakers {
   #learn({ verb, text }: Action, nowMs: number, record: (breaker: Breaker, nowMs: number) => Breaker): void {
     const kind = actionClass(verb);
     if (kind === 'reversible' || kind === 'notice') return;
-    this.#keep(text, record(this.#breakers.get(text) ?? CLOSED, nowMs));
+    this.#keep(text, record(this.#records.get(text) ?? CLOSED, nowMs));
   }
 
   #keep(text: string, breaker: Breaker): void {
-    if (this.#breakers.get(text) === breaker) return;
-    this.#breakers.set(text, breaker);
-    this.#store.putState(STATE_KEY, [...this.#breakers]);
+    const former = this.#records.get(text);
+    if (former === breaker) return;
+    const { phase, failures, opensMs } = breaker;
+    if (phase !== 'closed' || failures > 0 || opensMs.length > 0) this.#records.put(text, breaker);
+    else if (former !== undefined) this.#records.remove(text);
   }
-}
-
-function isEntry(entry: unknown): entry is [string, Breaker] {
-  if (!Array.isArray(entry) || typeof entry[0] !== 'string') return false;
-  const { phase, failures, opensMs, sinceMs } = (entry[1] ?? {}) as Partial<Breaker>;
-  const isPhase = phase === 'closed' || phase === 'open' || phase === 'half_open' || phase === 'latched';
-  return isPhase && Number.isFinite(failures) && Array.isArray(opensMs) && Number.isFinite(sinceMs);
 }

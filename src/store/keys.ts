@@ -52,6 +52,42 @@ export function textKey(prefix: Prefix, text: string): Buffer {
   return Buffer.from(prefix + text, 'utf8');
 }
 
+/** Of a typed record. A kind's name holds no 0, so that no kind is the beginning of another. */
+export function namedKey(kind: string, id: string): Buffer {
+  return Buffer.from(`${PREFIX.named}${kind}\0${id}`, 'utf8');
+}
+
+/** Its id. */
+export function namedPart(key: Buffer): string {
+  return key.subarray(key.indexOf(0) + 1).toString('utf8');
+}
+
+export function namedRange(kind: string): KeyRange {
+  return { gte: Buffer.from(`${PREFIX.named}${kind}\0`), lt: Buffer.from(`${PREFIX.named}${kind}\x01`) };
+}
+
+/** An item of an outbox queue, whose name holds no 0. */
+export function outboxKey(queue: string, seq: number): Buffer {
+  const name = Buffer.from(`${PREFIX.outboxItem}${queue}\0`, 'utf8');
+  const key = Buffer.alloc(name.length + 8);
+  name.copy(key);
+  writeUint64(key, seq, name.length);
+  return key;
+}
+
+export function outboxQueueOf(key: Buffer): string {
+  return key.subarray(1, key.length - 9).toString('utf8');
+}
+
+export function outboxSeq(key: Buffer): number {
+  return readUint64(key, key.length - 8);
+}
+
+/** Items with fromSeq ≤ seq < toSeq. */
+export function outboxRange(queue: string, { fromSeq, toSeq }: { fromSeq: number; toSeq: number }): KeyRange {
+  return { gte: outboxKey(queue, fromSeq), lt: outboxKey(queue, toSeq) };
+}
+
 export function auditKey(seq: number): Buffer {
   const key = Buffer.alloc(9, PREFIX.audit);
   writeUint64(key, seq, 1);

@@ -27,8 +27,8 @@ import { DEFAULT_LIMITS, type StoreLimits } from './limits.js';
 import { OUTBOX_LIMITS, OutboxQueues, type OutboxShelf } from './outbox.js';
 import { DatabaseShelf } from './recording-shelf.js';
 import { MAX_RECORDINGS, MAX_RECORDINGS_BYTES, Recordings } from './recordings.js';
-import { Retention } from './retention.js';
 import { TypedRecords } from './records.js';
+import { Retention } from './retention.js';
 import { StateRecords } from './state.js';
 import { Tiers } from './tiers.js';
 import { type AddressedSamples, TimeSeries } from './time-series.js';
@@ -59,6 +59,7 @@ export class LevelStore implements Store {
   readonly audit: AuditChain;
   readonly recordings: Recordings;
   readonly history: History;
+  readonly outbox: OutboxQueues;
   readonly #log: Log;
   readonly #stopDeadlineMs: number;
   readonly #database: Database;
@@ -154,7 +155,7 @@ export class LevelStore implements Store {
     this.#tiers.start();
     this.audit.begin();
     this.#started = true;
-    this.#maintenance = setInterval(() => void this.#maintain(), MAINTAIN_EVERY_MS);
+    this.#maintenance = setInterval(() => void this.maintain(), MAINTAIN_EVERY_MS);
     this.#maintenance.unref();
   }
 
@@ -224,6 +225,17 @@ export class LevelStore implements Store {
     return this.#series.range(channelId, window);
   }
 
+  /**
+   * A bounded step of what keeps the store in shape: minutes are made of seconds, what is too old or too much is deleted. Once a
+   * minute by itself. Never rejects.
+   */
+  maintain(): Promise<void> {
+    this.#maintaining ??= this.#upkeep().finally(() => {
+      this.#maintaining = undefined;
+    });
+    return this.#maintaining;
+  }
+
   async #adoptRecordings(): Promise<void> {
     const records: (readonly [number, Buffer])[] = [];
     for await (const [key, value] of this.#database.scan(prefixRange(PREFIX.recording))) {
@@ -262,15 +274,9 @@ export class LevelStore implements Store {
     );
   }
 
-  #maintain(): Promise<void> {
-    this.#maintaining ??= this.#trim().finally(() => {
-      this.#maintaining = undefined;
-    });
-    return this.#maintaining;
-  }
-
-  async #trim(): Promise<void> {
+  async #upkeep(): Promise<void> {
     if (!this.health().ok) return;
+    await this.#tiers.step();
     try {
       await this.#retention.step();
       await this.audit.trim();

@@ -1,7 +1,7 @@
 /**
  * The one writer of the database: gathers what is to be written and writes it in rounds, one batch each.
  *
- * Records (alerts, actions, state, the channel dictionary) and samples (chunks of the time series) wait up to
+ * Records (alerts, actions, state, the channel dictionary), items of the outbox and samples (chunks of the time series) wait up to
  * FLUSH_AFTER_MS and go without sync; a later version of a key replaces the waiting one, so that waiting costs bounded
  * memory. Audit entries start a round at once, and that round is synced; what arrives while it runs goes together in
  * the next one (group commit). Records that wait ride along, so that an audit entry never is on disk without the
@@ -265,10 +265,12 @@ export class Writer {
   #overlay(): Map<string, Operation> {
     const overlay = new Map<string, Operation>();
     const put = (operation: Operation) => overlay.set(keyText(operation.key), operation);
-    for (const operation of [...(this.#round?.records ?? []), ...(this.#round?.samples ?? [])]) put(operation);
+    const { records = [], samples = [], queued = [] } = this.#round ?? {};
+    for (const operation of [...records, ...samples, ...queued]) put(operation);
     for (const { operations } of this.#round?.synced ?? []) operations.forEach(put);
     for (const [key, operation] of this.#records.operations) overlay.set(key, operation);
     for (const [key, operation] of this.#samples.operations) overlay.set(key, operation);
+    for (const [key, operation] of this.#queued.operations) overlay.set(key, operation);
     for (const { operations } of this.#synced) operations.forEach(put);
     return overlay;
   }
@@ -335,10 +337,11 @@ export class Writer {
     const audit = this.#sealer?.seal() ?? [];
     const records = this.#records.take();
     const samples = this.#samples.take();
+    const queued = this.#queued.take();
     const synced = this.#synced;
     this.#synced = [];
-    this.#round = { records, samples, synced, audit, sinceMs: this.#clock.monotonicMs() };
-    const operations = [...records, ...samples, ...synced.flatMap((each) => each.operations), ...audit];
+    this.#round = { records, samples, queued, synced, audit, sinceMs: this.#clock.monotonicMs() };
+    const operations = [...records, ...samples, ...queued, ...synced.flatMap((each) => each.operations), ...audit];
     const sync = audit.length > 0 || synced.length > 0 || this.#syncAll;
     try {
       if (operations.length > 0) await this.#database.write(operations, { sync });
@@ -348,6 +351,7 @@ export class Writer {
       this.#synced = [...synced, ...this.#synced];
       this.#records.giveBack(records);
       this.#samples.giveBack(samples);
+      this.#queued.giveBack(queued);
       throw error;
     } finally {
       this.#round = undefined;
@@ -365,9 +369,10 @@ export class Writer {
   #reportRecovery(): void {
     if (this.#failure === undefined) return;
     const seconds = Math.round((this.#clock.monotonicMs() - this.#failure.sinceMs) / 1000);
-    const lost = this.#records.dropped + this.#samples.dropped;
+    const lost = this.droppedRecords;
     this.#records.dropped = 0;
     this.#samples.dropped = 0;
+    this.#queued.dropped = 0;
     this.#failure = undefined;
     this.#retryMs = RETRY_FIRST_MS;
     this.#log.warn(

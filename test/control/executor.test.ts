@@ -1,5 +1,6 @@
 /** The executor step by step: escalation, relapse, independent leases, trouble, restarts, bars, breakers. */
 import t from 'tap';
+import { BREAKER_RECORDS } from '../../src/control/breakers.js';
 import { leaseOf } from '../../src/control/hold.js';
 import { WORD_KEY } from '../../src/control/operator-word.js';
 import type { ActionRecord } from '../../src/core/ports.js';
@@ -436,8 +437,10 @@ t.test('a bar outlives the agent, but not the boot', async (t) => {
 
 t.test('breakers never hold a cap back, and do hold back what cannot be taken back', async (t) => {
   const store = new FakeStore();
-  const open = { ...CLOSED, phase: 'latched', failures: 3 };
-  store.putState('breakers', [['throttle_10', open], ['redistribute', open], 'garbage', ['x', null]]);
+  const open = { ...CLOSED, phase: 'latched', failures: 3 } as const;
+  const earlier = store.records(BREAKER_RECORDS);
+  for (const text of ['throttle_10', 'redistribute']) earlier.put(text, open);
+  store.keyed.set('nbreaker\0x', Buffer.from('garbage'));
   const { now, core } = await attached({ store, config: configOf({ mode: 'auto', auto_allow: ['redistribute'] }) });
   await now.breakers.load();
   rung(now, 1);

@@ -41,7 +41,7 @@ async function points(store: LevelStore, id: string, { fromMs = 0, toMs = 1e14 }
 
 const implementations: Record<string, (t: Test) => Promise<Store>> = {
   LevelStore: async (t) => (await opened(t)).store,
-  MemoryStore: async () => new MemoryStore({ clock: new HandClock(), why: 'a test' }),
+  MemoryStore: async () => new MemoryStore({ clock: new HandClock(), why: 'a test', log: recordingLog() }),
 };
 for (const [name, make] of Object.entries(implementations)) {
   t.test(`${name} chains audit entries in the order of the calls`, async (t) => {
@@ -384,7 +384,7 @@ t.test('many channels do not mix', async (t) => {
 });
 
 t.test('the memory-only store says that it is one', async (t) => {
-  const store = new MemoryStore({ clock: new HandClock(), why: 'no space' });
+  const store = new MemoryStore({ clock: new HandClock(), why: 'no space', log: recordingLog() });
   t.match(store.health(), { ok: false, why: /memory only.*no space/ });
   t.equal(store.audit.durable, false);
   const entries: AuditEntry[] = [];
