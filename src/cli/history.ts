@@ -25,7 +25,7 @@ import { type Column, tableLines } from './table.js';
 const DEADLINE_MS = 30_000;
 /** More channels are shown as a row each: charts of them fill no screen that anybody reads. */
 const MAX_CHARTS = 6;
-/** Of one chart: what the agent gives at most, two to a character. */
+/** Of one chart, two to a character. */
 const MAX_POINTS = 2_000;
 const POINTS_PER_CELL = 2;
 /** Named when nothing is close to what was typed. */
@@ -242,9 +242,6 @@ async function past(
   { io, found, glob }: { io: Io; found: readonly StoredChannelView[]; glob: string },
 ): Promise<number> {
   const points = countOption(textOption(values, 'points'), 'points');
-  if (points !== undefined && points > MAX_POINTS) {
-    throw new SkosError('SKOS_CLI_USAGE', `--points ${points} is more than ${MAX_POINTS}`);
-  }
   const stretch = askedStretch(values, io.wallMs());
   const query: HistoryQuery = { glob, ...stretch, ...(points === undefined ? {} : { points }) };
   const ask = (asked: HistoryQuery) => client.request('history', asked, { deadlineMs: DEADLINE_MS });

@@ -5,7 +5,7 @@ import type { Channel } from '../core/channel.js';
 import type { Clock } from '../core/clock.js';
 import { SkosError } from '../core/errors.js';
 import { globMatches } from '../core/glob.js';
-import type { ActionRecord, AuditRotation, Gpus, History, Log, RecordingQuery, Store } from '../core/ports.js';
+import type { ActionRecord, AuditRotation, Gpus, Log, RecordingQuery, Store } from '../core/ports.js';
 import type { NetConfig, NetReport, Status, Verbs } from '../core/protocol.js';
 import { suggest } from '../core/suggest.js';
 import { QUANTITIES } from '../core/units.js';
@@ -57,7 +57,7 @@ export interface HandlerOptions {
   readonly kernelLog?: { readonly notFound: readonly string[] };
   readonly record: Record;
   readonly hardware: Pick<HardwareEvents, 'ownAct'>;
-  readonly store: Store & { readonly history?: History; health(): { ok: boolean; why: string } };
+  readonly store: Store & { health(): { ok: boolean; why: string } };
   readonly log: Log & { readonly level: LogLevel; setLevel(level: LogLevel): void };
   readonly clock: Clock;
   /** Loads the configuration again and puts it in force; rejects and changes nothing when it is bad. */

@@ -13,36 +13,29 @@ const EVERYTHING = '**';
 type HistoryVerb = Extract<Verb, `history${string}`>;
 
 export interface HistoryVerbOptions {
-  /** undefined: no database is open. */
-  readonly history: History | undefined;
+  readonly history: History;
   /** Those of the machine as it is now. */
   readonly channels: () => readonly Pick<Channel, 'id'>[];
 }
 
 export function historyHandlers({ history, channels }: HistoryVerbOptions): Pick<Handlers, HistoryVerb> {
-  const stored = () => {
-    if (history !== undefined) return history;
-    throw new SkosError('SKOS_STORE_OPEN', 'samples are not kept while no database is open');
-  };
   return {
     history: (query) => {
       if (query.toAtMs < query.fromAtMs) {
         throw new SkosError('SKOS_PROTOCOL_INVALID', 'toAtMs is before fromAtMs');
       }
-      return stored().page(query);
+      return history.page(query);
     },
     'history.channels': ({ glob = EVERYTHING, after }) => {
       const here = new Set(channels().map(({ id }) => id));
-      const matching = stored()
-        .channels()
-        .filter(({ id }) => globMatches(glob, id));
+      const matching = history.channels().filter(({ id }) => globMatches(glob, id));
       const page = pageOf(matching, ({ id }) => id, after);
       return { ...page, rows: page.rows.map((row) => ({ ...row, gone: !here.has(row.id) })) };
     },
     'history.latest': async ({ glob = EVERYTHING, after }) =>
-      pageOf(await stored().latest(glob), ({ channel }) => channel, after),
+      pageOf(await history.latest(glob), ({ channel }) => channel, after),
     'history.devices': async ({ glob = EVERYTHING, fromAtMs, toAtMs, after }) => {
-      const rows = await stored().byDevice({ glob, fromAtMs, toAtMs });
+      const rows = await history.byDevice({ glob, fromAtMs, toAtMs });
       return pageOf(rows, ({ source, device, quantity }) => `${source}/${device}/${quantity}`, after);
     },
   };

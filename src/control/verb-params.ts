@@ -16,6 +16,8 @@ const MAX_PEERS = 64;
 /** Of each channel: a sample or two per column of a very wide terminal. */
 const MAX_POINTS = 2_000;
 
+/** Of each channel, for who computes with them; a page holds as many. */
+const MAX_HISTORY_POINTS = 10_000;
 /** Of the longest channel id: three segments of 64 characters, and what a page of history adds to it. */
 const MAX_AFTER_LENGTH = 512;
 /** The last moment that a Date can hold. */
@@ -83,7 +85,7 @@ export const VERB_PARAMS: { readonly [V in Verb]: Shape<unknown> } = {
     glob: string({ max: 256 }),
     fromAtMs: moment,
     toAtMs: moment,
-    points: optional(number({ min: 1, max: MAX_POINTS, integer: true })),
+    points: optional(number({ min: 1, max: MAX_HISTORY_POINTS, integer: true })),
     after,
   }),
   'history.channels': object({ glob, after }),

@@ -376,7 +376,7 @@ t.test('what contradicts itself or is no time is refused with what was expected'
     [[TEMP, '--from', '2026-01-02T10:00Z', '--until', '2026-01-02T09:00Z'], /is not before/],
     [[TEMP, '--from', '2027-01-01'], /is not before now/],
     [[TEMP, '--points', '0'], /whole number/],
-    [[TEMP, '--points', '5000'], /more than 2000/],
+    [[TEMP, '--points', '20000'], /whole number from 1 to 10000/],
     [[TEMP, 'more'], /one word too many/],
   ] as const) {
     const { code, err } = await each.skos(['history', ...argv]);

@@ -121,13 +121,9 @@ t.test(
   },
 );
 
-t.test('a stretch that ends before it begins, and a node without a database, are refused with a code', async (t) => {
-  const open = historyHandlers({ history: history({}), channels: () => [] });
-  t.throws(() => open.history({ glob: '**', fromAtMs: 2, toAtMs: 1 }, caller), { code: 'SKOS_PROTOCOL_INVALID' });
-  const none = historyHandlers({ history: undefined, channels: () => [] });
-  t.throws(() => none.history({ glob: '**', fromAtMs: 1, toAtMs: 2 }, caller), { code: 'SKOS_STORE_OPEN' });
-  t.throws(() => none['history.channels']({}, caller), { code: 'SKOS_STORE_OPEN' });
-  await t.rejects(async () => none['history.latest']({}, caller), { code: 'SKOS_STORE_OPEN' });
+t.test('a stretch that ends before it begins is refused with a code', async (t) => {
+  const verbs = historyHandlers({ history: history({}), channels: () => [] });
+  t.throws(() => verbs.history({ glob: '**', fromAtMs: 2, toAtMs: 1 }, caller), { code: 'SKOS_PROTOCOL_INVALID' });
 });
 
 t.test('params are bounded', async (t) => {
@@ -135,7 +131,7 @@ t.test('params are bounded', async (t) => {
   const check = (verb: 'history' | 'history.channels' | 'history.devices', params: unknown) =>
     parse(VERB_PARAMS[verb], params).issues.length;
   t.equal(check('history', query), 0);
-  t.equal(check('history', { ...query, points: 2_000, after: 'x'.repeat(512) }), 0);
+  t.equal(check('history', { ...query, points: 10_000, after: 'x'.repeat(512) }), 0);
   for (const bad of [
     { fromAtMs: 0, toAtMs: 1 },
     { ...query, glob: 'x'.repeat(257) },
@@ -143,7 +139,7 @@ t.test('params are bounded', async (t) => {
     { ...query, toAtMs: 1e17 },
     { ...query, toAtMs: '1' },
     { ...query, points: 0 },
-    { ...query, points: 2_001 },
+    { ...query, points: 10_001 },
     { ...query, points: 1.5 },
     { ...query, after: 'x'.repeat(513) },
     { ...query, more: 1 },
