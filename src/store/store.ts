@@ -29,6 +29,7 @@ import { DatabaseShelf } from './recording-shelf.js';
 import { MAX_RECORDINGS, MAX_RECORDINGS_BYTES, Recordings } from './recordings.js';
 import { TypedRecords } from './records.js';
 import { Retention } from './retention.js';
+import { finishRestore, tellRestores } from './restore-commit.js';
 import { StateRecords } from './state.js';
 import { Tiers } from './tiers.js';
 import { type AddressedSamples, TimeSeries } from './time-series.js';
@@ -61,6 +62,7 @@ export class LevelStore implements Store {
   readonly history: History;
   readonly outbox: OutboxQueues;
   readonly #log: Log;
+  readonly #dataDir: string;
   readonly #stopDeadlineMs: number;
   readonly #database: Database;
   readonly #writer: Writer;
@@ -81,6 +83,7 @@ export class LevelStore implements Store {
 
   constructor({ dataDir, log, clock, limits = DEFAULT_LIMITS, node, stopDeadlineMs = STOP_DEADLINE_MS }: StoreOptions) {
     this.#log = log;
+    this.#dataDir = dataDir;
     this.#stopDeadlineMs = stopDeadlineMs;
     const database = new Database(dataDir);
     const onFresh = (damaged: SetAsideDatabase) => {
@@ -137,6 +140,7 @@ export class LevelStore implements Store {
 
   /** Rejects with SKOS_STORE_LOCKED, SKOS_STORE_VERSION, SKOS_STORE_OPEN or SKOS_STORE_READ, holding nothing. */
   async start(): Promise<void> {
+    await finishRestore(this.#dataDir);
     const opened = await this.#database.open();
     try {
       if (opened.setAside !== undefined) this.#wasSetAside(opened.setAside);
@@ -154,6 +158,7 @@ export class LevelStore implements Store {
     this.#writer.start(this.audit);
     this.#tiers.start();
     this.audit.begin();
+    void tellRestores({ dataDir: this.#dataDir, audit: this.audit, log: this.#log });
     this.#started = true;
     this.#maintenance = setInterval(() => void this.maintain(), MAINTAIN_EVERY_MS);
     this.#maintenance.unref();
