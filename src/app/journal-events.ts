@@ -362,6 +362,25 @@ export const JOURNAL_EVENTS = {
     meaning: 'The configuration names its receiver no more. What waited for him was let go; alerts and audit stay here.',
     next: 'Nothing, if that was meant. Otherwise set mqtt.url again; what was let go is in skos alerts and skos audit.',
   },
+  'store.restored': {
+    id: '52de321f6c694ef88ecbdb7e88c320b0',
+    subject: 'The database was restored from a backup',
+    meaning:
+      'Somebody ran skos restore while the agent was stopped. Entry audit.restore of the audit chain says who, when and from which file; where the chain went back by it, a restart note stands before that.',
+    next: 'Nothing, if it was meant. The database that was replaced lies beside it, under the name in the message; remove it when you are sure.',
+  },
+  'backup.taken': {
+    id: '9e83006692674252a331ac2437e1de1a',
+    subject: 'A backup of the record was taken',
+    meaning: 'Somebody read all that the node remembers into a file; the message says who, and the SHA-256 of the file.',
+    next: 'Nothing, if it was meant. `skos backup --verify FILE` checks the file.',
+  },
+  'backup.ended': {
+    id: 'c44607a27bce4a73bc407e8c9bbf463b',
+    subject: 'A backup was begun and not finished',
+    meaning: 'Somebody read a part of the record; the message says who, how much, and why it ended.',
+    next: 'Take the backup again, if one is wanted.',
+  },
   'store.trim': {
     id: 'f9295f85062e6ed608c5b2cdb6cd5f33',
     subject: 'Old records were not removed',
