@@ -183,6 +183,12 @@ export class TimeSeries {
     await this.#rawLog.stop({ empty });
   }
 
+  /** Ends all heads before their time, so that the database has what they hold. Resolves when it does, however long that takes. */
+  async settle(): Promise<void> {
+    for (const series of this.#series.values()) this.#end(series);
+    await this.#encode();
+  }
+
   /** Empty when the raw log takes writes. */
   trouble(): string {
     return this.#rawLog.trouble();
