@@ -184,9 +184,10 @@ export class LevelStore implements Store {
    */
   async snapshot(): Promise<RecordSnapshot> {
     const missing: string[] = [];
-    await this.#series.flush();
-    const written = await isDoneWithin(this.#writer.putSynced([]), SNAPSHOT_WAITS_MS);
-    if (!written) missing.push(`${this.#writer.waitingRecords} records that the disk does not take`);
+    const settled = this.#series.settle().then(() => this.#writer.putSynced([]));
+    if (!(await isDoneWithin(settled, SNAPSHOT_WAITS_MS))) {
+      missing.push(`raw samples and ${this.#writer.waitingRecords} records that the disk does not take`);
+    }
     return RecordStream.open(this.#database, missing);
   }
 
