@@ -1,5 +1,5 @@
 /**
- * Models for the integers of a chunk, above the range coder: differences of values, jitter of times.
+ * Models for the integers of a chunk of the first format (chunk-v1.ts), above its range coder: differences of values, jitter of times.
  *
  * An integer is a flag for 0, a sign, the exponent of its magnitude (position of the highest bit) as a path down a binary
  * tree, then the bits below the highest one: for small integers each with a model of its own, as a sensor's steps are not
@@ -7,7 +7,7 @@
  * needs, so that steps of one unit have no exponent at all. What was before tells what is likely: the flag is modelled by
  * whether the two integers before were 0, 1 or more, the sign by that of the latest integer that was not 0.
  */
-import { MAX_DIRECT_BITS, type RangeDecoder, type RangeEncoder } from './range-coder.js';
+import { MAX_DIRECT_BITS, type RangeDecoder } from './range-coder.js';
 
 /** 0, 1 or more, of each of the two integers before. */
 const SIZES = 3;
@@ -34,12 +34,6 @@ const LENGTH_BITS = 6;
 
 const DIRECT_VALUES = 2 ** MAX_DIRECT_BITS;
 
-/** Position of the highest bit of a whole number from 1 to 2 ** 53 - 1. */
-function exponentOf(magnitude: number): number {
-  if (magnitude < 2 ** 32) return 31 - Math.clz32(magnitude);
-  return 63 - Math.clz32(magnitude / 2 ** 32);
-}
-
 /** From a table, since `2 ** exponent` is a call of pow() each time. */
 const POWERS = Float64Array.from({ length: MAX_EXPONENT + 1 }, (_, exponent) => 2 ** exponent);
 
@@ -50,28 +44,6 @@ function power(exponent: number): number {
 /** All bits of small integers; of large ones the highest only, as neighbours of those are about equally likely. */
 function modelledBits(exponent: number): number {
   return exponent <= MAX_MODELLED_BITS ? exponent : 1;
-}
-
-function depthFor(greatestExponent: number): number {
-  return 32 - Math.clz32(greatestExponent);
-}
-
-/** 0, 1 or 2 for more. */
-function size(integer: number): number {
-  if (integer === 0) return 0;
-  return integer === 1 || integer === -1 ? 1 : 2;
-}
-
-/** The lowest `bits` of a magnitude, lowest first. */
-function putBits(coder: RangeEncoder, magnitude: number, bits: number): void {
-  let rest = magnitude;
-  let left = bits;
-  for (; left > MAX_DIRECT_BITS; left -= MAX_DIRECT_BITS) {
-    const above = Math.floor(rest / DIRECT_VALUES);
-    coder.direct(rest - above * DIRECT_VALUES, MAX_DIRECT_BITS);
-    rest = above;
-  }
-  coder.direct(rest & ((1 << left) - 1), left);
 }
 
 function takeBits(coder: RangeDecoder, bits: number): number {
@@ -85,22 +57,11 @@ function takeBits(coder: RangeDecoder, bits: number): number {
   return value + coder.direct(left) * factor;
 }
 
-/** One whole number from 0 to 2 ** 52, at the cost of its length in bits and 6 bits more. */
-export function putNumber(coder: RangeEncoder, value: number): void {
-  const length = value === 0 ? 0 : exponentOf(value) + 1;
-  coder.direct(length, LENGTH_BITS);
-  if (length > 1) putBits(coder, value, length - 1);
-}
-
+/** One whole number from 0 to 2 ** 52. */
 export function takeNumber(coder: RangeDecoder): number {
   const length = coder.direct(LENGTH_BITS);
   if (length > MAX_EXPONENT + 1) throw new RangeError('a number of the chunk is too long');
   return length < 2 ? length : power(length - 1) + takeBits(coder, length - 1);
-}
-
-export function putSigned(coder: RangeEncoder, value: number): void {
-  coder.direct(value < 0 ? 1 : 0, 1);
-  putNumber(coder, Math.abs(value));
 }
 
 export function takeSigned(coder: RangeDecoder): number {
@@ -109,86 +70,7 @@ export function takeSigned(coder: RangeDecoder): number {
   return negative ? -magnitude : magnitude;
 }
 
-/** Puts series of integers within 2 ** 52 of 0. All series of a stream share the coder, each with models of its own. */
-export class SeriesEncoder {
-  readonly #coder: RangeEncoder;
-  readonly #at: number;
-  #depth = 0;
-
-  /** With the SERIES_MODELS models from `at` on. */
-  constructor(coder: RangeEncoder, at: number) {
-    this.#coder = coder;
-    this.#at = at;
-  }
-
-  put(integers: Float64Array, count: number): void {
-    if (count === 0) return;
-    const first = integers[0] ?? 0;
-    let greatest = 1;
-    let same = true;
-    for (let i = 0; i < count; i++) {
-      const integer = integers[i] ?? 0;
-      const magnitude = Math.abs(integer);
-      if (magnitude > greatest) greatest = magnitude;
-      if (integer !== first) same = false;
-    }
-    if (same) {
-      this.#coder.direct(ALL_THE_SAME, DEPTH_BITS);
-      putSigned(this.#coder, first);
-      return;
-    }
-    this.#depth = depthFor(exponentOf(greatest));
-    this.#coder.direct(this.#depth, DEPTH_BITS);
-    this.#putAll(integers, count);
-  }
-
-  #putAll(integers: Float64Array, count: number): void {
-    const coder = this.#coder;
-    const zeroAt = this.#at;
-    const signAt = this.#at + SIGN_AT;
-    let context = 0;
-    let sign = 0;
-    for (let i = 0; i < count; i++) {
-      const integer = integers[i] ?? 0;
-      const zero = zeroAt + context;
-      context = (context % SIZES) * SIZES + size(integer);
-      if (integer === 0) {
-        coder.bit(zero, 0);
-        continue;
-      }
-      coder.bit(zero, 1);
-      const negative = integer < 0 ? 1 : 0;
-      coder.bit(signAt + sign, negative);
-      sign = 1 + negative;
-      if (this.#depth > 0) this.#putMagnitude(Math.abs(integer));
-    }
-  }
-
-  #putMagnitude(magnitude: number): void {
-    const exponent = exponentOf(magnitude);
-    const exponentAt = this.#at + EXPONENT_AT;
-    let node = 1;
-    for (let bit = this.#depth - 1; bit >= 0; bit--) {
-      const way = (exponent >> bit) & 1;
-      this.#coder.bit(exponentAt + node, way);
-      node = node * 2 + way;
-    }
-    const modelled = modelledBits(exponent);
-    const plain = exponent - modelled;
-    const top =
-      plain === 0 ? magnitude : magnitude < 2 ** 31 ? magnitude >> plain : Math.floor(magnitude / power(plain));
-    const mantissaAt = this.#at + MANTISSA_AT + exponent * NODES;
-    node = 1;
-    for (let bit = modelled - 1; bit >= 0; bit--) {
-      const way = (top >> bit) & 1;
-      this.#coder.bit(mantissaAt + node, way);
-      node = node * 2 + way;
-    }
-    if (plain > 0) putBits(this.#coder, magnitude, plain);
-  }
-}
-
-/** Takes what a SeriesEncoder put. */
+/** Takes series of integers within 2 ** 52 of 0. All series of a stream share the coder, each with models of its own. */
 export class SeriesDecoder {
   readonly #coder: RangeDecoder;
   readonly #at: number;

@@ -1,0 +1,122 @@
+/**
+ * A column: as many integers as a chunk has samples, or buckets. Values, times, counts and qualities are all coded as columns.
+ *
+ *   form      2 bits: 0 all are equal; 1 differences, from one to the next; 2 levels, which are differences from the first.
+ *             Noise around one level takes less as levels, all that wanders takes less as differences.
+ *   first     signed number (bits.ts)
+ *   divisor   number: the greatest common divisor of the differences
+ *   alphabet  of what the differences are over the divisor (alphabet.ts); then up to a full byte
+ *   stream    of all but the first (rans.ts), unless they are all the same
+ *
+ * A column of equal integers ends with the first, at a full byte.
+ */
+import { Census, readAlphabet } from './alphabet.js';
+import type { BitReader, BitWriter } from './bits.js';
+import { decodeIntegers, MAX_COLUMN_LENGTH, newAlphabet, RansEncoder, writePlain } from './rans.js';
+
+const EQUAL = 0;
+const DIFFERENCES = 1;
+const LEVELS = 2;
+const FORM_BITS = 2;
+
+/** Levels on the mean so many times as large as differences are not tried: what wanders so is better coded by differences. */
+const MAX_REACH = 4;
+/** Worst case: 12 bits for a symbol, 59 plain ones. */
+const MAX_STREAM_BYTES = MAX_COLUMN_LENGTH * 9 + 64;
+
+/** Encoding and decoding are synchronous: one of each serves all columns. */
+const differences = new Float64Array(MAX_COLUMN_LENGTH);
+const levels = new Float64Array(MAX_COLUMN_LENGTH);
+const ofDifferences = new Census();
+const ofLevels = new Census();
+const encoder = new RansEncoder(MAX_STREAM_BYTES);
+const alphabet = newAlphabet();
+
+/** Integers within 2 ** 50 of 0, MAX_COLUMN_LENGTH of them at most. */
+export function writeColumn(out: BitWriter, values: Float64Array, count: number): void {
+  const first = values[0] ?? 0;
+  const { divisor, reach } = takeDifferences(values, count);
+  if (divisor === 0) {
+    out.bits(EQUAL, FORM_BITS);
+    out.signed(first);
+    out.align();
+    return;
+  }
+  const steps = count - 1;
+  if (divisor !== 1) for (let i = 0; i < steps; i++) differences[i] = (differences[i] ?? 0) / divisor;
+  ofDifferences.take(differences, steps);
+  const asLevels = reach <= MAX_REACH && levelsAreBetter(steps);
+  out.bits(asLevels ? LEVELS : DIFFERENCES, FORM_BITS);
+  out.signed(first);
+  out.number(divisor);
+  const census = asLevels ? ofLevels : ofDifferences;
+  census.write(out);
+  out.align();
+  if (census.plainBits > 0) writePlain(out, census, asLevels ? levels : differences, steps);
+  if (census.alphabet.size > 1) out.append(encoder.encode(census, steps));
+}
+
+/** The divisor is 0 when there are no differences but 0; `reach` is how large levels are beside differences. */
+function takeDifferences(values: Float64Array, count: number): { divisor: number; reach: number } {
+  const first = values[0] ?? 0;
+  let previous = first;
+  let divisor = 0;
+  let sum = 0;
+  let sumOfLevels = 0;
+  for (let i = 1; i < count; i++) {
+    const value = values[i] ?? 0;
+    const difference = value - previous;
+    previous = value;
+    differences[i - 1] = difference;
+    sum += Math.abs(difference);
+    sumOfLevels += Math.abs(value - first);
+    if (divisor !== 1 && difference !== 0 && (divisor === 0 || !divides(divisor, difference))) {
+      divisor = greatestCommonDivisor(Math.abs(difference), divisor);
+    }
+  }
+  return { divisor, reach: sumOfLevels / sum };
+}
+
+/** Exact below 2 ** 53, and some times faster than the remainder of two doubles. */
+function divides(divisor: number, difference: number): boolean {
+  const quotient = difference / divisor;
+  return Math.floor(quotient) === quotient;
+}
+
+function greatestCommonDivisor(a: number, b: number): number {
+  let [larger, smaller] = [a, b];
+  while (smaller !== 0) [larger, smaller] = [smaller, larger % smaller];
+  return larger;
+}
+
+function levelsAreBetter(steps: number): boolean {
+  let level = 0;
+  for (let i = 0; i < steps; i++) {
+    level += differences[i] ?? 0;
+    levels[i] = level;
+  }
+  ofLevels.take(levels, steps);
+  return ofLevels.costBits < ofDifferences.costBits;
+}
+
+/** Reads `count` integers. Throws RangeError for what writeColumn() cannot have written. */
+export function readColumn(bits: BitReader, into: Float64Array, count: number): void {
+  const form = bits.bits(FORM_BITS);
+  const first = bits.signed();
+  if (form === EQUAL) {
+    into.fill(first, 0, count);
+    bits.align();
+    return;
+  }
+  if (form > LEVELS) throw new RangeError('a column of the chunk has an unknown form');
+  const divisor = bits.number();
+  const plain = readAlphabet(bits, alphabet);
+  bits.align();
+  const steps = into.subarray(1, count);
+  const plainAt = bits.at;
+  bits.at = decodeIntegers(bits.bytes, { alphabet, plainAt, streamAt: plainAt + Math.ceil(plain / 8), into: steps });
+  into[0] = first;
+  let value = first;
+  if (form === LEVELS) for (let i = 1; i < count; i++) into[i] = first + (into[i] ?? 0) * divisor;
+  else for (let i = 1; i < count; i++) into[i] = value += (into[i] ?? 0) * divisor;
+}
