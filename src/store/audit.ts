@@ -321,7 +321,8 @@ export class AuditChain implements AuditLog, Sealer {
   #checkpoint(): void {
     const signer = this.#keys?.signer;
     if (signer === undefined || (this.#head.seq === this.#signedSeq && this.#waiting.length === 0)) return;
-    if (this.#waiting.at(-1)?.draft.kind === CHECKPOINT_KIND) return;
+    const last = this.#waiting.at(-1);
+    if (last !== undefined && 'signer' in last.draft) return; // It will sign all before it.
     this.#say(signedDraft({ kind: CHECKPOINT_KIND, who: 'agent', what: {} }, { atMs: this.#clock.wallMs(), signer }));
   }
 
@@ -373,10 +374,9 @@ export class AuditChain implements AuditLog, Sealer {
       signer,
       ...(handsOver ? { former } : {}),
     });
-    const appended = this.#enqueue(each, this.#pointer);
     keys.use(signer);
     try {
-      const { seq } = await appended;
+      const { seq } = await this.#enqueue(each, this.#pointer);
       if (former !== undefined) await keys.retire(former.keyId);
       this.#log.info(`The key of the audit chain is ${signer.keyId} from now on, asked for by ${who}`, {
         event: 'audit.key',
