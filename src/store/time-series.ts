@@ -13,7 +13,7 @@
  */
 import { join } from 'node:path';
 import { type Channel, QUALITIES, type Quality } from '../core/channel.js';
-import type { Clock } from '../core/clock.js';
+import { type Clock, wallOffsetMs } from '../core/clock.js';
 import { isDoneWithin } from '../core/deadline.js';
 import { reason } from '../core/errors.js';
 import type { Log } from '../core/ports.js';
@@ -318,7 +318,7 @@ export class TimeSeries {
   }
 
   #wallOffsetMs(): number {
-    return this.#options.clock.wallMs() - this.#options.clock.monotonicMs();
+    return wallOffsetMs(this.#options.clock);
   }
 
   /** Cheap: the head only changes its place. */
