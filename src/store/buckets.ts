@@ -31,7 +31,7 @@ export interface Buckets {
 }
 
 /** Room for so many buckets, all of them empty. */
-function emptyBuckets(length: number): Buckets {
+export function emptyBuckets(length: number): Buckets {
   return {
     length,
     atMs: new Float64Array(length),

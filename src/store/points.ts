@@ -3,7 +3,7 @@
  * that are in no tier yet. A slot for each, so that nothing is sorted and a sum is rounded once.
  */
 import { QUALITIES } from '../core/channel.js';
-import { type Buckets, MINUTE_MS, SECOND_MS } from './buckets.js';
+import { type Buckets, emptyBuckets, MINUTE_MS, SECOND_MS } from './buckets.js';
 import type { Samples } from './chunk.js';
 
 const OK = QUALITIES.indexOf('ok');
@@ -103,20 +103,23 @@ export class Points {
 
   /** What came together, in the order of time; a point without any sample is left out. */
   buckets(): Buckets {
-    const full: number[] = [];
-    for (let slot = 0; slot < this.#length; slot++) if (this.#seen[slot] === 1) full.push(slot);
-    const column = (of: (slot: number) => number) => Float64Array.from(full, of);
-    const value = (values: Float64Array) => (slot: number) =>
-      this.#counts[slot] === 0 ? Number.NaN : (values[slot] ?? Number.NaN);
-    return {
-      length: full.length,
-      atMs: column((slot) => this.stretch.fromMs + slot * this.stepMs),
-      counts: column((slot) => this.#counts[slot] ?? 0),
-      minimums: column(value(this.#minimums)),
-      means: column((slot) => this.#mean(slot)),
-      maximums: column(value(this.#maximums)),
-      qualities: Uint8Array.from(full, (slot) => this.#qualities[slot] ?? OK),
-    };
+    let length = 0;
+    for (let slot = 0; slot < this.#length; slot++) length += this.#seen[slot] ?? 0;
+    const buckets = emptyBuckets(length);
+    const { atMs, counts, minimums, means, maximums, qualities } = buckets;
+    let i = 0;
+    for (let slot = 0; slot < this.#length; slot++) {
+      if (this.#seen[slot] === 0) continue;
+      const count = this.#counts[slot] ?? 0;
+      atMs[i] = this.stretch.fromMs + slot * this.stepMs;
+      counts[i] = count;
+      minimums[i] = count === 0 ? Number.NaN : (this.#minimums[slot] ?? 0);
+      means[i] = this.#mean(slot);
+      maximums[i] = count === 0 ? Number.NaN : (this.#maximums[slot] ?? 0);
+      qualities[i] = this.#qualities[slot] ?? OK;
+      i++;
+    }
+    return buckets;
   }
 
   /** -1 outside. */
