@@ -1,0 +1,99 @@
+/**
+ * A program that stores 64 channels at 10 Hz for simulated hours, and says what that cost this process: run by store.mjs as a child,
+ * so that nothing else is in its memory and its bytes.
+ *
+ *   node store-load.js DATA_DIR HOURS FLUSH_SECONDS
+ *
+ * The clock goes on four seconds at a time, and every interval that is due fires, so that there are as many flushes, closed windows
+ * and roll-ups to a simulated hour as to a real one. Between the steps the disk has real time to finish what was begun. What a block
+ * device writes is rounded up to its blocks at each fdatasync, in a simulated hour as often as in a real one.
+ */
+import { readFileSync } from 'node:fs';
+import { DEFAULT_LIMITS } from '../../src/store/limits.js';
+import { Feed } from './store-feed.js';
+import { randomWalk } from './store-shapes.js';
+
+const CHANNELS = 64;
+const RATE_HZ = 10;
+const STEP_MS = 4_000;
+const PAUSE_MS = 2;
+const HOUR_MS = 3_600_000;
+/** The first hour compiles; it counts for memory alone. */
+const WARM_UP_HOURS = 1;
+const LOOK_EVERY_MS = 60_000;
+/** Samples are made before, so that making them costs next to nothing while they are stored. */
+const MADE = 65_536;
+
+export interface Load {
+  readonly samples: number;
+  readonly hours: number;
+  /** Without what making the samples takes. */
+  readonly cpuNs: number;
+  /** Greatest resident memory over that before the store was opened. */
+  readonly growthBytes: number;
+  /** Bytes that the process handed to write(), and pages of files that it made dirty: /proc/self/io. */
+  readonly wchar: number;
+  readonly writeBytes: number;
+}
+
+function ioCounter(name: string): number {
+  return Number(new RegExp(`^${name}: (\\d+)$`, 'm').exec(readFileSync('/proc/self/io', 'latin1'))?.[1]);
+}
+
+function residentBytes(): number {
+  return 1024 * Number(/^VmRSS:\s+(\d+) kB$/m.exec(readFileSync('/proc/self/status', 'latin1'))?.[1]);
+}
+
+function madeSeries(seed: number): () => number {
+  const values = Float64Array.from({ length: MADE }, randomWalk(seed));
+  let at = 0;
+  return () => values[at++ & (MADE - 1)] ?? 0;
+}
+
+function cpuSince(before: NodeJS.CpuUsage): number {
+  const { user, system } = process.cpuUsage(before);
+  return (user + system) * 1000;
+}
+
+/** What making so many samples costs where nobody takes them. */
+function feedingCostNs(feed: Feed, samples: number): number {
+  const count = (STEP_MS * RATE_HZ) / 1000;
+  let taken = 0;
+  const nobody = {
+    sample: () => {
+      taken++;
+    },
+  };
+  const before = process.cpuUsage();
+  while (taken < samples) feed.give(nobody, { startMs: 0, count });
+  return cpuSince(before);
+}
+
+async function load(dataDir: string, { hours, flushMs }: { hours: number; flushMs: number }): Promise<Load> {
+  const series = Array.from({ length: CHANNELS }, (_, i) => madeSeries(i + 1));
+  for (const next of series) next();
+  globalThis.gc?.();
+  const beforeBytes = residentBytes();
+  const feed = await Feed.open({ dataDir, rateHz: RATE_HZ, series, limits: { ...DEFAULT_LIMITS, flushMs } });
+  let growthBytes = 0;
+  const pass = async (passedHours: number) => {
+    for (let ms = 0; ms < passedHours * HOUR_MS; ms += STEP_MS) {
+      await feed.pass(STEP_MS, PAUSE_MS);
+      if (ms % LOOK_EVERY_MS === 0) growthBytes = Math.max(growthBytes, residentBytes() - beforeBytes);
+    }
+  };
+  await pass(WARM_UP_HOURS);
+  const samplesBefore = feed.samples;
+  const before = { wchar: ioCounter('wchar'), writeBytes: ioCounter('write_bytes'), cpu: process.cpuUsage() };
+  await pass(hours);
+  const cpuNs = cpuSince(before.cpu);
+  const [wchar, writeBytes] = [ioCounter('wchar') - before.wchar, ioCounter('write_bytes') - before.writeBytes];
+  const samples = feed.samples - samplesBefore;
+  const feedingNs = feedingCostNs(feed, samples);
+  await feed.stop();
+  return { samples, hours, cpuNs: cpuNs - feedingNs, growthBytes, wchar, writeBytes };
+}
+
+const [dataDir = '', hours = '', flushSeconds = ''] = process.argv.slice(2);
+const cost = await load(dataDir, { hours: Number(hours), flushMs: Number(flushSeconds) * 1000 });
+process.stdout.write(`${JSON.stringify(cost)}\n`);
