@@ -10,7 +10,11 @@ export interface Io {
   readonly out: (text: string) => void;
   /** Resolves when the reader has taken what was written; who writes much waits for it. Absent: at once. */
   readonly drained?: () => Promise<void>;
+  /** Bytes to standard output; resolves when they are taken. Rejects when nobody takes them. Absent: only text. */
+  readonly write?: (bytes: Buffer) => Promise<void>;
   readonly err: (text: string) => void;
+  /** Standard error, as it is and without a newline, where that is a terminal: for a line that is written over. */
+  readonly overwrite?: (text: string) => void;
   /** Asks on the terminal; undefined where there is none. */
   readonly ask?: (question: string) => Promise<string>;
   readonly env: Readonly<Record<string, string | undefined>>;
