@@ -13,6 +13,8 @@ export const EXIT = {
   denied: 5,
   auditBroken: 6,
   problems: 7,
+  /** As shells count a program that SIGINT ended: 128 + 2. */
+  interrupted: 130,
 } as const;
 
 export const EXIT_MEANINGS: Readonly<Record<number, string>> = {
@@ -24,6 +26,7 @@ export const EXIT_MEANINGS: Readonly<Record<number, string>> = {
   [EXIT.denied]: 'not permitted: needs root or the group skos-admin',
   [EXIT.auditBroken]: 'the audit chain does not verify',
   [EXIT.problems]: 'skos doctor found a problem; it says which, and what to do',
+  [EXIT.interrupted]: 'interrupted (Ctrl-C)',
 };
 
 const BY_CODE: Partial<Record<ErrorCode, number>> = {
@@ -35,6 +38,8 @@ const BY_CODE: Partial<Record<ErrorCode, number>> = {
   SKOS_CONFIG_UNREADABLE: EXIT.config,
   SKOS_SOCKET_DENIED: EXIT.denied,
   SKOS_CLI_ROOT: EXIT.denied,
+  SKOS_RESTORE_DENIED: EXIT.denied,
+  SKOS_CLI_INTERRUPTED: EXIT.interrupted,
   SKOS_AUDIT_BROKEN: EXIT.auditBroken,
 };
 
