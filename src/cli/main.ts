@@ -8,8 +8,6 @@ import type { Io } from './command.js';
 import { EXIT } from './exit-codes.js';
 
 const DEFAULT_COLUMNS = 80;
-/** As shells count a program that SIGINT ended: 128 + 2. */
-const INTERRUPTED = 130;
 /** What --watch needs to leave in order; a command that waits for an answer is ended. */
 const INTERRUPT_GRACE_MS = 200;
 
@@ -24,7 +22,7 @@ class Interrupt {
 
   raise(): void {
     this.#abort.abort();
-    if (!this.#isHeld) setTimeout(() => process.exit(INTERRUPTED), INTERRUPT_GRACE_MS).unref();
+    if (!this.#isHeld) setTimeout(() => process.exit(EXIT.interrupted), INTERRUPT_GRACE_MS).unref();
   }
 
   async after(work: () => Promise<void>): Promise<void> {
@@ -41,8 +39,11 @@ async function main(): Promise<void> {
   const interrupt = new Interrupt();
   process.on('SIGINT', () => interrupt.raise());
   for (const stream of [process.stdout, process.stderr]) {
-    // `skos sensors | head`: the reader has left, and there is nothing more to say.
-    stream.on('error', () => process.exit(EXIT.ok));
+    stream.on('error', () => {
+      // `skos sensors | head`: the reader has left, and there is nothing more to say. Of a backup a half would be worse than none:
+      // who writes bytes hears of it below.
+      if (bytesOnTheirWay === 0) process.exit(EXIT.ok);
+    });
   }
   process.exitCode = await runCli(process.argv.slice(2), processIo(interrupt));
 }
@@ -52,7 +53,9 @@ function processIo(interrupt: Interrupt): Io {
   return {
     out: (text) => process.stdout.write(`${text}\n`),
     drained: untilDrained,
+    write: writeBytes,
     err: (text) => process.stderr.write(`${text}\n`),
+    ...(process.stderr.isTTY === true ? { overwrite: (text: string) => void process.stderr.write(text) } : {}),
     ...(process.stdin.isTTY === true ? { ask: askOnTerminal } : {}),
     env: process.env,
     columns: terminal ? (process.stdout.columns ?? DEFAULT_COLUMNS) : DEFAULT_COLUMNS,
@@ -63,6 +66,20 @@ function processIo(interrupt: Interrupt): Io {
     uninterrupted: (work) => interrupt.after(work),
     wallMs: () => Date.now(),
   };
+}
+
+let bytesOnTheirWay = 0;
+
+function writeBytes(bytes: Buffer): Promise<void> {
+  bytesOnTheirWay += bytes.length;
+  return new Promise((resolve, reject) => {
+    process.stdout.write(bytes, (error) => {
+      // Left as it is when it failed: the stream tells of the error after this.
+      if (error) return reject(error);
+      bytesOnTheirWay -= bytes.length;
+      resolve();
+    });
+  });
 }
 
 async function untilDrained(): Promise<void> {
