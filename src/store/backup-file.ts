@@ -99,6 +99,7 @@ export function entryBytes(key: Uint8Array, value: Uint8Array): Buffer {
 /** Makes the file. Call in this order: header() once, records(), keys(), end(). */
 export class BackupEncoder {
   readonly #write: (bytes: Buffer) => Promise<void>;
+  readonly #each: (entry: Entry) => void;
   readonly #hash = createHash('sha256');
   readonly #counter = new EntryStream();
   #pieces: Buffer[] = [];
@@ -106,9 +107,10 @@ export class BackupEncoder {
   #fileBytes = 0;
   #keys = 0;
 
-  /** `write` resolves when it can take more. */
-  constructor(write: (bytes: Buffer) => Promise<void>) {
+  /** `write` resolves when it can take more; `each` is shown every record. */
+  constructor(write: (bytes: Buffer) => Promise<void>, each: (entry: Entry) => void = () => undefined) {
     this.#write = write;
+    this.#each = each;
   }
 
   /** So far. */
@@ -124,7 +126,7 @@ export class BackupEncoder {
   /** A piece of the stream of records, cut anywhere. The bytes are not to be changed afterwards. */
   async records(piece: Buffer): Promise<void> {
     // Looked through here too: a stream that no reader would accept must not become a file.
-    this.#counter.skim(piece);
+    for (const entry of this.#counter.take(piece)) this.#each(entry);
     this.#pieces.push(piece);
     this.#waitingBytes += piece.length;
     if (this.#waitingBytes >= BLOCK_BYTES) await this.#blocks(KIND.records, { all: false });
@@ -216,11 +218,6 @@ class EntryStream {
     this.#rest = at === 0 ? bytes : Buffer.from(bytes.subarray(at));
     // A view would keep the whole piece in memory.
     if (this.#last !== undefined && at > 0) this.#last = Buffer.from(this.#last);
-  }
-
-  skim(piece: Buffer): void {
-    const entries = this.take(piece);
-    while (entries.next().done !== true);
   }
 
   finish(): { entries: number; bytes: number } {

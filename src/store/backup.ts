@@ -9,14 +9,21 @@
  * wrong before, nothing stays.
  */
 import { randomBytes } from 'node:crypto';
-import { type FileHandle, link, open, rename, rm, statfs, unlink } from 'node:fs/promises';
+import { type FileHandle, link, open, rename, rm, unlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { syncDirectory } from '../core/atomic-file.js';
 import { reason, SkosError } from '../core/errors.js';
 import type { AuditHead, RecordSnapshot } from '../core/ports.js';
 import { VERSION } from '../core/version.js';
 import { GENESIS, parseEntry } from './audit-entry.js';
-import { BackupEncoder, type BackupFacts, type BackupTotals, entryBytes, type KeyFile } from './backup-file.js';
+import {
+  BackupEncoder,
+  type BackupFacts,
+  type BackupTotals,
+  type Entry,
+  entryBytes,
+  type KeyFile,
+} from './backup-file.js';
 import type { Database, Snapshot } from './database.js';
 import { auditSeq, type KeyRange, PREFIX, prefixRange, textKey } from './keys.js';
 
@@ -254,12 +261,15 @@ export interface SaveOptions {
   readonly pieces: AsyncIterable<Piece>;
   readonly keys: readonly KeyFile[];
   readonly write: (bytes: Buffer) => Promise<void>;
+  /** Shown every record. */
+  readonly each?: (entry: Entry) => void;
   readonly onProgress?: (progress: Progress) => void;
 }
 
 /** Makes the whole file of a stream of pieces. Rejects as `pieces` and `write` do, the latter with how much would be needed. */
-export async function saveBackup({ facts, pieces, keys, write, onProgress }: SaveOptions): Promise<BackupTotals> {
-  const encoder = new BackupEncoder(write);
+export async function saveBackup(options: SaveOptions): Promise<BackupTotals> {
+  const { facts, pieces, keys, write, each, onProgress } = options;
+  const encoder = new BackupEncoder(write, each);
   let recordBytes = 0;
   let fraction: number | null = null;
   try {
@@ -334,15 +344,5 @@ async function* piecesOf(stream: RecordStream): AsyncGenerator<Piece, void, unde
     const piece = await stream.next(PIECE_BYTES);
     if (piece === undefined) return;
     yield piece;
-  }
-}
-
-/** Whether a file of `bytes` fits beside `path`, for a message; null where that cannot be told. */
-export async function freeBytes(path: string): Promise<number | null> {
-  try {
-    const { bavail, bsize } = await statfs(dirname(path));
-    return bavail * bsize;
-  } catch {
-    return null;
   }
 }
