@@ -13,6 +13,7 @@ import { alerts } from './alerts.js';
 import { approve } from './approve.js';
 import { arm, disarm } from './arm.js';
 import { audit } from './audit.js';
+import { backup } from './backup.js';
 import type { Command, Context, Invocation, Io } from './command.js';
 import { config } from './config.js';
 import { doctor } from './doctor.js';
@@ -28,6 +29,7 @@ import { log } from './log.js';
 import { orders } from './orders.js';
 import { recorder } from './recorder.js';
 import { release } from './release.js';
+import { restore } from './restore.js';
 import { sensors } from './sensors.js';
 import { status } from './status.js';
 
@@ -48,6 +50,8 @@ export const COMMANDS: readonly Command[] = [
   arm,
   disarm,
   audit,
+  backup,
+  restore,
   config,
   log,
   explain,
