@@ -25,6 +25,7 @@ import { FlightRecorder } from '../control/flight-recorder.js';
 import { createHandlers } from '../control/handlers.js';
 import { HardwareEvents } from '../control/hardware-events.js';
 import { Machine, workloadUnits } from '../control/machine.js';
+import { MqttQueue } from '../control/mqtt-queue.js';
 import { OperatorWord } from '../control/operator-word.js';
 import { LaterOutlet } from '../control/outlet.js';
 import { Publisher } from '../control/publisher.js';
@@ -279,7 +280,9 @@ async function compose(given: {
     onSubscribe: (send) => publisher.retained(send),
     log,
   });
-  outlet.lead(server);
+  const queue = new MqttQueue({ bootId: boot, config, store, outlet: server, log });
+  await queue.start();
+  outlet.lead(queue);
 
   const net = given.withChildren ? [new ChildProcess(netSpec({ runDirectory }), { log })] : [];
   return {

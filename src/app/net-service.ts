@@ -8,12 +8,13 @@ import { AgentClient } from '../core/agent-client.js';
 import type { Clock } from '../core/clock.js';
 import { reason } from '../core/errors.js';
 import type { Log } from '../core/ports.js';
-import type { NetConfig, NetReport, PeerView } from '../core/protocol.js';
+import { MQTT_QUEUE, type NetConfig, type NetReport, type PeerView, QUEUED_EVENTS } from '../core/protocol.js';
 import type { LogLevel } from '../core/vocabulary.js';
 import { isPlainLoopback } from '../mesh/address.js';
 import { BackOff } from '../mesh/back-off.js';
 import { EmbeddedBroker } from '../mesh/broker.js';
 import type { Bus } from '../mesh/bus.js';
+import { Courier } from '../mesh/courier.js';
 import { PeerLinks } from '../mesh/peer-links.js';
 import { Publisher } from '../mesh/publisher.js';
 import { RemoteBus } from '../mesh/remote-bus.js';
@@ -39,6 +40,8 @@ export interface NetServiceOptions {
 interface Running {
   readonly config: NetConfig;
   readonly bus: Bus;
+  /** The bus, where it is a site's broker: what must not be missed is carried there from the agent's outbox. */
+  readonly remote: RemoteBus | undefined;
   readonly links: PeerLinks;
   readonly publisher: Publisher;
 }
@@ -48,6 +51,7 @@ export class NetService {
   #log: Log;
   #running: Running | undefined;
   #client: AgentClient | undefined;
+  #courier: Courier | undefined;
   #timer: NodeJS.Timeout | undefined;
   #soon: NodeJS.Timeout | undefined;
   #stopping = false;
@@ -117,9 +121,11 @@ export class NetService {
     try {
       await client.connect(this.#options.socketPath);
       const config = await client.request('net.config', {});
-      const { publisher } = await this.#apply(config);
+      const running = await this.#apply(config);
+      const { publisher } = running;
       if (this.#stopping) return 'stopping';
       this.#listen(client, publisher);
+      this.#carry(client, running);
       publisher.startReplay();
       await client.request('subscribe', {});
       publisher.endReplay();
@@ -131,6 +137,8 @@ export class NetService {
     } catch (error) {
       return reason(error);
     } finally {
+      this.#courier?.stop();
+      this.#courier = undefined;
       client.close();
     }
   }
@@ -138,16 +146,34 @@ export class NetService {
   #listen(client: AgentClient, publisher: Publisher): void {
     const { on } = publisher;
     client.on('heartbeat', on.heartbeat);
-    client.on('alert', on.alert);
     client.on('active', on.active);
     client.on('sensor', on.sensor);
-    client.on('command', on.command);
-    client.on('result', on.result);
-    client.on('audit', on.audit);
     client.on('peer', on.peer);
     client.on('net.config', () => {
       this.#reload(client).catch((error) => this.#log.error(`config not taken over: ${reason(error)}`, { error }));
     });
+  }
+
+  /** What must not be missed: as it is heard, or from the outbox where a site's broker may be away. Never both. */
+  #carry(client: AgentClient, { publisher, remote }: Running): void {
+    if (remote === undefined) {
+      const { on } = publisher;
+      client.on('alert', on.alert);
+      client.on('command', on.command);
+      client.on('result', on.result);
+      client.on('audit', on.audit);
+      return;
+    }
+    const courier = new Courier({
+      read: (limit) => client.request('outbox.read', { queue: MQTT_QUEUE, limit }),
+      take: (position) => client.request('outbox.take', { queue: MQTT_QUEUE, ...position }),
+      messageOf: (item) => publisher.queued(item),
+      bus: remote,
+      log: this.#log,
+    });
+    for (const event of QUEUED_EVENTS) client.on(event, () => courier.poke());
+    this.#courier = courier;
+    courier.start();
   }
 
   /** A config that differs needs other parts, and they the whole truth: connecting anew gives both. */
@@ -191,9 +217,16 @@ export class NetService {
     const origin = { node: config.node, bootId: config.bootId };
     const { prefix, mesh } = config;
     const heartbeatTimeoutMs = config.heartbeatTimeoutSeconds * 1000;
-    const onChange = () => this.#reportSoon();
-    const bus: Bus =
+    const onChange = () => {
+      this.#courier?.poke();
+      this.#reportSoon();
+    };
+    const remote =
       config.mqttUrl === null
+        ? undefined
+        : new RemoteBus({ url: config.mqttUrl, origin, prefix, tls: mesh.tls, onChange, clock, random, log });
+    const bus: Bus =
+      remote === undefined
         ? new EmbeddedBroker({
             node: config.node,
             prefix,
@@ -211,7 +244,7 @@ export class NetService {
             clock,
             log,
           })
-        : new RemoteBus({ url: config.mqttUrl, origin, prefix, tls: mesh.tls, onChange, clock, random, log });
+        : remote;
     // On a site's broker the peers' own messages are there already: to mirror them would double them.
     const linked = config.mqttUrl === null ? mesh : { ...mesh, peers: {} };
     const links: PeerLinks = new PeerLinks({
@@ -226,7 +259,7 @@ export class NetService {
       log,
     });
     const publisher = new Publisher({ origin, prefix, bus, peers: () => links.views, heartbeatTimeoutMs, clock, log });
-    return { config, bus, links, publisher };
+    return { config, bus, remote, links, publisher };
   }
 
   // ---- Reports -----------------------------------------------------------------------------------------------------

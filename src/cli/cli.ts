@@ -27,6 +27,7 @@ import { hold } from './hold.js';
 import { inventory } from './inventory.js';
 import { log } from './log.js';
 import { orders } from './orders.js';
+import { outbox } from './outbox.js';
 import { recorder } from './recorder.js';
 import { release } from './release.js';
 import { restore } from './restore.js';
@@ -47,6 +48,7 @@ export const COMMANDS: readonly Command[] = [
   release,
   hold,
   orders,
+  outbox,
   arm,
   disarm,
   audit,

@@ -45,6 +45,7 @@ export function statusText(answer: Status, io: Pick<Io, 'color' | 'columns' | 'w
     ['actuator', actuatorText(answer, colors)],
     ['record', [recordText(answer, colors)]],
     ['mqtt', netText(answer, colors, now)],
+    ['outbox', outboxText(answer, colors)],
     ['tick', [`${answer.ticks} ticks, 99 of 100 within ${answer.tickP99Ms.toFixed(1)} ms`]],
     [
       'on hold',
@@ -116,6 +117,13 @@ function actuatorText({ actuator }: Status, { warn }: Paint): string[] {
 function recordText({ store }: Status, { warn }: Paint): string {
   if (!store.ok) return warn(`in memory only: ${clean(store.why)}`);
   return `audit entry ${store.head.seq}, ${store.head.hash.slice(0, 16)}…`;
+}
+
+/** Only what is lost is said here; `skos outbox` shows what waits. */
+function outboxText({ outbox }: Status, { bad }: Paint): string[] {
+  return outbox
+    .filter(({ dropped }) => dropped > 0)
+    .map(({ queue, dropped }) => bad(`${clean(queue)}: ${plural(dropped, 'message')} dropped, see \`skos outbox\``));
 }
 
 function netText({ net }: Status, { warn, good }: Paint, now: number): string[] {

@@ -118,6 +118,12 @@ export function createHandlers(options: HandlerOptions): Handlers {
       record: options.record,
       clock,
     }),
+    outbox: () => store.outbox.states(),
+    'outbox.read': ({ queue, limit }) => store.outbox.read(queue, limit),
+    'outbox.take': ({ queue, epoch, seq }) => {
+      store.outbox.take(queue, { epoch, seq });
+      return {};
+    },
     gpu: () => gpus.status(),
     'gpu.detach': async ({ id }, caller) => ({ address: await asked(options, 'gpu.detach', { id, caller }) }),
     'gpu.attach': async ({ id }, caller) => ({ address: await asked(options, 'gpu.attach', { id, caller }) }),
@@ -284,6 +290,7 @@ async function status(options: HandlerOptions, net: NetState): Promise<Status> {
     ],
     actuator,
     store: { ...store.health(), head: store.audit.head() },
+    outbox: store.outbox.states(),
     net: net.view(),
     alerts: alerts.standing.length,
     hold:

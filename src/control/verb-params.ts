@@ -39,6 +39,8 @@ const hash = string({ pattern: /^[0-9a-f]{64}$/, expected: 'a SHA-256 in hex', m
 const head = object({ seq: count, hash });
 const key = string({ pattern: /^([0-9a-f]{16}|[0-9a-f]{64})$/, expected: 'a key id or a public key in hex', max: 64 });
 
+const queue = string({ max: 64 });
+
 const peerView = object({
   node: string({ max: 64 }),
   state: oneOf('online', 'offline', 'unknown'),
@@ -104,6 +106,9 @@ export const VERB_PARAMS: { readonly [V in Verb]: Shape<unknown> } = {
       }),
     ),
   }),
+  outbox: nothing,
+  'outbox.read': object({ queue, limit: number({ min: 1, max: MAX_LIMIT, integer: true }) }),
+  'outbox.take': object({ queue, epoch: string({ max: 32 }), seq: count }),
   gpu: nothing,
   'gpu.detach': object({ id: string({ max: 256 }) }),
   'gpu.attach': object({ id: string({ max: 256 }) }),

@@ -28,6 +28,9 @@ import type {
   HistoryPage,
   HistoryQuery,
   LatestSample,
+  OutboxItem,
+  OutboxPosition,
+  OutboxState,
   RecordingInfo,
   RecordingPage,
   RecordingQuery,
@@ -98,6 +101,8 @@ export interface Status {
     readonly orders: readonly ActuatorOrder[];
   };
   readonly store: { readonly ok: boolean; readonly why: string; readonly head: AuditHead };
+  /** What waits for receivers that are away. */
+  readonly outbox: readonly OutboxState[];
   readonly net: (NetReport & { readonly connected: true }) | { readonly connected: false; readonly why: string };
   readonly alerts: number;
   readonly bars: readonly { readonly rule: string; readonly untilAtMs: number }[];
@@ -240,6 +245,11 @@ export interface Verbs {
   };
   /** Ends it; `taken` when there is a whole file now. */
   'backup.end': { params: { taken?: BackupTaken }; result: Record<string, never> };
+  outbox: { params: Record<string, never>; result: OutboxState[] };
+  /** net. A page of what waits, oldest first. */
+  'outbox.read': { params: { queue: string; limit: number }; result: OutboxItem[] };
+  /** net. All up to and with this one have arrived. */
+  'outbox.take': { params: { queue: string } & OutboxPosition; result: Record<string, never> };
   gpu: { params: Record<string, never>; result: GpuStatus };
   /** Lets go of a GPU, or takes it again. `id`: PCI address, device segment, UUID or a unique beginning of one. */
   'gpu.detach': { params: { id: string }; result: { address: string } };
@@ -253,7 +263,14 @@ export interface Verbs {
 }
 export type Verb = keyof Verbs;
 
-export const NET_VERBS: readonly Verb[] = ['net.config', 'net.report', 'subscribe', 'status'];
+export const NET_VERBS: readonly Verb[] = [
+  'net.config',
+  'net.report',
+  'outbox.read',
+  'outbox.take',
+  'subscribe',
+  'status',
+];
 
 export interface NetConfig {
   readonly node: string;
@@ -306,3 +323,18 @@ export interface Events {
   'net.config': Record<string, never>;
 }
 export type EventName = keyof Events;
+
+/**
+ * The queue of the outbox for a site's own broker (mqtt.url), which may be away for days. While it is configured these events wait
+ * there until the broker has acknowledged them, and skos-net publishes none of them as it hears them; all others are of the moment.
+ */
+export const MQTT_QUEUE = 'mqtt';
+export const QUEUED_EVENTS = ['alert', 'command', 'result', 'audit'] as const satisfies readonly EventName[];
+export type QueuedEvent = (typeof QUEUED_EVENTS)[number];
+
+/** What an item of that queue holds; its kind is the event's name. */
+export interface QueuedData<E extends QueuedEvent = QueuedEvent> {
+  /** Of the boot in which it happened: it may be told in a later one. */
+  readonly bootId: string;
+  readonly data: Events[E];
+}

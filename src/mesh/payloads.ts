@@ -36,6 +36,12 @@ export interface Origin {
   readonly bootId: string;
 }
 
+/** Beside the documented fields of what is delivered at least once: equal in both, it is a repeat. */
+export interface Delivery {
+  readonly outbox_epoch: string;
+  readonly outbox_seq: number;
+}
+
 /** `agent_id`: the antibody's name with hyphens, then the node. */
 function agentId(agentType: string, node: string): string {
   return `${agentType.replaceAll('_', '-')}-${node}`;
@@ -86,7 +92,12 @@ export function sensorPayload({ node }: Origin, channel: ChannelJson) {
   return { v: PAYLOAD_VERSION, node, ...channel };
 }
 
-export function commandPayload({ node, bootId }: Origin, action: ActionRecord, nonce: string) {
+/** `ageMs`: since it was begun; a command that waited too long for its broker arrives as one that is not to be followed. */
+export function commandPayload(
+  { node, bootId }: Origin,
+  action: ActionRecord,
+  { nonce, ageMs = 0 }: { nonce: string; ageMs?: number },
+) {
   return {
     v: PAYLOAD_VERSION,
     action_id: action.actionId,
@@ -100,7 +111,7 @@ export function commandPayload({ node, bootId }: Origin, action: ActionRecord, n
     },
     timestamp: isoTimestamp(action.startedAtMs),
     node,
-    ttl_ms: COMMAND_TTL_MS,
+    ttl_ms: Math.max(0, COMMAND_TTL_MS - Math.max(0, Math.round(ageMs))),
     boot_id: bootId,
     nonce,
   };

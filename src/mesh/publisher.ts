@@ -4,16 +4,17 @@
  * When the agent is gone, or says nothing, its node is published as offline and its sensor values are taken back; when
  * it is there again it tells the whole truth anew, and what it does not repeat is emptied.
  */
-import { randomBytes } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import type { Clock } from '../core/clock.js';
-import { SkosError } from '../core/errors.js';
-import type { ActionRecord, Alert, Log } from '../core/ports.js';
-import type { Events, PeerStatus, PeerView } from '../core/protocol.js';
+import { reason, SkosError } from '../core/errors.js';
+import type { ActionRecord, Alert, Log, OutboxItem } from '../core/ports.js';
+import type { Events, PeerStatus, PeerView, QueuedData, QueuedEvent } from '../core/protocol.js';
 import type { Bus } from './bus.js';
 import {
   alertPayload,
   auditPayload,
   commandPayload,
+  type Delivery,
   heartbeatPayload,
   MAX_PAYLOAD_BYTES,
   type Origin,
@@ -22,7 +23,7 @@ import {
   sensorPayload,
 } from './payloads.js';
 import { RetainedTopics } from './retained-topics.js';
-import { message, type TopicName, topic } from './topics.js';
+import { type Message, message, type TopicName, topic } from './topics.js';
 
 const NONCE_BYTES = 8;
 
@@ -72,6 +73,55 @@ export class Publisher {
     peer: (status) => this.#status(status),
   };
 
+  /**
+   * An item of the agent's outbox as a message: the same item gives the same number and nonce however often it is carried.
+   * undefined: it can be none, which is said.
+   */
+  queued(item: OutboxItem): Message | undefined {
+    const { origin, prefix, log } = this.#options;
+    const name = item.kind as QueuedEvent;
+    try {
+      const payload: Delivery & object = {
+        ...this.#queuedPayload(item),
+        outbox_epoch: item.epoch,
+        outbox_seq: item.seq,
+      };
+      const text = JSON.stringify(payload);
+      const at = topic(prefix, name, origin.node);
+      if (Buffer.byteLength(text) <= MAX_PAYLOAD_BYTES) return message(name, at, text);
+      this.#refuse(at, Buffer.byteLength(text));
+    } catch (error) {
+      // An agent of another version may have left what this one does not know.
+      const code = 'SKOS_NET_PAYLOAD';
+      log.warn(`item ${item.seq} of the outbox is no message: ${reason(error)}`, { event: 'net.payload', code });
+    }
+    return undefined;
+  }
+
+  #queuedPayload({ kind, atMs, epoch, seq, data: stored }: OutboxItem): object {
+    const { node } = this.#options.origin;
+    const { bootId, data } = stored as QueuedData;
+    const origin = { node, bootId };
+    switch (kind as QueuedEvent) {
+      case 'alert':
+        return alertPayload(origin, data as Events['alert']);
+      case 'command': {
+        const hash = createHash('sha256').update(`${node}/${epoch}/${seq}`).digest('hex');
+        const nonce = hash.slice(0, 2 * NONCE_BYTES);
+        return commandPayload(origin, data as Events['command'], {
+          nonce,
+          ageMs: this.#options.clock.wallMs() - atMs,
+        });
+      }
+      case 'result':
+        return resultPayload(origin, data as Events['result'], atMs);
+      case 'audit':
+        return auditPayload(origin, data as Events['audit']);
+      default:
+        throw new Error(`unknown kind ${kind}`);
+    }
+  }
+
   /** The agent begins to tell the truth anew. */
   startReplay(): void {
     this.#replaying = true;
@@ -109,7 +159,7 @@ export class Publisher {
 
   #command(action: ActionRecord): void {
     const nonce = randomBytes(NONCE_BYTES).toString('hex');
-    this.#send('command', [], commandPayload(this.#options.origin, action, nonce));
+    this.#send('command', [], commandPayload(this.#options.origin, action, { nonce }));
   }
 
   #status(status: PeerStatus): void {
@@ -129,16 +179,19 @@ export class Publisher {
   }
 
   #send(name: TopicName, rest: readonly string[], payload: object | null): void {
-    const { prefix, origin, log } = this.#options;
+    const { prefix, origin } = this.#options;
     const at = topic(prefix, name, origin.node, ...rest);
     const text = payload === null ? '' : JSON.stringify(payload);
     const bytes = Buffer.byteLength(text);
     const taken = bytes <= MAX_PAYLOAD_BYTES && this.#retained.publish(name, message(name, at, text));
-    if (taken) return;
+    if (!taken) this.#refuse(at, bytes);
+  }
+
+  #refuse(at: string, bytes: number): void {
     const error = new SkosError(
       'SKOS_NET_PAYLOAD',
       `${at}: ${bytes} bytes, or too many retained topics: not published`,
     );
-    log.warn(error.message, { event: 'net.payload', code: error.code });
+    this.#options.log.warn(error.message, { event: 'net.payload', code: error.code });
   }
 }

@@ -2,11 +2,12 @@
  * A site's own broker instead of the embedded one (mqtt.url): the same messages, by one connection.
  *
  * What is retained is kept here and told anew after every reconnection, since the broker may have forgotten it or held
- * a last will against us. What is not retained is lost while there is no connection: the durable record is the agent's.
+ * a last will against us. What must not be missed waits in the agent's outbox: deliver() says when the broker has it. The rest is
+ * of the moment, and lost while there is no connection.
  */
 
 import type { Clock } from '../core/clock.js';
-import { reason } from '../core/errors.js';
+import { reason, SkosError } from '../core/errors.js';
 import type { Log } from '../core/ports.js';
 import { brokerUrl } from './address.js';
 import { BackOff } from './back-off.js';
@@ -92,6 +93,12 @@ export class RemoteBus implements Bus {
   publish(sent: Message): void {
     if (sent.retain) this.#keep(sent);
     if (this.#client?.connected) this.#send(this.#client, sent);
+  }
+
+  /** Resolves when the broker has acknowledged it; rejects with SKOS_MESH_LINK when there is, or was, no connection. */
+  deliver(sent: Message): Promise<void> {
+    if (this.#client !== undefined) return this.#client.publish(sent);
+    return Promise.reject(new SkosError('SKOS_MESH_LINK', `${this.address} is not connected`));
   }
 
   #keep(sent: Message): void {

@@ -71,7 +71,7 @@ const sent: Record<TopicName, object> = {
     path: 'p',
     timestamp: '2026-01-01T00:00:00.000Z',
   }),
-  command: commandPayload(origin, action, 'n'),
+  command: commandPayload(origin, action, { nonce: 'n' }),
   result: resultPayload(origin, action, 0),
   audit: auditPayload(origin, { seq: 1, atMs: 0, kind: 'k', who: 'w', what: {}, previous: 'p', hash: 'h' }),
   peer: peerPayload({
