@@ -207,10 +207,13 @@ export class Census {
       // Both kinds of trees begin at a multiple of their size, counted from where the small ones begin.
       const from = leaf - ((leaf - SMALL_AT) & ((1 << levels) - 1));
       const until = from + (1 << levels);
-      const last = Math.min(greatest, until - 1);
-      costBits += this.#grow(levels, { from, first: leaf, last });
-      if (!this.#collect(1, from, levels)) return false;
+      let [first, last] = [leaf, Math.min(greatest, until - 1)];
+      while (first <= last && this.#counts[first] === 0) first++;
+      while (last > first && this.#counts[last] === 0) last--;
       leaf = until;
+      if (first > last) continue;
+      costBits += this.#grow(levels, { from, first, last });
+      if (!this.#collect(1, from, levels)) return false;
     }
     this.#grouped = this.alphabet.size;
     this.#costBits += costBits;

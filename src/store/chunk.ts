@@ -7,7 +7,7 @@
  *   qualities column (column.ts), unless all are ok
  *   times     unless even: the step that most samples are apart (number), then a column of how far each is from where that step
  *             would have it
- *   values    column of those of the ok samples, if there are any; floats: a column of the upper 32 bits, one of the lower
+ *   values    column of those of the ok samples, if there are any
  *   crc       CRC-32 of all before, 4 bytes, big-endian: LevelDB does not check its own when it reads, and a wrong bit must
  *             not become a reading
  */
@@ -26,10 +26,7 @@ export const MAX_CHUNK_SPAN_MS = 3_600_000;
 const COLUMNS = 32;
 const EVEN = 1;
 const ALL_OK = 2;
-const FLOATS = 4;
 const FLAG_BITS = 8;
-/** Differences of such values are still exact in a double. */
-const MAX_INTEGER = 2 ** 50;
 const CRC_BYTES = 4;
 /** So many steps, from everywhere in the chunk, tell which one is usual. */
 const STEPS_ASKED = 15;
@@ -55,7 +52,6 @@ const bits = new BitReader();
 const okValues = new Float64Array(MAX_CHUNK_SAMPLES);
 const column = new Float64Array(MAX_CHUNK_SAMPLES);
 const stepsAsked = new Float64Array(STEPS_ASKED);
-const double = new DataView(new ArrayBuffer(8));
 
 /** At most MAX_CHUNK_SAMPLES samples, whose times are whole milliseconds from the first, within MAX_CHUNK_SPAN_MS. */
 export function encodeChunk(samples: Samples): Buffer {
@@ -63,16 +59,14 @@ export function encodeChunk(samples: Samples): Buffer {
   if (length > MAX_CHUNK_SAMPLES) throw new RangeError(`${length} samples are too many for a chunk`);
   const stepMs = evenStepMs(samples);
   const count = takeOkValues(samples);
-  const floats = !integersOnly(count);
   out.begin();
-  out.bits(COLUMNS + (stepMs >= 0 ? EVEN : 0) + (count === length ? ALL_OK : 0) + (floats ? FLOATS : 0), FLAG_BITS);
+  out.bits(COLUMNS + (stepMs >= 0 ? EVEN : 0) + (count === length ? ALL_OK : 0), FLAG_BITS);
   out.number(length);
   out.number(stepMs >= 0 ? stepMs : spanMs(samples));
   out.align();
   if (count < length) writeQualities(samples);
   if (stepMs < 0) writeTimes(samples);
-  if (floats) writeFloats(count);
-  else if (count > 0) writeColumn(out, okValues, count);
+  if (count > 0) writeColumn(out, okValues, count);
   const chunk = out.copied(CRC_BYTES);
   chunk.writeUInt32BE(crc32(chunk.subarray(0, -CRC_BYTES)), chunk.length - CRC_BYTES);
   return chunk;
@@ -103,16 +97,6 @@ function takeOkValues({ length, values, qualities }: Samples): number {
   return count;
 }
 
-function integersOnly(count: number): boolean {
-  for (let i = 0; i < count; i++) {
-    const value = okValues[i] ?? 0;
-    if (!(value <= MAX_INTEGER && value >= -MAX_INTEGER) || Math.floor(value) !== value) return false;
-    // The sign of a negative zero would be lost.
-    if (value === 0 && 1 / value < 0) return false;
-  }
-  return true;
-}
-
 function writeQualities({ length, qualities }: Samples): void {
   for (let i = 0; i < length; i++) column[i] = qualities[i] ?? 0;
   writeColumn(out, column, length);
@@ -132,16 +116,6 @@ function usualStepMs(atMs: Float64Array, length: number): number {
     stepsAsked[i] = (atMs[at] ?? 0) - (atMs[at - 1] ?? 0);
   }
   return Math.max(0, stepsAsked.sort()[STEPS_ASKED >> 1] ?? 0);
-}
-
-function writeFloats(count: number): void {
-  for (const at of [4, 0]) {
-    for (let i = 0; i < count; i++) {
-      double.setFloat64(0, okValues[i] ?? 0, true);
-      column[i] = double.getUint32(at, true);
-    }
-    writeColumn(out, column, count);
-  }
 }
 
 export interface ChunkHeader {
@@ -168,7 +142,7 @@ function unchecked(chunk: Buffer): Buffer {
 function readHeader(chunk: Buffer): ChunkHeader & { readonly flags: number } {
   bits.begin(chunk, 0);
   const flags = bits.bits(FLAG_BITS);
-  if ((flags & ~(EVEN | ALL_OK | FLOATS)) !== COLUMNS) throw new RangeError(`the chunk has unknown flags ${flags}`);
+  if ((flags & ~(EVEN | ALL_OK)) !== COLUMNS) throw new RangeError(`the chunk has unknown flags ${flags}`);
   const length = bits.number();
   if (length > MAX_CHUNK_SAMPLES) throw new RangeError(`the chunk claims ${length} samples`);
   const ms = bits.number();
@@ -202,8 +176,7 @@ export function decodeChunk(chunk: Buffer, startAtMs: number, room?: Samples): S
   if ((flags & EVEN) === 0) readTimes(atMs, { length, startAtMs });
   else for (let i = 0, stepMs = spanMs / Math.max(1, length - 1); i < length; i++) atMs[i] = startAtMs + i * stepMs;
   const count = okCount(qualities, length);
-  if ((flags & FLOATS) !== 0) readFloats(values, count);
-  else if (count > 0) readColumn(bits, values, count);
+  if (count > 0) readColumn(bits, values, count);
   if (count < length) spread(values, { length, count, qualities });
   if (bits.at !== content.length) throw new RangeError('the chunk goes on behind its end');
   return { length, atMs, values, qualities };
@@ -222,16 +195,6 @@ function readTimes(atMs: Float64Array, { length, startAtMs }: { length: number; 
   const stepMs = bits.number();
   readColumn(bits, atMs, length);
   for (let i = 0; i < length; i++) atMs[i] = startAtMs + i * stepMs + (atMs[i] ?? 0);
-}
-
-function readFloats(values: Float64Array, count: number): void {
-  readColumn(bits, values, count);
-  readColumn(bits, column, count);
-  for (let i = 0; i < count; i++) {
-    double.setUint32(4, values[i] ?? 0, true);
-    double.setUint32(0, column[i] ?? 0, true);
-    values[i] = double.getFloat64(0, true);
-  }
 }
 
 function okCount(qualities: Uint8Array, length: number): number {

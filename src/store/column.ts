@@ -1,14 +1,15 @@
 /**
- * A column: as many integers as a chunk has samples, or buckets. Values, times, counts and qualities are all coded as columns.
+ * A column: as many numbers as a chunk has samples, or buckets. Values, times, counts and qualities are all coded as columns.
  *
- *   form      2 bits: 0 all are equal; 1 differences, from one to the next; 2 levels, which are differences from the first.
- *             Noise around one level takes less as levels, all that wanders takes less as differences.
+ *   form      2 bits: 0 all are equal; 1 differences, from one to the next; 2 levels, which are differences from the first;
+ *             3 floats. Noise around one level takes less as levels, all that wanders takes less as differences.
  *   first     signed number (bits.ts)
  *   divisor   number: the greatest common divisor of the differences
  *   alphabet  of what the differences are over the divisor (alphabet.ts); then up to a full byte
  *   stream    of all but the first (rans.ts), unless they are all the same
  *
- * A column of equal integers ends with the first, at a full byte.
+ * A column of equal integers ends with the first, at a full byte. Floats, which are all numbers that are no integers within 2 ** 50 of
+ * 0, are two columns of integers instead: the upper 32 bits of each, and the lower.
  */
 import { Census, readAlphabet } from './alphabet.js';
 import type { BitReader, BitWriter } from './bits.js';
@@ -17,7 +18,10 @@ import { decodeIntegers, MAX_COLUMN_LENGTH, newAlphabet, RansEncoder, writePlain
 const EQUAL = 0;
 const DIFFERENCES = 1;
 const LEVELS = 2;
+const FLOATS = 3;
 const FORM_BITS = 2;
+/** Differences of such integers are still exact in a double. */
+const MAX_INTEGER = 2 ** 50;
 
 /** Levels on the mean so many times as large as differences are not tried: what wanders so is better coded by differences. */
 const MAX_REACH = 4;
@@ -31,9 +35,41 @@ const ofDifferences = new Census();
 const ofLevels = new Census();
 const encoder = new RansEncoder(MAX_STREAM_BYTES);
 const alphabet = newAlphabet();
+const halves = new Float64Array(MAX_COLUMN_LENGTH);
+const double = new DataView(new ArrayBuffer(8));
+/** Where the upper half of a double is in its little-endian bytes, and the lower one. */
+const UPPER_AT = 4;
+const LOWER_AT = 0;
 
-/** Integers within 2 ** 50 of 0, MAX_COLUMN_LENGTH of them at most. */
+/** The first `count` numbers, from 1 to MAX_COLUMN_LENGTH of them. */
 export function writeColumn(out: BitWriter, values: Float64Array, count: number): void {
+  if (areIntegers(values, count)) writeIntegers(out, values, count);
+  else writeFloats(out, values, count);
+}
+
+export function areIntegers(values: Float64Array, count: number): boolean {
+  for (let i = 0; i < count; i++) {
+    const value = values[i] ?? 0;
+    if (!(value <= MAX_INTEGER && value >= -MAX_INTEGER) || Math.floor(value) !== value) return false;
+    // The sign of a negative zero would be lost.
+    if (value === 0 && 1 / value < 0) return false;
+  }
+  return true;
+}
+
+function writeFloats(out: BitWriter, values: Float64Array, count: number): void {
+  out.bits(FLOATS, FORM_BITS);
+  out.align();
+  for (const at of [UPPER_AT, LOWER_AT]) {
+    for (let i = 0; i < count; i++) {
+      double.setFloat64(0, values[i] ?? 0, true);
+      halves[i] = double.getUint32(at, true);
+    }
+    writeIntegers(out, halves, count);
+  }
+}
+
+function writeIntegers(out: BitWriter, values: Float64Array, count: number): void {
   const first = values[0] ?? 0;
   const { divisor, reach } = takeDifferences(values, count);
   if (divisor === 0) {
@@ -99,16 +135,40 @@ function levelsAreBetter(steps: number): boolean {
   return ofLevels.costBits < ofDifferences.costBits;
 }
 
-/** Reads `count` integers. Throws RangeError for what writeColumn() cannot have written. */
+/** Reads `count` numbers. Throws RangeError for what writeColumn() cannot have written. */
 export function readColumn(bits: BitReader, into: Float64Array, count: number): void {
   const form = bits.bits(FORM_BITS);
+  if (form === FLOATS) readFloats(bits, into, count);
+  else readIntegers(bits, { form, into, count });
+}
+
+function readFloats(bits: BitReader, into: Float64Array, count: number): void {
+  bits.align();
+  readHalf(bits, into, count);
+  readHalf(bits, halves, count);
+  for (let i = 0; i < count; i++) {
+    double.setUint32(UPPER_AT, into[i] ?? 0, true);
+    double.setUint32(LOWER_AT, halves[i] ?? 0, true);
+    into[i] = double.getFloat64(0, true);
+  }
+}
+
+function readHalf(bits: BitReader, into: Float64Array, count: number): void {
+  const form = bits.bits(FORM_BITS);
+  if (form === FLOATS) throw new RangeError('the halves of floats are floats');
+  readIntegers(bits, { form, into, count });
+}
+
+function readIntegers(
+  bits: BitReader,
+  { form, into, count }: { form: number; into: Float64Array; count: number },
+): void {
   const first = bits.signed();
   if (form === EQUAL) {
     into.fill(first, 0, count);
     bits.align();
     return;
   }
-  if (form > LEVELS) throw new RangeError('a column of the chunk has an unknown form');
   const divisor = bits.number();
   const plain = readAlphabet(bits, alphabet);
   bits.align();
