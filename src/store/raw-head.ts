@@ -111,8 +111,9 @@ export class RawHead {
     if (last + difference !== value) {
       bytes[end++] = first | DOUBLE;
       double[0] = value;
-      bytes.set(doubleBytes, end);
-      return end + 8;
+      // Eight stores cost a third of a call of set().
+      for (let n = 0; n < 8; n++) bytes[end++] = doubleBytes[n] ?? 0;
+      return end;
     }
     const zigzag = ((difference << 1) ^ (difference >> 31)) >>> 0;
     if (zigzag < ONE_MORE) {
