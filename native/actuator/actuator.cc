@@ -90,7 +90,7 @@ std::string Actuator::Load() {
   }
   // A worker that saw a target before its orders and leases would take back what an earlier actuator left standing.
   WantAll();
-  for (const auto& target : added) WorkerOf(target->spec().kind)->Add(target);
+  for (const auto& target : added) WorkerOf(*target)->Add(target);
   PokeAll();
   state_->Event("loaded", "allow-list", "targets=%zu orders=%zu", list_.targets.size(), list_.orders.size());
   return "";
@@ -283,8 +283,16 @@ void Actuator::FollowSensors() {
   ApplyAll();
 }
 
-Worker* Actuator::WorkerOf(Kind kind) {
-  std::atomic<Worker*>& slot = workers_[static_cast<size_t>(kind)];
+size_t Actuator::SlotOf(const Target& target) {
+  const TargetSpec& spec = target.spec();
+  if (!IsGpu(spec.kind)) return static_cast<size_t>(spec.kind);
+  size_t gpu = static_cast<size_t>(std::find(gpus_.begin(), gpus_.end(), spec.path) - gpus_.begin());
+  if (gpu == gpus_.size() && gpu < kMaxGpuWorkers) gpus_.push_back(spec.path);
+  return kKinds + std::min(gpu, kMaxGpuWorkers - 1);
+}
+
+Worker* Actuator::WorkerOf(const Target& target) {
+  std::atomic<Worker*>& slot = workers_[SlotOf(target)];
   Worker* worker = slot.load();
   if (worker == nullptr) {
     worker = new Worker(done_fd_);
@@ -319,7 +327,7 @@ void Actuator::Free(LeaseRecord* lease, const char* why) {
 
 uint64_t Actuator::Apply(const std::shared_ptr<Target>& target) {
   const uint64_t generation = target->Want(Strictest(*target));
-  WorkerOf(target->spec().kind)->Poke();
+  WorkerOf(*target)->Poke();
   return generation;
 }
 

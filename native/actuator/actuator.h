@@ -25,12 +25,16 @@ constexpr size_t kMaxWaiting = kMaxLeases;  // Requests that wait for a device.
 constexpr int64_t kMinTtlMs = 1'000;
 constexpr int64_t kMaxTtlMs = 600'000;
 
+// Threads for GPUs, one each; on a node with more, those behind share the last one.
+constexpr size_t kMaxGpuWorkers = 64;
+
 struct Settings {
   std::string allow_path;
   std::string socket_path;
   std::string state_directory;
   std::string sysfs_root = "/sys";
   std::string cgroup_root = "/sys/fs/cgroup";
+  std::string setter_socket;  // Of `skos-gpu --setters`; "": no GPU can be set.
   bool child = false;
 };
 
@@ -90,7 +94,8 @@ class Actuator {
   void WantAll();
   void PokeAll();
   void ApplyAll();
-  Worker* WorkerOf(Kind kind);
+  Worker* WorkerOf(const Target& target);
+  size_t SlotOf(const Target& target);
   // `added`: those that no worker knows yet.
   std::string AdoptTargets(const AllowList& list, std::vector<std::shared_ptr<Target>>* added);
   void AdoptEnergies(const AllowList& list);
@@ -113,8 +118,9 @@ class Actuator {
   std::vector<std::shared_ptr<OrderState>> orders_;  // In the sampler's order of channels.
   std::vector<Power> powers_;                        // The channels behind them.
   std::unique_ptr<Sampler> sampler_;
-  // By Kind. Made by the main thread, poked by the sampler's too. Never freed: a worker may be stuck in a driver.
-  std::array<std::atomic<Worker*>, 5> workers_{};
+  // By Kind, and behind them by GPU. Made by the main thread, poked by the sampler's too. Never freed: a worker may be stuck in a driver.
+  std::array<std::atomic<Worker*>, kKinds + kMaxGpuWorkers> workers_{};
+  std::vector<std::string> gpus_;  // Addresses that have a worker, in its order.
   std::vector<Waiting> waiting_;
   bool loaded_ = false;  // An allow-list was taken over; the first one adopts what an earlier actuator left.
 };

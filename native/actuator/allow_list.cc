@@ -19,11 +19,13 @@ struct KindName {
   std::string_view name;
   Kind kind;
 };
-constexpr KindName kKinds[] = {{"cpufreq", Kind::kCpufreq},
+constexpr KindName kKindNames[] = {{"cpufreq", Kind::kCpufreq},
                                {"pstate", Kind::kPstate},
                                {"rapl", Kind::kRapl},
                                {"quota", Kind::kQuota},
-                               {"freeze", Kind::kFreeze}};
+                               {"freeze", Kind::kFreeze},
+                                   {"nvml_power", Kind::kNvmlPower},
+                                   {"amdgpu_power", Kind::kAmdgpuPower}};
 
 // The next word of `line`, which loses it and the one blank behind it. Two blanks in a row give an empty word, which
 // no field accepts: the format has exactly one blank between words.
@@ -47,6 +49,18 @@ bool IsRelativePath(std::string_view text) {
     start = end + 1;
   }
   return true;
+}
+
+// As the kernel writes it: domain, bus, device, function.
+bool IsPciAddress(std::string_view text) {
+  const auto hex = [](std::string_view part) {
+    return part.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+  };
+  const size_t colon = text.find(':');
+  if (colon == std::string_view::npos || colon < 4 || colon > 8 || text.size() != colon + 8) return false;
+  const std::string_view tail = text.substr(colon);  // ":3b:00.0"
+  return hex(text.substr(0, colon)) && hex(tail.substr(1, 2)) && tail[3] == ':' && hex(tail.substr(4, 2)) && tail[6] == '.' &&
+         tail[7] >= '0' && tail[7] <= '7';
 }
 
 bool ParseDouble(std::string_view text, double* out) {
@@ -86,15 +100,16 @@ const char* ParseTarget(std::string_view line, AllowList* list) {
   target.id = id;
   const std::string_view kind_name = TakeWord(&line);
   bool known = false;
-  for (const KindName& kind : kKinds) {
+  for (const KindName& kind : kKindNames) {
     if (kind.name == kind_name) {
       target.kind = kind.kind;
       known = true;
     }
   }
-  if (!known) return "kind is none of cpufreq, pstate, rapl, quota, freeze";
+  if (!known) return "kind is none of cpufreq, pstate, rapl, quota, freeze, nvml_power, amdgpu_power";
   const std::string_view path = TakeWord(&line);
   if (!IsRelativePath(path)) return "target needs a relative path without blanks and '..'";
+  if (IsGpu(target.kind) && !IsPciAddress(path)) return "a GPU needs a PCI address such as 0000:3b:00.0";
   target.path = path;
   const int64_t lowest = target.kind == Kind::kFreeze ? 0 : 1;
   if (!IntegerField(line, "floor_ppm", lowest, kFullPpm, &target.floor_ppm)) return "floor_ppm is not 1 to 1000000";

@@ -20,12 +20,17 @@ constexpr size_t kMaxIdBytes = 64;
 constexpr size_t kMaxPathBytes = 320;  // The path of a deep cgroup; it is kept in the state file too.
 constexpr int64_t kFullPpm = 1'000'000;
 
-enum class Kind : uint8_t { kCpufreq, kPstate, kRapl, kQuota, kFreeze };
+// New kinds go behind the others: the state file holds their numbers.
+enum class Kind : uint8_t { kCpufreq, kPstate, kRapl, kQuota, kFreeze, kNvmlPower, kAmdgpuPower };
+constexpr size_t kKinds = 7;
+
+// Set by a process of its own, one a device: the driver of a GPU may hang where no signal reaches.
+constexpr bool IsGpu(Kind kind) { return kind == Kind::kNvmlPower || kind == Kind::kAmdgpuPower; }
 
 struct TargetSpec {
   std::string id;
   Kind kind = Kind::kCpufreq;
-  std::string path;  // Relative to the sysfs or the cgroup root, by kind.
+  std::string path;  // Relative to the sysfs or the cgroup root, by kind; of a GPU its PCI address.
   int64_t floor_ppm = kFullPpm;
 };
 

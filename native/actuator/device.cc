@@ -47,6 +47,14 @@ bool IsFreezing(const char* state) { return std::strcmp(state, "FROZEN") == 0 ||
 
 }  // namespace
 
+Device::Device(const TargetSpec& spec, const Roots& roots)
+    : spec_(spec),
+      roots_(roots),
+      setter_(IsGpu(spec.kind) && !roots.setter_socket.empty()
+                  ? std::make_unique<SetterLink>(roots.setter_socket,
+                                                 (spec.kind == Kind::kNvmlPower ? "nvml " : "amdgpu ") + spec.path)
+                  : nullptr) {}
+
 int Device::RootFd() const {
   return spec_.kind == Kind::kQuota || spec_.kind == Kind::kFreeze ? roots_.cgroup_fd : roots_.sysfs_fd;
 }
@@ -118,6 +126,9 @@ int Device::Read(Raw* out) const {
       out->value = 1 - frozen;
       return 0;
     }
+    case Kind::kNvmlPower:
+    case Kind::kAmdgpuPower:
+      return setter_ == nullptr ? EOPNOTSUPP : setter_->Read(&out->value, &min_uw_);
   }
   return EINVAL;
 }
@@ -150,6 +161,9 @@ int Device::Write(const Raw& raw) const {
       if (error != ENOENT) return error;
       return WriteFile("freezer.state", raw.value == 0 ? "FROZEN" : "THAWED");
     }
+    case Kind::kNvmlPower:
+    case Kind::kAmdgpuPower:
+      return setter_ == nullptr ? EOPNOTSUPP : setter_->Write(raw.value);
   }
   return EINVAL;
 }
@@ -168,8 +182,13 @@ Raw Device::Capped(const Raw& former, int64_t cap_ppm) const {
   const char* floor_leaf = spec_.kind == Kind::kCpufreq  ? "cpuinfo_min_freq"
                            : spec_.kind == Kind::kPstate ? "min_perf_pct"
                                                          : nullptr;
-  int64_t floor = 0;
-  if (floor_leaf != nullptr && ReadNumber(floor_leaf, &floor) == 0 && value < floor) value = floor;
+  if (setter_ != nullptr && min_uw_ == 0) {  // Adopted: this process has not asked the device yet.
+    Raw current;
+    (void)Read(&current);
+  }
+  int64_t floor = min_uw_;
+  if (floor_leaf != nullptr) (void)ReadNumber(floor_leaf, &floor);
+  if (value < floor) value = floor;
   if (value > former.value) value = former.value;
   return Raw{value, 0};
 }

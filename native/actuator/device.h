@@ -6,9 +6,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 
 #include "actuator/allow_list.h"
+#include "actuator/setter_link.h"
 
 namespace skos::actuator {
 
@@ -16,6 +18,7 @@ namespace skos::actuator {
 struct Roots {
   int sysfs_fd = -1;
   int cgroup_fd = -1;
+  std::string setter_socket;  // Of `skos-gpu --setters`; "": there is none.
 };
 
 // A value as the kernel holds it. `aux` is the period of a quota (µs), else 0.
@@ -30,7 +33,7 @@ constexpr int64_t kUnlimited = -1;  // A quota's "max".
 
 class Device {
  public:
-  Device(const TargetSpec& spec, const Roots& roots) : spec_(spec), roots_(roots) {}
+  Device(const TargetSpec& spec, const Roots& roots);
 
   // 0 or an errno; EILSEQ: the file holds something that is no value of this kind. Worker thread.
   int Read(Raw* out) const;
@@ -47,6 +50,13 @@ class Device {
   // drivers/cpufreq/cpufreq.c: cpufreq_notifier_max), and until that has run scaling_max_freq reads as before.
   bool TakesLate() const { return spec_.kind == Kind::kCpufreq; }
 
+  // Whether a look costs a process and a driver's library: then it is taken only when a cap is wanted.
+  bool IsCostly() const { return IsGpu(spec_.kind); }
+  // Nothing of ours stands there any more. Worker thread.
+  void Rest() const {
+    if (setter_ != nullptr) setter_->Close();
+  }
+
   // Whether the kernel's own thermal control caps this device now, so that the value read is not the operator's.
   // Source: Documentation/driver-api/thermal/sysfs-api.rst; cpufreq cooling acts on the policy's effective maximum.
   bool KernelCoolingActive() const;
@@ -61,6 +71,8 @@ class Device {
 
   const TargetSpec spec_;
   const Roots roots_;
+  const std::unique_ptr<SetterLink> setter_;  // Of a GPU.
+  mutable int64_t min_uw_ = 0;                // Of a GPU: its own constraint, as of the last reading.
 };
 
 // As the kernel writes it, blanks as '_', into a buffer of at least 48 bytes.

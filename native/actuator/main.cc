@@ -61,12 +61,14 @@ bool ParseArguments(int argc, char** argv, Settings* settings) {
                          : name == "--state"  ? &settings->state_directory
                          : name == "--sysfs"  ? &settings->sysfs_root
                          : name == "--cgroup" ? &settings->cgroup_root
+                         : name == "--setter" ? &settings->setter_socket
                                               : nullptr;
     if (value == nullptr || ++i >= argc || argv[i][0] != '/') return false;
     *value = argv[i];
   }
   return !settings->allow_path.empty() && !settings->socket_path.empty() && !settings->state_directory.empty() &&
-         settings->socket_path.size() < sizeof(sockaddr_un::sun_path);
+         settings->socket_path.size() < sizeof(sockaddr_un::sun_path) &&
+         settings->setter_socket.size() < sizeof(sockaddr_un::sun_path);
 }
 
 // Each of these makes protection surer and none is worth refusing to protect: what the kernel refuses is said aloud.
@@ -278,7 +280,8 @@ int Main(int argc, char** argv) {
   Settings settings;
   if (!ParseArguments(argc, argv, &settings)) {
     std::fprintf(stderr,
-                 "usage: skos-actuator --allow FILE --socket PATH --state DIR [--sysfs ROOT] [--cgroup ROOT] [--child]\n"
+                 "usage: skos-actuator --allow FILE --socket PATH --state DIR [--sysfs ROOT] [--cgroup ROOT] [--setter SOCKET]\n"
+                 "                     [--child]\n"
                  "All paths are absolute.\n");
     return kExitUsage;
   }
@@ -286,6 +289,7 @@ int Main(int argc, char** argv) {
   Roots roots;
   roots.sysfs_fd = OpenRoot(settings.sysfs_root);
   roots.cgroup_fd = OpenRoot(settings.cgroup_root);
+  roots.setter_socket = settings.setter_socket;
   if (roots.sysfs_fd < 0) {
     Warn(settings.sysfs_root.c_str(), errno);
     return kExitSystem;

@@ -91,7 +91,7 @@ int64_t Target::Wanted(int64_t* crossed_ns) const {
 int64_t Target::Work(int64_t now_ns) {
   const uint64_t asked = asked_.load();
   // Known before it is needed: a standing order's first cap then costs no look at the cooling devices.
-  if (record_->known == 0 && record_->held == 0) {
+  if (record_->known == 0 && record_->held == 0 && !device_.IsCostly()) {
     busy_since_ns_.store(now_ns);  // A device that hangs in the first look is hung, not idle.
     CaptureFormer();
     busy_since_ns_.store(0);
@@ -238,6 +238,7 @@ void Target::Undo() {
 // that stays offline.
 void Target::Finish(Outcome outcome, int error, int64_t crossed_ns) {
   const Result result = {outcome, record_->former, record_->written, record_->read_back};
+  if (record_->held == 0 && (outcome == Outcome::kReleased || outcome == Outcome::kForeignChange)) device_.Rest();
   bool repeated = false;
   {
     const std::lock_guard<std::mutex> lock(mutex_);

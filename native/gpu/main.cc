@@ -16,13 +16,20 @@ namespace {
 
 constexpr size_t kMaxControllers = 8;
 
-enum class Part : unsigned char { kSupervisor, kWorker, kLister };
+enum class Part : unsigned char { kSupervisor, kWorker, kLister, kSetters, kSetter };
 
 struct CommandLine {
   Part part = Part::kSupervisor;
   Settings settings;
   Listing gpu;
 };
+
+Part PartOf(std::string_view name) {
+  if (name == "--worker") return Part::kWorker;
+  if (name == "--list") return Part::kLister;
+  if (name == "--setters") return Part::kSetters;
+  return name == "--setter" ? Part::kSetter : Part::kSupervisor;
+}
 
 // A number, or the name of a user.
 bool AddController(const std::string& who, std::vector<uid_t>* controllers) {
@@ -62,19 +69,20 @@ bool IsUsable(const CommandLine& line) {
   const Settings& settings = line.settings;
   if (settings.nvml.empty() || settings.sysfs_root.empty()) return false;
   // ".lock" and ".detached.new" stand beside the socket; sun_path limits the socket itself.
-  if (line.part == Part::kSupervisor) {
+  if (line.part == Part::kSupervisor || line.part == Part::kSetters) {
     return !settings.socket_path.empty() && settings.socket_path[0] == '/' &&
            settings.socket_path.size() < sizeof(sockaddr_un::sun_path);
   }
-  return line.part == Part::kLister || (IsAddress(line.gpu.address) && !line.gpu.source.empty());
+  if (line.part == Part::kLister || line.part == Part::kSetter) return true;
+  return IsAddress(line.gpu.address) && !line.gpu.source.empty();
 }
 
 bool Parse(int argc, char** argv, CommandLine* line) {
   if (const char* library = std::getenv("SKOS_NVML"); library != nullptr && *library != '\0') line->settings.nvml = library;
   for (int i = 1; i < argc; ++i) {
     const std::string_view name = argv[i];
-    if (name == "--worker" || name == "--list") {
-      line->part = name == "--worker" ? Part::kWorker : Part::kLister;
+    if (const Part part = PartOf(name); part != Part::kSupervisor) {
+      line->part = part;
       continue;
     }
     if (i + 1 >= argc || !TakeOption(name, argv[i + 1], line)) return false;
@@ -87,7 +95,8 @@ int Main(int argc, char** argv) {
   CommandLine line;
   if (!Parse(argc, argv, &line)) {
     std::fputs("usage: skos-gpu --socket PATH [--sysfs ROOT] [--nvml LIBRARY|none] [--rate-mhz N] [--deadline-ms N]\n"
-               "                [--controller USER]...\n", stderr);
+               "                [--controller USER]...\n"
+               "       skos-gpu --setters --socket PATH [--sysfs ROOT] [--nvml LIBRARY|none]\n", stderr);
     return kExitUsage;
   }
   const Settings& settings = line.settings;
@@ -98,6 +107,10 @@ int Main(int argc, char** argv) {
       return RunWorker({line.gpu, settings.sysfs_root, settings.nvml, settings.rate_mhz, settings.deadline_ms});
     case Part::kLister:
       return RunLister(settings.nvml);
+    case Part::kSetters:
+      return RunSetters({settings.socket_path, settings.sysfs_root, settings.nvml});
+    case Part::kSetter:
+      return RunSetter({settings.socket_path, settings.sysfs_root, settings.nvml});
   }
   return kExitUsage;
 }

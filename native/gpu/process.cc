@@ -7,8 +7,10 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 
+#include "gpu/protocol.h"
 #include "gpu/settings.h"
 
 namespace skos::gpu {
@@ -35,7 +37,13 @@ pid_t SpawnSelf(const std::vector<std::string>& arguments, UniqueFd* ours, int k
   int pair[2];
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) return -errno;
   UniqueFd mine(pair[0]);
-  UniqueFd theirs(pair[1]);
+  const UniqueFd theirs(pair[1]);
+  const pid_t pid = SpawnSelfWith(arguments, theirs.get(), kept);
+  if (pid > 0) ours->Reset(mine.Release());
+  return pid;
+}
+
+pid_t SpawnSelfWith(const std::vector<std::string>& arguments, int descriptor, int kept) {
   std::vector<char*> argv;
   static char name[] = "skos-gpu";
   argv.push_back(name);
@@ -43,9 +51,18 @@ pid_t SpawnSelf(const std::vector<std::string>& arguments, UniqueFd* ours, int k
   argv.push_back(nullptr);
   const pid_t pid = fork();
   if (pid < 0) return -errno;
-  if (pid == 0) Become(theirs.get(), kept, argv.data());
-  ours->Reset(mine.Release());
+  if (pid == 0) Become(descriptor, kept, argv.data());
   return pid;
+}
+
+int TakeParentFd() {
+  const char* text = std::getenv("SKOS_PARENT_FD");
+  int64_t fd = -1;
+  const bool given = text != nullptr && ParseDecimal(text, 3, INT32_MAX, &fd) && fcntl(static_cast<int>(fd), F_GETFD) >= 0;
+  unsetenv("SKOS_PARENT_FD");  // A worker's descriptor 3 is another one.
+  if (!given) return -1;
+  fcntl(static_cast<int>(fd), F_SETFD, FD_CLOEXEC);
+  return static_cast<int>(fd);
 }
 
 void PrepareForLibrary() {

@@ -15,6 +15,12 @@ namespace skos::gpu {
 // open in the new process for as long as that lives. Its pid, or -errno.
 pid_t SpawnSelf(const std::vector<std::string>& arguments, UniqueFd* ours, int kept = -1);
 
+// The same, with a descriptor that is there already as kSupervisorFd.
+pid_t SpawnSelfWith(const std::vector<std::string>& arguments, int descriptor, int kept = -1);
+
+// The descriptor whose other end the agent holds (src/app/parent.ts); -1 where nobody gave one. Once, at the start.
+int TakeParentFd();
+
 // In a process of that kind, before it loads a vendor's library: what the library starts (nvidia-modprobe) inherits neither the socket nor
 // the lock, and what it prints does not get among the program's output.
 void PrepareForLibrary();

@@ -44,10 +44,18 @@ struct WorkerSettings {
   int64_t deadline_ms = 0;
 };
 
+struct SetterSettings {
+  std::string socket_path;  // Of the listener.
+  std::string sysfs_root;
+  std::string nvml;
+};
+
 // Each runs until it is to leave and returns the exit status.
 int RunSupervisor(const Settings& settings);
 int RunWorker(const WorkerSettings& settings);
 int RunLister(const std::string& nvml);
+int RunSetters(const SetterSettings& settings);
+int RunSetter(const SetterSettings& settings);
 
 }  // namespace skos::gpu
 

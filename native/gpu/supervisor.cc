@@ -22,6 +22,7 @@
 #include "gpu/gpu.h"
 #include "gpu/instance_lock.h"
 #include "gpu/library.h"
+#include "gpu/process.h"
 #include "gpu/protocol.h"
 #include "gpu/settings.h"
 #include "gpu/uevents.h"
@@ -59,17 +60,6 @@ void Notify(const char* state) {
   if (!fd.valid()) return;
   const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + length);
   (void)sendto(fd.get(), state, std::strlen(state), MSG_DONTWAIT | MSG_NOSIGNAL, reinterpret_cast<sockaddr*>(&address), size);
-}
-
-// The descriptor whose other end the agent holds (src/app/parent.ts); -1 where nobody gave one.
-int TakeParent() {
-  const char* text = std::getenv("SKOS_PARENT_FD");
-  int64_t fd = -1;
-  const bool given = text != nullptr && ParseDecimal(text, 3, INT32_MAX, &fd) && fcntl(static_cast<int>(fd), F_GETFD) >= 0;
-  unsetenv("SKOS_PARENT_FD");  // A worker's descriptor 3 is another one.
-  if (!given) return -1;
-  fcntl(static_cast<int>(fd), F_SETFD, FD_CLOEXEC);
-  return static_cast<int>(fd);
 }
 
 class Supervisor {
@@ -135,7 +125,7 @@ Supervisor::Supervisor(const Settings& settings)
 // ---- The process ----------------------------------------------------------------------------------------------------
 
 bool Supervisor::Prepare(int* status) {
-  parent_.Reset(TakeParent());
+  parent_.Reset(TakeParentFd());
   *status = lock_.Take(settings_.socket_path);
   if (*status != 0) return false;
   *status = kExitSystem;

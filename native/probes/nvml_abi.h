@@ -17,6 +17,8 @@ enum Return : int {
   kUninitialized = 1,
   kInvalidArgument = 2,
   kNotSupported = 3,
+  kNoPermission = 4,
+  kNotFound = 6,
   kInsufficientSize = 7,
   kDriverNotLoaded = 9,
   kTimeout = 10,

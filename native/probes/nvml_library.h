@@ -91,6 +91,7 @@ class Library {
   Function<Device, unsigned*> power_limit_default{object_, "nvmlDeviceGetPowerManagementDefaultLimit"};
   Function<Device, unsigned*> power_limit_enforced{object_, "nvmlDeviceGetEnforcedPowerLimit"};
   Function<Device, unsigned*, unsigned*> power_constraints{object_, "nvmlDeviceGetPowerManagementLimitConstraints"};
+  Function<Device, unsigned> set_power_limit{object_, "nvmlDeviceSetPowerManagementLimit"};
   Function<Device, int, unsigned*> clock{object_, "nvmlDeviceGetClockInfo"};
   Function<Device, int, unsigned*> clock_max{object_, "nvmlDeviceGetMaxClockInfo"};
   Function<Device, unsigned long long*> event_reasons{object_, "nvmlDeviceGetCurrentClocksEventReasons"};

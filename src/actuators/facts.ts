@@ -1,11 +1,12 @@
 /**
- * What of this machine can be limited at all: cpufreq policies, intel_pstate, RAPL packages, cgroup controllers.
+ * What of this machine can be limited at all: cpufreq policies, intel_pstate, RAPL packages, GPUs, cgroup controllers.
  *
  * Discovery only; the answer goes into the allow-list, which root makes. Sources: Documentation/admin-guide/pm/cpufreq.rst
  * and intel_pstate.rst, Documentation/power/powercap/powercap.rst, Documentation/admin-guide/cgroup-v2.rst.
  */
 import type { ActuatableFacts, CgroupController } from '../config/compile.js';
 import type { Tree } from '../core/ports.js';
+import { type PciGpu, pciGpus } from '../sensors/pci-gpus.js';
 import { energyZones } from '../sensors/rapl.js';
 
 const CPUFREQ = 'devices/system/cpu/cpufreq';
@@ -24,9 +25,17 @@ export async function actuatorFacts({ sysfs, cgroup }: ActuatableTrees): Promise
     // In active mode the policies are there too and reach single CPUs, which the global percentage does not.
     pstate: cpufreqPolicies.length === 0 && (await sysfs.exists(`${INTEL_PSTATE}/max_perf_pct`)),
     raplZones: await raplZones(sysfs),
+    gpus: (await pciGpus(sysfs)).flatMap(settable),
     energyZones: await energyZones(sysfs),
     cgroup: { cpu: await cpuController(cgroup), freezer: await freezerController(cgroup) },
   };
+}
+
+/** By vendor where no driver is bound yet: the list is made at boot, perhaps before the driver comes. */
+function settable({ address, vendor, driver }: PciGpu): ActuatableFacts['gpus'][number][] {
+  if (vendor === 'nvidia' && (driver === '' || driver === 'nvidia')) return [{ address, kind: 'nvml_power' }];
+  if (vendor === 'amd' && (driver === '' || driver === 'amdgpu')) return [{ address, kind: 'amdgpu_power' }];
+  return [];
 }
 
 async function policies(sysfs: Tree): Promise<string[]> {

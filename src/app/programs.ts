@@ -19,9 +19,11 @@ export interface ActuatorPaths {
   readonly state: string;
   readonly sysfs: string;
   readonly cgroup: string;
+  /** Socket of the setters of GPUs. */
+  readonly setter: string;
 }
 
-export function actuatorSpec({ allow, socket, state, sysfs, cgroup }: ActuatorPaths): ChildSpec {
+export function actuatorSpec({ allow, socket, state, sysfs, cgroup, setter }: ActuatorPaths): ChildSpec {
   const args = [
     '--allow',
     allow,
@@ -33,6 +35,8 @@ export function actuatorSpec({ allow, socket, state, sysfs, cgroup }: ActuatorPa
     sysfs,
     '--cgroup',
     cgroup,
+    '--setter',
+    setter,
     '--child',
   ];
   return {
@@ -42,6 +46,17 @@ export function actuatorSpec({ allow, socket, state, sysfs, cgroup }: ActuatorPa
     code: 'SKOS_ACTUATOR_ABSENT',
     event: 'actuator.lost',
     outlives: true,
+  };
+}
+
+/** Sets what the actuator asks for through the drivers of GPUs. Started with the actuator, as root. */
+export function setterSpec({ socket, sysfs, nvml }: { socket: string; sysfs: string; nvml: string }): ChildSpec {
+  return {
+    name: 'skos-gpu-set',
+    command: find('build/native/skos-gpu', { installed: 'skos-gpu', code: 'SKOS_GPU_ABSENT' }),
+    args: ['--setters', '--socket', socket, '--sysfs', sysfs, '--nvml', nvml],
+    code: 'SKOS_GPU_ABSENT',
+    event: 'gpu.unread',
   };
 }
 

@@ -16,7 +16,16 @@ import { type Bounds, thermalBounds } from './thermal-bounds.js';
 const ALLOW_LIMITS = { targets: 512, orders: 64, orderTargets: 64, energies: 64, idLength: 64 };
 
 /** No cap below this share whatever is asked, in parts per million: the node must still answer its operator. */
-const FLOOR_PPM = { cpufreq: 200_000, pstate: 200_000, rapl: 300_000, quota: 10_000, freeze: 0 };
+const FLOOR_PPM = {
+  cpufreq: 200_000,
+  pstate: 200_000,
+  rapl: 300_000,
+  quota: 10_000,
+  freeze: 0,
+  // The device's own constraint is above this as a rule, and holds in any case.
+  nvml_power: 300_000,
+  amdgpu_power: 300_000,
+};
 /** The default order caps as throttle_50 does. */
 const DEFAULT_CAP_PPM = 500_000;
 /** One reading may be noise, and a reflex that waits longer is none. */
@@ -39,6 +48,8 @@ export interface ActuatableFacts {
   readonly pstate: boolean;
   /** Package zones whose limit can be written. */
   readonly raplZones: readonly string[];
+  /** GPUs whose power limit may be set, by PCI address. */
+  readonly gpus: readonly { readonly address: string; readonly kind: 'nvml_power' | 'amdgpu_power' }[];
   /** Zones whose energy is counted: `zone` is the kernel's name, `path` its directory. */
   readonly energyZones: readonly { readonly zone: string; readonly path: string; readonly maxMicroJoules: number }[];
   /** null: this machine has no such controller. */
@@ -78,7 +89,8 @@ type LeftOut = string[];
 export function compileAllowList(input: CompileInput): string {
   const leftOut: LeftOut = [];
   const cpu = cpuTargets(input.facts);
-  const targets = fitting([...cpu, ...cgroupTargets(input, leftOut)], ALLOW_LIMITS.targets, leftOut, ({ id }) => id);
+  const all = [...cpu, ...gpuTargets(input), ...cgroupTargets(input, leftOut)];
+  const targets = fitting(all, ALLOW_LIMITS.targets, leftOut, ({ id }) => id);
   const listed = new Set(targets.map(({ id }) => id));
   const wanted = orders(
     input,
@@ -126,6 +138,17 @@ function cpuTargets({ cpufreqPolicies, pstate, raplZones }: ActuatableFacts): Ta
   }
   targets.push(...raplZones.map((path): Target => ({ id: `rapl/${lastSegment(path)}`, kind: 'rapl', path })));
   return targets;
+}
+
+/** Where nobody reads GPUs, nobody knows whether one is hot. */
+function gpuTargets({ config, facts }: CompileInput): Target[] {
+  if (config.gpu.mode === 'off') return [];
+  return facts.gpus.map(({ address, kind }) => ({ id: gpuTarget(address), kind, path: address }));
+}
+
+/** What the actuator calls the power limit of the GPU at a PCI address. */
+export function gpuTarget(address: string): string {
+  return `gpu/${address}`;
 }
 
 function lastSegment(path: string): string {

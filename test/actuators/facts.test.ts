@@ -23,6 +23,7 @@ t.test('a machine that lets itself be limited by nothing', async (t) => {
     cpufreqPolicies: [],
     pstate: false,
     raplZones: [],
+    gpus: [],
     energyZones: [],
     cgroup: { cpu: null, freezer: null },
   });

@@ -12,6 +12,7 @@ const FACTS: ActuatableFacts = {
   pstate: false,
   raplZones: ['class/powercap/intel-rapl:0'],
   energyZones: [],
+  gpus: [],
   cgroup: { cpu: { version: 2, directory: '' }, freezer: { version: 2, directory: '' } },
 };
 const NOTHING: ActuatableFacts = {
@@ -19,6 +20,7 @@ const NOTHING: ActuatableFacts = {
   pstate: false,
   raplZones: [],
   energyZones: [],
+  gpus: [],
   cgroup: { cpu: null, freezer: null },
 };
 

@@ -78,7 +78,10 @@ for (const service of SERVICES) {
   t.test(`${service} can be reloaded from inside its sandbox, and restarts for ever`, async (t) => {
     const unit = settings(service);
     for (const reload of unit.get('ExecReload') ?? []) t.match(reload, /^\+/, 'kill cannot be executed in the sandbox');
-    t.strictSame(unit.get('Restart'), ['always']);
+    const socket = service.replace('.service', '.socket');
+    // What its own socket starts is there again with the next connection.
+    if (unit.get('Requires')?.[0] === socket) t.strictSame(settings(socket).get('TriggerLimitIntervalSec'), ['0']);
+    else t.strictSame(unit.get('Restart'), ['always']);
     t.strictSame(unit.get('StartLimitIntervalSec'), ['0']);
   });
 }
@@ -96,9 +99,14 @@ t.test('the agent has no network and no capability, and executes nothing but Nod
   t.ok(agent.has('WatchdogSec'));
 });
 
-t.test('each program runs as a user of its own', async (t) => {
+t.test('each program runs as a user of its own, root only what moves something', async (t) => {
   const users = SERVICES.map((service) => settings(service).get('User')?.[0]);
-  t.equal(new Set(users).size, SERVICES.length);
+  const others = users.filter((user) => user !== 'root');
+  t.equal(new Set(others).size, others.length);
+  t.strictSame(SERVICES.filter((service) => settings(service).get('User')?.[0] === 'root').sort(), [
+    'skos-actuator.service',
+    'skos-gpu-set.service',
+  ]);
   const sysusers = readFileSync('systemd/sysusers.d/skos.conf', 'utf8');
   for (const user of users) if (user !== 'root') t.match(sysusers, new RegExp(`^u ${user} `, 'm'));
   t.match(sysusers, /^g skos-admin /m);
@@ -147,6 +155,18 @@ t.test('the GPU reader leaves a worker that hangs alone, and no such worker hold
   t.strictSame(gpu.get('CapabilityBoundingSet'), ['']);
   t.strictSame(gpu.get('RestrictAddressFamilies'), ['AF_UNIX AF_NETLINK']);
   t.match(gpu.get('ExecStart')?.[0], '--socket /run/skos-gpu/gpu.sock --controller skos');
+});
+
+t.test('what sets GPUs is reached by the actuator alone, and leaves it a setter that hangs', async (t) => {
+  const socket = settings('skos-gpu-set.socket');
+  const setter = settings('skos-gpu-set.service');
+  t.strictSame(socket.get('SocketMode'), ['0600']);
+  const [path = ''] = socket.get('ListenSequentialPacket') ?? [];
+  t.match(setter.get('ExecStart')?.[0], `--setters --socket ${path}`);
+  t.match(settings('skos-actuator.service').get('ExecStart')?.[0], `--setter ${path}`);
+  t.strictSame(setter.get('KillMode'), ['process']);
+  t.strictSame(setter.get('CapabilityBoundingSet'), ['CAP_SYS_ADMIN']);
+  t.strictSame(setter.get('PrivateNetwork'), ['yes']);
 });
 
 t.test('users and directories are made as their tools take them', { skip }, async (t) => {

@@ -1,0 +1,241 @@
+/** What sets GPUs: skos-actuator and `skos-gpu --setters`, the real programs, over amdgpu's files and a scripted NVML. */
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import {
+  chmodSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
+import { packetConnector, startActuator } from '../fixtures/actuator.js';
+import { type FakeMachine, fakeMachine } from '../fixtures/fake-sysfs.js';
+import { LIBRARY, PROGRAM, skipped } from '../fixtures/skos-gpu.js';
+import { until } from '../fixtures/until.js';
+
+t.jobs = 2;
+
+const AMD = '0000:03:00.0';
+const NVIDIA = '0000:3b:00.0';
+const CAP = `bus/pci/devices/${AMD}/hwmon/hwmon4/power1_cap`;
+const TARGETS = [
+  `target gpu/${AMD} amdgpu_power ${AMD} floor_ppm=300000`,
+  `target gpu/${NVIDIA} nvml_power ${NVIDIA} floor_ppm=300000`,
+];
+const HOUR_MS = 600_000;
+
+function machineWithGpus(t: Test): FakeMachine {
+  const machine = fakeMachine(t);
+  machine.set(CAP, 220_000_000);
+  machine.set(`${CAP}_min`, 100_000_000);
+  machine.set(`${CAP}_max`, 250_000_000);
+  writeFileSync(join(machine.root, 'nvml'), `driver 570.86.15\ngpu 0 pci ${NVIDIA}\ngpu 0 preset h100\n`);
+  return machine;
+}
+
+interface Setters {
+  readonly socket: string;
+  readonly start: () => Promise<void>;
+  readonly listener: () => ChildProcess | undefined;
+  /** Of each connection, as /proc shows them now. */
+  readonly processes: () => number[];
+}
+
+async function startSetters(t: Test, machine: FakeMachine): Promise<Setters> {
+  const directory = mkdtempSync(join(tmpdir(), 'skos-'));
+  const socket = join(directory, 'set.sock');
+  let listener: ChildProcess | undefined;
+  const start = async () => {
+    rmSync(socket, { force: true });
+    listener = spawn(PROGRAM, ['--setters', '--socket', socket, '--sysfs', machine.sysfs, '--nvml', LIBRARY], {
+      env: { ...process.env, SKOS_NVML_SCRIPT: join(machine.root, 'nvml'), SKOS_NVML_STATE: join(machine.root, 'set') },
+      stdio: ['ignore', 'ignore', 'inherit'],
+    });
+    await until(() => existsSync(socket));
+  };
+  const processes = () => setterPids(machine.sysfs);
+  await start();
+  t.teardown(() => {
+    listener?.kill('SIGKILL');
+    for (const pid of processes()) process.kill(pid, 'SIGKILL');
+    rmSync(directory, { recursive: true, force: true });
+  });
+  return { socket, start, listener: () => listener, processes };
+}
+
+function setterPids(sysfs: string): number[] {
+  const words = (pid: string) => {
+    try {
+      return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
+    } catch {
+      return []; // It ended while we looked.
+    }
+  };
+  const pids = readdirSync('/proc').filter((entry) => /^\d+$/.test(entry));
+  return pids.filter((pid) => words(pid)[1] === '--setter' && words(pid).includes(sysfs)).map(Number);
+}
+
+async function started(t: Test) {
+  const machine = machineWithGpus(t);
+  const setters = await startSetters(t, machine);
+  const actuator = await startActuator(t, machine, { items: TARGETS, args: ['--setter', setters.socket] });
+  const client = await actuator.client();
+  const cap = (capPpm: number, gpu = AMD) =>
+    client.set({ lease: `l${gpu}`, target: `gpu/${gpu}`, capPpm, ttlMs: HOUR_MS });
+  return { machine, setters, actuator, client, cap };
+}
+
+t.test(
+  'caps both vendors’ GPUs by a share of the former limit and gives exactly that back',
+  { skip: skipped },
+  async (t) => {
+    const { machine, client, cap, setters } = await started(t);
+    t.strictSame(setters.processes(), [], 'a GPU that nobody caps costs no process');
+    t.match(await cap(900_000), { ok: true, outcome: 'applied', former: '220000000', readBack: '198000000' });
+    t.equal(machine.get(CAP), '198000000');
+    t.match(await cap(400_000), { ok: true, readBack: '100000000' }, 'no lower than its own minimum');
+    t.match(await cap(500_000, NVIDIA), { ok: true, former: '700000000', written: '350000000', readBack: '350000000' });
+    t.equal(setters.processes().length, 2, 'one each');
+    t.match(await client.release(`l${AMD}`), { ok: true, outcome: 'released', readBack: '220000000' });
+    t.equal(machine.get(CAP), '220000000');
+    t.match(await client.release(`l${NVIDIA}`), { ok: true, readBack: '700000000' });
+    await until(() => setters.processes().length === 0);
+  },
+);
+
+t.test('a setter that is killed, with its listener or alone, costs a cap nothing', { skip: skipped }, async (t) => {
+  const { machine, client, cap, setters } = await started(t);
+  await cap(900_000);
+  for (const pid of setters.processes()) process.kill(pid, 'SIGKILL');
+  t.match(await cap(800_000), { ok: true, readBack: '176000000' }, 'asked again of another one');
+  setters.listener()?.kill('SIGKILL');
+  for (const pid of setters.processes()) process.kill(pid, 'SIGKILL');
+  t.match(await client.release(`l${AMD}`), { outcome: 'undo_pending' }, 'not called released');
+  t.equal(machine.get(CAP), '176000000');
+  await setters.start();
+  await until(() => machine.get(CAP) === '220000000');
+});
+
+t.test(
+  'an actuator that was killed while a GPU was capped gives the limit back, started again',
+  { skip: skipped },
+  async (t) => {
+    const machine = machineWithGpus(t);
+    const setters = await startSetters(t, machine);
+    const options = { items: TARGETS, args: ['--setter', setters.socket] };
+    const first = await startActuator(t, machine, options);
+    const client = await first.client();
+    await client.set({ lease: 'a', target: `gpu/${AMD}`, capPpm: 400_000, ttlMs: HOUR_MS });
+    first.process.kill('SIGKILL');
+    await first.exited;
+    await until(() => setters.processes().length === 0);
+    t.equal(machine.get(CAP), '100000000', 'the cap stands');
+    rmSync(first.socket);
+    const second = await startActuator(t, machine, options);
+    const next = await second.client();
+    t.match(await next.leases(), [{ lease: 'a' }]);
+    t.match(await next.release('a'), { ok: true, outcome: 'released', readBack: '220000000' });
+    second.process.kill('SIGTERM');
+    t.equal(await second.exited, 0);
+  },
+);
+
+t.test('SIGTERM restores a GPU before it leaves', { skip: skipped }, async (t) => {
+  const { machine, actuator, cap } = await started(t);
+  await cap(500_000);
+  actuator.process.kill('SIGTERM');
+  t.equal(await actuator.exited, 0);
+  t.equal(machine.get(CAP), '220000000');
+});
+
+t.test(
+  'without a setter a GPU is pending, never capped, and nothing else waits for it',
+  { skip: skipped },
+  async (t) => {
+    const machine = machineWithGpus(t);
+    machine.addCpufreq({ policies: [[0]], maxKHz: 3_000_000, minKHz: 800_000 });
+    const policy = 'devices/system/cpu/cpufreq/policy0';
+    const items = [...TARGETS, `target cpufreq/policy0 cpufreq ${policy} floor_ppm=200000`];
+    for (const args of [[], ['--setter', join(tmpdir(), 'skos-nobody.sock')]]) {
+      const actuator = await startActuator(t, machine, { items, args });
+      const client = await actuator.client();
+      const lease = { lease: 'a', target: `gpu/${AMD}`, capPpm: 500_000, ttlMs: HOUR_MS };
+      t.match(await client.set(lease), { ok: false, outcome: args.length === 0 ? 'failed' : 'pending' });
+      t.match(await client.set({ ...lease, lease: 'b', target: 'cpufreq/policy0' }), { ok: true });
+      t.match(await client.release('b'), { ok: true });
+      t.equal(machine.get(CAP), '220000000');
+      actuator.process.kill('SIGTERM');
+      t.equal(await actuator.exited, 0);
+    }
+  },
+);
+
+t.test('the allow-list takes a PCI address for a GPU and nothing else', { skip: skipped }, async (t) => {
+  for (const path of ['devices/x', '0000:3b:00', '0000:3b:00.8', '../3b:00.0', '0000:3B:00.0', '0000:3b:00.0/..']) {
+    const items = [`target gpu/x nvml_power ${path} floor_ppm=300000`];
+    const actuator = await startActuator(t, machineWithGpus(t), { items, refused: true });
+    t.equal(await actuator.exited, 3, path);
+    t.match(actuator.said(), /line 2/);
+  }
+});
+
+/** What the setter answers to these packets, until it closes. */
+async function asked(socket: string, ...packets: readonly string[]): Promise<(string | null)[]> {
+  const answers: (string | null)[] = [];
+  const connection = packetConnector()(socket, (packet) => answers.push(packet));
+  for (const packet of packets) {
+    const before = answers.length;
+    connection.send(packet);
+    await until(() => answers.length > before);
+    if (answers.at(-1) === null) break;
+  }
+  connection.close();
+  return answers;
+}
+
+t.test('a setter does what its contract says, and nothing for anything else', { skip: skipped }, async (t) => {
+  const machine = machineWithGpus(t);
+  const { socket } = await startSetters(t, machine);
+  t.strictSame(await asked(socket, `open amdgpu ${AMD}`, 'get', 'set 150000000', 'get'), [
+    'ok',
+    'value 220000000 min 100000000 max 250000000',
+    'ok',
+    'value 150000000 min 100000000 max 250000000',
+  ]);
+  for (const first of ['', 'get', 'open', 'open amdgpu', `open amdgpu ../${AMD}`, 'x'.repeat(5_000)]) {
+    if (first !== '') t.match((await asked(socket, first))[0], /^err 22$/, first.slice(0, 40));
+  }
+  t.match(await asked(socket, 'open amdgpu 0000:99:00.0'), ['err 19'], 'not there');
+  for (const source of ['xe', '', 'nvml\0']) t.match(await asked(socket, `open ${source} ${AMD}`), ['err 95']);
+  const garbage = ['set', 'set ', 'set -1', 'set 0', 'set 1e9', 'set 9999999999999999999', 'set 1 2', 'put 5', 'get 1'];
+  t.strictSame(await asked(socket, `open amdgpu ${AMD}`, ...garbage), ['ok', ...garbage.map(() => 'err 22')]);
+  t.equal(machine.get(CAP), '150000000');
+});
+
+t.test('nobody but root reaches a setter', { skip: skipped || process.getuid?.() !== 0 }, async (t) => {
+  const machine = machineWithGpus(t);
+  const { socket, processes } = await startSetters(t, machine);
+  t.equal(statSync(socket).mode & 0o777, 0o600);
+  // Even where the mode of the file does not keep it out.
+  chmodSync(join(socket, '..'), 0o755);
+  chmodSync(socket, 0o666);
+  const connect = `
+import os, socket, sys
+os.setuid(65534)
+peer = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+peer.connect(sys.argv[1])
+try:
+    peer.send(b'open amdgpu ${AMD}')
+    print(peer.recv(100))
+except OSError:
+    print('closed')
+`;
+  const { stdout } = spawnSync('python3', ['-c', connect, socket], { encoding: 'utf8' });
+  t.match(stdout, /^(b''|closed)\n$/);
+  t.strictSame(processes(), []);
+});

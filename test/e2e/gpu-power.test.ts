@@ -1,0 +1,133 @@
+/** A hot GPU is capped by its power limit, it and no other, and gets its limit back: agent, actuator and skos-gpu over a scripted NVML. */
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
+import type { ActionRecord, ActuatorTarget } from '../../src/core/ports.js';
+import { type GpuNode, gpuNode } from '../fixtures/gpu-node.js';
+import { FIRST, SECOND, skipped } from '../fixtures/skos-gpu.js';
+
+const isRoot = process.getuid?.() === 0;
+
+t.jobs = 2;
+
+const FORMER_W = 700;
+const HOT = 'gpu 0 temperature 78';
+const CRITICAL = 'gpu 0 temperature 88';
+
+function hotNode(t: Test): Promise<GpuNode> {
+  return gpuNode(t, {
+    mode: 'auto',
+    config: { thermal: { thresholds: { warning: 75, critical: 85, emergency: 95 }, keep: 0.5 } },
+    env: (machine) => ({ SKOS_NVML_STATE: join(machine.root, 'nvml-state') }),
+  });
+}
+
+async function targetOf({ node }: GpuNode, address: string): Promise<ActuatorTarget | undefined> {
+  return (await node.status()).actuator.targets.find(({ target }) => target === `gpu/${address}`);
+}
+
+/** As the actuator last read it from the driver. */
+async function untilWatts(gpus: GpuNode, address: string, watts: number): Promise<void> {
+  await gpus.node.until(`${address} is at ${watts} W`, async () => {
+    return (await targetOf(gpus, address))?.current === String(watts * 1_000_000);
+  });
+}
+
+async function throttles({ node }: GpuNode): Promise<readonly ActionRecord[]> {
+  return (await node.actions()).filter(({ action }) => action.startsWith('throttle'));
+}
+
+t.test(
+  'a hot GPU is capped in steps, the other one is not, and the limit comes back',
+  { skip: skipped || !isRoot },
+  async (t) => {
+    const gpus = await hotNode(t);
+    gpus.also(HOT);
+    await untilWatts(gpus, FIRST, 630);
+    gpus.also(CRITICAL);
+    await untilWatts(gpus, FIRST, 350);
+    t.match(await targetOf(gpus, FIRST), { state: 'held', former: String(FORMER_W * 1_000_000) });
+    t.match(await targetOf(gpus, SECOND), { state: 'idle' }, 'nobody asked the cool one');
+    await gpus.node.until('both are active', async () =>
+      (await throttles(gpus)).every(({ state }) => state === 'active'),
+    );
+    gpus.also();
+    await untilWatts(gpus, FIRST, FORMER_W);
+    await gpus.node.until('released', async () => (await throttles(gpus)).every(({ state }) => state === 'released'));
+    const last = (await throttles(gpus)).find(({ action }) => action === 'throttle_10');
+    t.match(last?.effects, [{ target: `gpu/${FIRST}`, readAfter: String(FORMER_W * 1_000_000) }]);
+    t.ok((await gpus.node.status()).alerts === 0);
+  },
+);
+
+t.test("no cap goes below the GPU's own constraint", { skip: skipped || !isRoot }, async (t) => {
+  const gpus = await hotNode(t);
+  gpus.also(CRITICAL, 'gpu 0 power_limit.min 600000');
+  await untilWatts(gpus, FIRST, 600);
+  gpus.also('gpu 0 power_limit.min 600000');
+  await untilWatts(gpus, FIRST, FORMER_W);
+});
+
+t.test(
+  'a GPU that refuses or forgets its limit is said to be uncapped, never capped',
+  { skip: skipped || !isRoot },
+  async (t) => {
+    const gpus = await hotNode(t);
+    gpus.also(HOT, 'gpu 0 set power_limit 4');
+    await gpus.node.until('failed', async () => (await throttles(gpus)).some(({ state }) => state === 'failed'));
+    t.match(await targetOf(gpus, FIRST), { state: 'failed' });
+    gpus.also(HOT, 'gpu 0 set power_limit ignored');
+    await gpus.node.stays(
+      'not active',
+      async () => (await throttles(gpus)).every(({ state }) => state !== 'active'),
+      1_500,
+    );
+    gpus.also(HOT);
+    await untilWatts(gpus, FIRST, 630);
+    await gpus.node.until('active', async () => (await throttles(gpus)).some(({ state }) => state === 'active'));
+  },
+);
+
+t.test(
+  'a driver that hangs in a set keeps its own GPU alone from being capped',
+  { skip: skipped || !isRoot },
+  async (t) => {
+    const gpus = await hotNode(t);
+    const hang = 'gpu 0 hang nvmlDeviceSetPowerManagementLimit';
+    gpus.also(HOT, hang);
+    await gpus.node.until('hung', async () => (await targetOf(gpus, FIRST))?.state === 'hung');
+    gpus.also(HOT, hang, 'gpu 1 temperature 78');
+    await untilWatts(gpus, SECOND, 630);
+    t.ok((await throttles(gpus)).every(({ state, channel }) => state !== 'active' || channel.includes('001')));
+    gpus.also(HOT);
+    await untilWatts(gpus, FIRST, 630);
+    gpus.also();
+    await untilWatts(gpus, FIRST, FORMER_W);
+    await untilWatts(gpus, SECOND, FORMER_W);
+  },
+);
+
+t.test(
+  'a cap outlives kill -9 of the agent, and is taken back by its successor',
+  { skip: skipped || !isRoot },
+  async (t) => {
+    const gpus = await hotNode(t);
+    gpus.also(HOT);
+    await untilWatts(gpus, FIRST, 630);
+    await gpus.node.kill();
+    await gpus.node.start();
+    await untilWatts(gpus, FIRST, 630);
+    gpus.also();
+    await untilWatts(gpus, FIRST, FORMER_W);
+  },
+);
+
+t.test('a limit that somebody else set meanwhile is left alone', { skip: skipped || !isRoot }, async (t) => {
+  const gpus = await hotNode(t);
+  gpus.also(HOT);
+  await untilWatts(gpus, FIRST, 630);
+  // Forgotten, as after a reset, and then 500 W: somebody's nvidia-smi.
+  gpus.also(HOT, 'gpu 0 forget', 'gpu 0 power_limit 500000');
+  gpus.also('gpu 0 forget', 'gpu 0 power_limit 500000');
+  await gpus.node.until('foreign', async () => (await throttles(gpus)).some(({ state }) => state === 'foreign_change'));
+  t.match(await targetOf(gpus, FIRST), { state: 'foreign_change', current: '500000000' });
+});
