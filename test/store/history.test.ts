@@ -134,3 +134,234 @@ t.test('a past in all tiers', async (t) => {
     t.strictSame(series && wrongPoints(series, past.expected(A, 120_000, { fromMs, toMs: wall })), []);
   });
 });
+
+t.test('a store without anything answers with nothing', async (t) => {
+  const past = await new StoredPast(t).open();
+  t.strictSame(past.store.history.channels(), []);
+  t.strictSame(await past.page({ glob: '**', fromAtMs: 0, toAtMs: 8.64e15 }), { series: [], after: null });
+  t.strictSame(await past.page({ glob: '**', fromAtMs: 0, toAtMs: 8.64e15, points: 10 }), { series: [], after: null });
+  t.strictSame(await past.store.history.latest('**'), []);
+  t.strictSame(await past.store.history.byDevice({ glob: '**', fromAtMs: 0, toAtMs: 1e13 }), []);
+});
+
+t.test('what makes no sense is refused or has no answer', async (t) => {
+  const past = await new StoredPast(t).open();
+  await past.pass(MINUTE_MS, SECOND_MS, (nth) => past.sample(A, nth));
+  const now = past.clock.wall;
+  const good = { glob: '**', fromAtMs: now - MINUTE_MS, toAtMs: now };
+  const nothing = { series: [], after: null };
+  t.strictSame(await past.page({ ...good, glob: 'no/such/channel' }), nothing);
+  t.strictSame(await past.page({ ...good, fromAtMs: now }), nothing);
+  t.strictSame(await past.page({ ...good, fromAtMs: now + 1, points: 5 }), nothing);
+  t.strictSame(await past.page({ ...good, fromAtMs: now - 2 * DAY_MS, toAtMs: now - DAY_MS }), nothing);
+  const refused = { code: 'SKOS_PROTOCOL_INVALID' };
+  for (const bad of [
+    { fromAtMs: Number.NaN },
+    { toAtMs: Number.NaN },
+    { toAtMs: Number.POSITIVE_INFINITY },
+    { points: 0 },
+    { points: -1 },
+    { points: 1.5 },
+    { points: Number.NaN },
+    { points: 1e9 },
+    { after: '' },
+    { after: 'x' },
+    { after: 'pm12.3' },
+    { after: 'pm-1.0@hwmon' },
+    { after: 'zz1.0@hwmon' },
+    { after: `am${'9'.repeat(40)}.0@x` },
+  ]) {
+    await t.rejects(past.page({ ...good, ...bad }), refused, JSON.stringify(bad));
+  }
+  // A cursor of a channel that is not there any more, or of another query, goes on behind it.
+  t.strictSame(await past.page({ ...good, after: 'ar9999999999999999.0@zzz/gone/temp' }), nothing);
+  t.strictSame(await past.page({ ...good, after: `ar9999999999999999.999999999@${A}` }), nothing);
+  t.equal((await past.page({ ...good, after: '@a/gone/temp' })).series.length, 1);
+  t.equal((await past.page({ ...good, fromAtMs: -1e300, toAtMs: 1e300 })).series.length, 1, 'all of time');
+  await t.rejects(past.store.history.byDevice({ glob: '**', fromAtMs: Number.NaN, toAtMs: 1 }), refused);
+});
+
+t.test('where there are no more samples than points the samples themselves are given', async (t) => {
+  const past = await new StoredPast(t).open();
+  await past.pass(HOUR_MS, 10_000, (nth) => past.sample(A, nth));
+  const now = past.clock.wall;
+  const query = { glob: A, fromAtMs: now - HOUR_MS, toAtMs: now };
+  const [single] = await past.all({ ...query, points: 360 });
+  t.match(single, { stepMs: 0, values: [0, 0.001, 0.002] });
+  t.equal(single?.atMs.length, 360);
+  const [points] = await past.all({ ...query, points: 359 });
+  t.ok((points?.stepMs ?? 0) > 0 && (points?.atMs.length ?? 0) <= 359);
+  t.match(await past.all({ ...query, points: 1 }), [
+    { values: [0.18], minimums: [0], maximums: [0.359], counts: [360] },
+  ]);
+});
+
+t.test('what is of no value counts as samples too, and stays a gap in the values', async (t) => {
+  const past = await new StoredPast(t).open();
+  await past.pass(10 * MINUTE_MS, SECOND_MS, (nth) => past.sample(A, nth < 300 ? null : 5, nth < 300 ? 'hung' : 'ok'));
+  const now = past.clock.wall;
+  const [series, ...more] = await past.all({ glob: A, fromAtMs: now - 10 * MINUTE_MS, toAtMs: now, points: 100 });
+  t.strictSame(more, []);
+  t.equal(series?.stepMs, 10_000);
+  t.match(series?.counts, [0, 0, 0]);
+  t.match(series?.minimums, [null, null, null]);
+  t.strictSame(series && wrongPoints(series, past.expected(A, 10_000, { fromMs: 0, toMs: now })), []);
+});
+
+t.test('pages are bounded, follow each other without loss, and do not move while the data grows', async (t) => {
+  const past = await new StoredPast(t).open();
+  const wide = 1_234_567_890_123;
+  const ids = ['a/b/c', 'a/b/d', 'a/b/e'];
+  await past.pass(8 * HOUR_MS, 700, (nth) => {
+    for (const id of ids)
+      past.sample(id, wide + ((nth * 7_919) % 1_000), nth % 3 === 0 ? 'ok' : nth % 3 === 1 ? 'stale' : 'fault');
+  });
+  const now = past.clock.wall;
+  for (const points of [undefined, 10_000]) {
+    const query = { glob: '**', fromAtMs: now - 8 * HOUR_MS, toAtMs: now, points };
+    const once = await past.all(query);
+    const list: HistorySeries[] = [];
+    let after: string | undefined;
+    let pages = 0;
+    do {
+      const page = await past.page({ ...query, after });
+      t.ok(JSON.stringify(page).length <= MAX_PAGE_BYTES);
+      list.push(...page.series);
+      after = page.after ?? undefined;
+      pages++;
+      await past.pass(MINUTE_MS, 700, () => past.sample('a/b/d', 1));
+    } while (after !== undefined);
+    t.ok(pages > 1);
+    for (const id of ids) {
+      const times = (all: readonly HistorySeries[]) =>
+        all.filter(({ channel }) => channel === id).flatMap(({ atMs }) => atMs);
+      t.strictSame(times(list), times(once));
+      t.equal(new Set(times(list)).size, times(list).length);
+    }
+  }
+});
+
+t.test('samples of one time are each given once, also where a page ends between them', async (t) => {
+  const past = await new StoredPast(t).open();
+  for (let i = 0; i < 30_000; i++) past.sample(A, i, 'ok', 10);
+  past.clock.advance(1);
+  past.sample(A, -1, 'ok', 10);
+  const [series] = await past.all({ glob: A, fromAtMs: past.clock.wall - 10, toAtMs: past.clock.wall + 10 });
+  t.equal(series?.values.length, 30_001);
+  t.equal(new Set(series?.values).size, 30_001);
+});
+
+t.test('trimming while a reader reads takes nothing from the page, and repeats nothing', async (t) => {
+  const past = await new StoredPast(t, LIMITS).open();
+  await past.pass(12 * HOUR_MS, 1_000, (nth) => past.sample(A, nth % 1_000));
+  const now = past.clock.wall;
+  const query = { glob: A, fromAtMs: now - 12 * HOUR_MS, toAtMs: now };
+  const times: [number, number][] = [];
+  let after: string | undefined;
+  do {
+    const reading = past.page({ ...query, after });
+    await Promise.all([past.pass(3 * HOUR_MS, 10_000, () => past.sample(B, 1)), reading]);
+    const page = await reading;
+    for (const { stepMs, atMs } of page.series) for (const at of atMs) times.push([at, at + Math.max(1, stepMs)]);
+    after = page.after ?? undefined;
+  } while (after !== undefined);
+  let covered = 0;
+  for (const [from, to] of times) {
+    // Where a finer tier went meanwhile the coarser one takes over at the bucket that holds the moment.
+    if (from < covered - MINUTE_MS || from > covered + MINUTE_MS) if (covered > 0) t.fail(`${covered} ${from}`);
+    covered = to;
+  }
+  t.ok(covered >= now - 2_000, 'to the end');
+});
+
+t.test('the clock set back an hour: both hours are told, in the order of time', async (t) => {
+  const past = await new StoredPast(t).open();
+  await past.pass(2 * HOUR_MS, SECOND_MS, (nth) => past.sample(A, 1_000 + (nth % 10)));
+  await past.setClock(-HOUR_MS);
+  await past.pass(2 * HOUR_MS, SECOND_MS, (nth) => past.sample(A, 2_000 + (nth % 10)));
+  await past.upkeepUntilDone();
+  const now = past.clock.wall;
+  const query = { glob: A, fromAtMs: now - 5 * HOUR_MS, toAtMs: now };
+  const [samples, ...more] = await past.all(query);
+  t.strictSame(more, []);
+  t.equal(samples?.atMs.length, 4 * 3_600);
+  t.ok(samples?.atMs.every((at, i) => i === 0 || at >= (samples.atMs[i - 1] ?? 0)));
+  for (const points of [300, 3_000, 10]) {
+    const [series] = await past.all({ ...query, points });
+    const step = series?.stepMs ?? 1;
+    const fromMs = Math.floor(query.fromAtMs / step) * step;
+    t.strictSame(series && wrongPoints(series, past.expected(A, step, { fromMs, toMs: now + step })), []);
+  }
+});
+
+t.test('the clock years ahead and back: nothing is lost, and the latest is what was measured last', async (t) => {
+  const past = await new StoredPast(t, LIMITS).open();
+  await past.pass(2 * HOUR_MS, SECOND_MS, () => past.sample(A, 1_000));
+  await past.setClock(3_650 * DAY_MS);
+  await past.pass(20 * MINUTE_MS, SECOND_MS, () => past.sample(A, 9_000));
+  await past.setClock(-3_650 * DAY_MS);
+  await past.pass(HOUR_MS, SECOND_MS, () => past.sample(A, 3_000));
+  await past.restart();
+  await past.upkeepUntilDone();
+  const now = past.clock.wall;
+  const all = await past.all({ glob: A, fromAtMs: 0, toAtMs: 8e15, points: 10_000 });
+  const counts = all.flatMap((series) => series.counts ?? []).reduce((sum, count) => sum + count, 0);
+  t.equal(counts, 3 * 3_600 + 20 * 60);
+  const [series] = await past.all({ glob: A, fromAtMs: now - 5 * HOUR_MS, toAtMs: now, points: 301 });
+  t.equal(series?.stepMs, MINUTE_MS);
+  t.strictSame(series && wrongPoints(series, past.expected(A, MINUTE_MS, { fromMs: 0, toMs: now })), []);
+  t.match(await past.store.history.latest('**'), [{ channel: A, value: 3, quality: 'ok' }]);
+});
+
+t.test('the latest of each channel: live, stored, or only in a coarser tier', async (t) => {
+  const past = await new StoredPast(t, LIMITS).open();
+  past.sample(A, 41_000);
+  t.match(await past.store.history.latest('**'), [{ channel: A, unit: 'celsius', value: 41, atMs: past.clock.wall }]);
+  past.clock.advance(1_500);
+  past.sample(A, null, 'stale');
+  t.match(await past.store.history.latest('**'), [{ value: null, quality: 'stale', atMs: past.clock.wall }]);
+  past.sample(B, 1_000);
+  const lastAtMs = past.clock.wall;
+  await past.restart();
+  t.match(await past.store.history.latest('nvme/**'), [{ channel: B, value: 1, atMs: lastAtMs }]);
+  await past.pass(12 * HOUR_MS, MINUTE_MS, () => past.sample(A, 1));
+  t.match(await past.store.history.latest('nvme/**'), [
+    { channel: B, value: 1, atMs: Math.floor(lastAtMs / MINUTE_MS) * MINUTE_MS },
+  ]);
+  t.strictSame(await past.store.history.latest('x/**'), []);
+});
+
+t.test('devices: all channels of one quantity together, to the second', async (t) => {
+  const past = await new StoredPast(t).open();
+  const [one, two] = ['hwmon/chip/temp1', 'hwmon/chip/temp2'];
+  await past.pass(3 * HOUR_MS, SECOND_MS, (nth) => {
+    past.sample(one, 40_000 + (nth === 5_000 ? 50_000 : 0));
+    if (nth % 2 === 0) past.sample(two, 20_000);
+    past.sample('nvme/disk/temp1', null, 'hung');
+  });
+  await past.upkeepUntilDone();
+  const from = (past.fed.get(one) ?? [])[0]?.atMs ?? 0;
+  const [chip, disk, ...more] = await past.store.history.byDevice({
+    glob: '**',
+    fromAtMs: from + 1_000,
+    toAtMs: from + 3 * HOUR_MS - 1_000,
+  });
+  t.strictSame(more, []);
+  const spikeAtMs = Math.floor((from + 5_000_000) / MINUTE_MS) * MINUTE_MS;
+  const expected = { device: 'chip', quantity: 'temperature', unit: 'celsius', channels: 2, minimum: 20, maximum: 90 };
+  t.match(chip, { ...expected, maximumOf: one, maximumAtMs: spikeAtMs });
+  const samples = [one, two]
+    .flatMap((id) => past.fed.get(id) ?? [])
+    .filter(({ atMs }) => atMs >= from + 1_000 && atMs < from + 3 * HOUR_MS - 1_000);
+  const mean = samples.reduce((sum, { value }) => sum + (value ?? 0), 0) / samples.length / 1_000;
+  t.ok(Math.abs((chip?.mean ?? 0) - mean) < 0.002);
+  t.match(disk, {
+    device: 'disk',
+    channels: 1,
+    minimum: null,
+    mean: null,
+    maximum: null,
+    maximumOf: '',
+    maximumAtMs: null,
+  });
+});
