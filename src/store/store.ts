@@ -140,7 +140,7 @@ export class LevelStore implements Store {
 
   /** Rejects with SKOS_STORE_LOCKED, SKOS_STORE_VERSION, SKOS_STORE_OPEN or SKOS_STORE_READ, holding nothing. */
   async start(): Promise<void> {
-    await finishRestore(this.#dataDir);
+    const notes = await finishRestore(this.#dataDir);
     const opened = await this.#database.open();
     try {
       if (opened.setAside !== undefined) this.#wasSetAside(opened.setAside);
@@ -158,7 +158,7 @@ export class LevelStore implements Store {
     this.#writer.start(this.audit);
     this.#tiers.start();
     this.audit.begin();
-    void tellRestores({ dataDir: this.#dataDir, audit: this.audit, log: this.#log });
+    void tellRestores({ notes, dataDir: this.#dataDir, audit: this.audit, log: this.#log });
     this.#started = true;
     this.#maintenance = setInterval(() => void this.maintain(), MAINTAIN_EVERY_MS);
     this.#maintenance.unref();
