@@ -50,6 +50,17 @@ export interface FeedOptions {
   readonly limits?: StoreLimits;
 }
 
+export function cpuSinceNs(before: NodeJS.CpuUsage): number {
+  const { user, system } = process.cpuUsage(before);
+  return (user + system) * 1000;
+}
+
+/** What was begun goes on. */
+export async function rest(pauseMs: number): Promise<void> {
+  for (let i = 0; i < BREATHS; i++) await breath();
+  if (pauseMs > 0) await new Promise((resolve) => setTimeout(resolve, pauseMs));
+}
+
 /** A store whose clock and intervals go as fast as it is fed. */
 export class Feed {
   readonly store: LevelStore;
@@ -59,6 +70,8 @@ export class Feed {
   readonly #periodMs: number;
   /** Samples given so far, of all channels. */
   samples = 0;
+  /** CPU while they were given. */
+  givingNs = 0;
 
   private constructor(store: LevelStore, timers: HandTimers, { rateHz, series }: FeedOptions) {
     this.store = store;
@@ -87,11 +100,12 @@ export class Feed {
     const startMs = this.timers.clock.monotonicMs();
     const count = Math.round(ms / this.#periodMs);
     this.timers.clock.advance(ms);
+    const before = process.cpuUsage();
     this.give(this.store, { startMs, count });
+    this.givingNs += cpuSinceNs(before);
     this.samples += count * this.channels.length;
     this.timers.advance(0);
-    for (let i = 0; i < BREATHS; i++) await breath();
-    if (pauseMs > 0) await new Promise((resolve) => setTimeout(resolve, pauseMs));
+    await rest(pauseMs);
   }
 
   /** The samples of so many periods. */

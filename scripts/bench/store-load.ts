@@ -10,7 +10,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { DEFAULT_LIMITS } from '../../src/store/limits.js';
-import { Feed } from './store-feed.js';
+import { cpuSinceNs, Feed, rest } from './store-feed.js';
 import { randomWalk } from './store-shapes.js';
 
 const CHANNELS = 64;
@@ -20,6 +20,7 @@ const PAUSE_MS = 2;
 const HOUR_MS = 3_600_000;
 /** The first hour compiles; it counts for memory alone. */
 const WARM_UP_HOURS = 1;
+const FEEDING_HOURS = 1;
 const LOOK_EVERY_MS = 60_000;
 /** Samples are made before, so that making them costs next to nothing while they are stored. */
 const MADE = 65_536;
@@ -27,8 +28,9 @@ const MADE = 65_536;
 export interface Load {
   readonly samples: number;
   readonly hours: number;
-  /** Without what making the samples takes. */
+  /** Without what making the samples takes: all told, and of sample() alone. */
   readonly cpuNs: number;
+  readonly appendNs: number;
   /** Greatest resident memory over that before the store was opened. */
   readonly growthBytes: number;
   /** Bytes that the process handed to write(), and pages of files that it made dirty: /proc/self/io. */
@@ -50,23 +52,19 @@ function madeSeries(seed: number): () => number {
   return () => values[at++ & (MADE - 1)] ?? 0;
 }
 
-function cpuSince(before: NodeJS.CpuUsage): number {
-  const { user, system } = process.cpuUsage(before);
-  return (user + system) * 1000;
-}
-
-/** What making so many samples costs where nobody takes them. */
-function feedingCostNs(feed: Feed, samples: number): number {
+/** What making so many samples costs where nobody takes them: [all of it, without the pauses]. */
+async function feedingNs(feed: Feed, hours: number): Promise<[all: number, giving: number]> {
   const count = (STEP_MS * RATE_HZ) / 1000;
-  let taken = 0;
-  const nobody = {
-    sample: () => {
-      taken++;
-    },
-  };
+  const nobody = { sample: () => undefined };
   const before = process.cpuUsage();
-  while (taken < samples) feed.give(nobody, { startMs: 0, count });
-  return cpuSince(before);
+  let giving = 0;
+  for (let ms = 0; ms < hours * HOUR_MS; ms += STEP_MS) {
+    const beforeGiving = process.cpuUsage();
+    feed.give(nobody, { startMs: ms, count });
+    giving += cpuSinceNs(beforeGiving);
+    await rest(PAUSE_MS);
+  }
+  return [cpuSinceNs(before), giving];
 }
 
 async function load(dataDir: string, { hours, flushMs }: { hours: number; flushMs: number }): Promise<Load> {
@@ -83,15 +81,25 @@ async function load(dataDir: string, { hours, flushMs }: { hours: number; flushM
     }
   };
   await pass(WARM_UP_HOURS);
-  const samplesBefore = feed.samples;
+  const { samples: samplesBefore, givingNs: givingBefore } = feed;
   const before = { wchar: ioCounter('wchar'), writeBytes: ioCounter('write_bytes'), cpu: process.cpuUsage() };
   await pass(hours);
-  const cpuNs = cpuSince(before.cpu);
+  const cpuNs = cpuSinceNs(before.cpu);
   const [wchar, writeBytes] = [ioCounter('wchar') - before.wchar, ioCounter('write_bytes') - before.writeBytes];
   const samples = feed.samples - samplesBefore;
-  const feedingNs = feedingCostNs(feed, samples);
+  const appendNs = feed.givingNs - givingBefore;
+  const [feeding, giving] = await feedingNs(feed, FEEDING_HOURS);
+  const part = hours / FEEDING_HOURS;
   await feed.stop();
-  return { samples, hours, cpuNs: cpuNs - feedingNs, growthBytes, wchar, writeBytes };
+  return {
+    samples,
+    hours,
+    cpuNs: cpuNs - part * feeding,
+    appendNs: appendNs - part * giving,
+    growthBytes,
+    wchar,
+    writeBytes,
+  };
 }
 
 const [dataDir = '', hours = '', flushSeconds = ''] = process.argv.slice(2);

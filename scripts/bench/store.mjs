@@ -44,6 +44,7 @@ function loadFigures() {
   const figure = (name, value, unit, limit = null) => ({ name, value, unit, limit });
   return [
     figure(`store a sample, all told (${hours} h of 64 channels at 10 Hz)`, usual.cpuNs / usual.samples, 'ns', 100),
+    figure('of that, sample() alone', usual.appendNs / usual.samples, 'ns'),
     figure('memory that the store takes under that load', usual.growthBytes / MB, 'MB', 12),
     figure('written to files in a day', perDayMb(usual.wchar, usual), 'MB'),
     figure('written to the disk in a day', written, 'MB'),
