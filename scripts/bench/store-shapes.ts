@@ -1,13 +1,18 @@
 /**
  * Series as sensors of a node give them, the same at every run: what the bench of the store encodes.
  *
- * Values are in canonical units (millidegrees, microwatts, bytes), rounded to what such a sensor resolves.
+ * Values are in canonical units (millidegrees, milliwatts, bytes), rounded to what such a sensor resolves. Some are synthetic, some
+ * were captured on a machine (test/fixtures/series).
  */
+import { readFileSync } from 'node:fs';
 
 export interface Shape {
   readonly name: string;
   /** The next value of a series of its own for each seed. */
   readonly series: (seed: number) => () => number;
+  /** Samples a second, where it was captured. */
+  readonly rateHz?: number;
+  readonly captured?: true;
 }
 
 /** Mulberry32 (public domain, Tommy Ettinger). */
@@ -91,6 +96,32 @@ function trainingPower(seed: number): () => number {
   };
 }
 
+const CAPTURED = new URL('../../../../test/fixtures/series/linux-vm.txt', import.meta.url);
+/** Seeds begin so many samples apart, half a minute and a bit; behind the last sample comes the first one. */
+const SEED_SAMPLES = 307;
+
+/** The file says how it is to be read. */
+function captured(): Shape[] {
+  const lines = readFileSync(CAPTURED, 'utf8').split('\n');
+  return lines.filter((line) => line !== '' && !line.startsWith('#')).map(capturedShape);
+}
+
+function capturedShape(line: string): Shape {
+  const [name = '', kind, unit, different = '', indexes = ''] = line.split(';');
+  const list = different.split(' ').map((number) => Number.parseInt(number, 36) * Number(unit));
+  const listed = indexes.split(' ').flatMap((token) => {
+    const [index = '', times = '1'] = token.split('*');
+    return Array<number>(Number.parseInt(times, 36)).fill(list[Number.parseInt(index, 36)] ?? 0);
+  });
+  let sum = 0;
+  const values = kind === 'values' ? listed : listed.map((difference) => (sum += difference));
+  const series = (seed: number) => {
+    let next = (seed - 1) * SEED_SAMPLES;
+    return () => values[next++ % values.length] ?? 0;
+  };
+  return { name: `captured: ${name}`, series, rateHz: 10, captured: true };
+}
+
 export const SHAPES: readonly Shape[] = [
   { name: 'random walk', series: randomWalk },
   { name: 'Gaussian steps', series: gaussianSteps },
@@ -99,4 +130,5 @@ export const SHAPES: readonly Shape[] = [
   { name: 'ramp', series: ramp },
   { name: 'load up and down', series: load },
   { name: 'power of a training GPU', series: trainingPower },
+  ...captured(),
 ];

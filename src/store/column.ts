@@ -23,8 +23,11 @@ const FORM_BITS = 2;
 /** Differences of such integers are still exact in a double. */
 const MAX_INTEGER = 2 ** 50;
 
-/** Levels on the mean so many times as large as differences are not tried: what wanders so is better coded by differences. */
+/** Levels on the mean so many times as large as differences are not tried: what wanders so is better coded by differences ... */
 const MAX_REACH = 4;
+/** ... unless they are few: at most FEW_LEVELS different ones among LEVELS_ASKED from everywhere in the column. */
+const LEVELS_ASKED = 64;
+const FEW_LEVELS = 40;
 /** Worst case: 12 bits for a symbol, 59 plain ones. */
 const MAX_STREAM_BYTES = MAX_COLUMN_LENGTH * 9 + 64;
 
@@ -35,6 +38,7 @@ const ofDifferences = new Census();
 const ofLevels = new Census();
 const encoder = new RansEncoder(MAX_STREAM_BYTES);
 const alphabet = newAlphabet();
+const levelsAsked = new Float64Array(LEVELS_ASKED);
 const halves = new Float64Array(MAX_COLUMN_LENGTH);
 const double = new DataView(new ArrayBuffer(8));
 /** Where the upper half of a double is in its little-endian bytes, and the lower one. */
@@ -81,7 +85,7 @@ function writeIntegers(out: BitWriter, values: Float64Array, count: number): voi
   const steps = count - 1;
   if (divisor !== 1) for (let i = 0; i < steps; i++) differences[i] = (differences[i] ?? 0) / divisor;
   ofDifferences.take(differences, steps);
-  const asLevels = reach <= MAX_REACH && levelsAreBetter(steps);
+  const asLevels = (reach <= MAX_REACH || areFew(values, count)) && levelsAreBetter(steps);
   out.bits(asLevels ? LEVELS : DIFFERENCES, FORM_BITS);
   out.signed(first);
   out.number(divisor);
@@ -123,6 +127,14 @@ function greatestCommonDivisor(a: number, b: number): number {
   let [larger, smaller] = [a, b];
   while (smaller !== 0) [larger, smaller] = [smaller, larger % smaller];
   return larger;
+}
+
+function areFew(values: Float64Array, count: number): boolean {
+  for (let i = 0; i < LEVELS_ASKED; i++) levelsAsked[i] = values[Math.floor((i * count) / LEVELS_ASKED)] ?? 0;
+  levelsAsked.sort();
+  let different = 1;
+  for (let i = 1; i < LEVELS_ASKED; i++) if (levelsAsked[i] !== levelsAsked[i - 1]) different++;
+  return different <= FEW_LEVELS;
 }
 
 function levelsAreBetter(steps: number): boolean {
