@@ -34,6 +34,8 @@ export class Courier {
   #stopped = true;
   #poked = false;
   #wake: () => void = () => undefined;
+  /** Ends the wait for acknowledgements. */
+  #giveUp: () => void = () => undefined;
 
   constructor(options: CourierOptions) {
     this.#options = options;
@@ -48,6 +50,7 @@ export class Courier {
   /** What is on its way is left to its fate: it is carried again. */
   stop(): void {
     this.#stopped = true;
+    this.#giveUp();
     this.#wake();
   }
 
@@ -79,10 +82,14 @@ export class Courier {
       const arrival = message === undefined ? Promise.resolve() : bus.deliver(message);
       return { item, isThere: arrival.then(() => true).catch(() => false) };
     });
+    const givenUp = new Promise<boolean>((resolve) => {
+      this.#giveUp = () => resolve(false);
+    });
     let arrived: OutboxItem | undefined;
     const deadlineMs = performance.now() + ACKNOWLEDGE_MS;
     for (const { item, isThere } of sent) {
-      if (!(await within(isThere, Math.max(1, deadlineMs - performance.now()), () => false))) break;
+      if (!(await within(Promise.race([isThere, givenUp]), Math.max(1, deadlineMs - performance.now()), () => false)))
+        break;
       arrived = item;
     }
     if (arrived !== undefined) await take({ epoch: arrived.epoch, seq: arrived.seq });
