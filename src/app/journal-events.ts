@@ -332,6 +332,19 @@ export const JOURNAL_EVENTS = {
       'It is no segment of the raw log, is damaged at its beginning, or was written by a newer version. Nothing of it is used.',
     next: 'See what it is; below data_dir/raw-log only the agent should write. A newer version reads its own.',
   },
+  'store.roll_up': {
+    id: 'b1e33abe2cbf42cec2c1b85964821740',
+    subject: 'Minutes were not made of seconds',
+    meaning: 'The database could not be read. Seconds are kept, and minutes are made of them later.',
+    next: 'Check the health of the disk under data_dir.',
+  },
+  'store.over_bound': {
+    id: 'ec7b12a08f8a069da95e4802b12430c5',
+    subject: 'The store is larger than its bound',
+    meaning:
+      'No samples are left to delete: audit entries, alerts, actions and recordings take more than store.max_mib. They have bounds of their own.',
+    next: 'Raise store.max_mib.',
+  },
   'store.set_aside': {
     id: '6c9dd6fea24547ad5f21d5ee483b14af',
     subject: 'The database was damaged and set aside',
@@ -359,7 +372,8 @@ export const JOURNAL_EVENTS = {
   'outbox.removed': {
     id: '86b0c7babc3ada9e41285ae27d9113c5',
     subject: 'A queue of the outbox was removed',
-    meaning: 'The configuration names its receiver no more. What waited for him was let go; alerts and audit stay here.',
+    meaning:
+      'The configuration names its receiver no more. What waited for him was let go; alerts and audit stay here.',
     next: 'Nothing, if that was meant. Otherwise set mqtt.url again; what was let go is in skos alerts and skos audit.',
   },
   'store.restored': {
@@ -372,7 +386,8 @@ export const JOURNAL_EVENTS = {
   'backup.taken': {
     id: '9e83006692674252a331ac2437e1de1a',
     subject: 'A backup of the record was taken',
-    meaning: 'Somebody read all that the node remembers into a file; the message says who, and the SHA-256 of the file.',
+    meaning:
+      'Somebody read all that the node remembers into a file; the message says who, and the SHA-256 of the file.',
     next: 'Nothing, if it was meant. `skos backup --verify FILE` checks the file.',
   },
   'backup.ended': {

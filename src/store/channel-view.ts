@@ -75,6 +75,8 @@ export interface ChannelViewOptions {
   readonly pendingHours: ReadonlySet<number>;
   readonly damage: DamageReport;
   readonly pace: Pace;
+  /** A window of minutes cannot be decoded: it is to be made anew. */
+  readonly onDamagedWindow: (windowAtMs: number) => void;
 }
 
 export class ChannelView {
@@ -84,9 +86,11 @@ export class ChannelView {
   readonly #pendingHours: ReadonlySet<number>;
   readonly #damage: DamageReport;
   readonly #pace: Pace;
+  readonly #onDamagedWindow: (windowAtMs: number) => void;
 
   /** Throws SKOS_STORE_READ. Close it. */
-  constructor({ channel, writer, live, pendingHours, damage, pace }: ChannelViewOptions) {
+  constructor({ channel, writer, live, pendingHours, damage, pace, onDamagedWindow }: ChannelViewOptions) {
+    this.#onDamagedWindow = onDamagedWindow;
     this.#channel = channel;
     this.live = live;
     this.#pendingHours = pendingHours;
@@ -191,15 +195,22 @@ export class ChannelView {
 
   /** Of the chunks on disk, and of seconds where they are not made yet. Both ends are whole minutes. */
   async addMinutes(points: Points, { fromMs, toMs }: Stretch): Promise<void> {
-    const pending = [...this.#pendingHours].filter((at) => at + HOUR_MS > fromMs && at < toMs).sort((a, b) => a - b);
+    const isWithin = (hour: number) => hour + HOUR_MS > fromMs && hour < toMs;
+    const pending = [...this.#pendingHours].filter(isWithin).sort(ascending);
+    const damaged: number[] = [];
     const kept = new Map<number, Buckets[]>();
     for await (const [key, bytes] of this.#view.scan(minutesRange(this.#channel, windows({ fromMs, toMs })))) {
       const buckets = this.#buckets(key, bytes, MINUTE_MS);
-      if (buckets === undefined) continue;
+      if (buckets === undefined) {
+        const windowAtMs = chunkStartAtMs(key);
+        damaged.push(...hoursOf(windowAtMs).filter((hour) => isWithin(hour) && !pending.includes(hour)));
+        this.#onDamagedWindow(windowAtMs);
+        continue;
+      }
       addButHours(points, buckets, { stretch: { fromMs, toMs }, pending, kept });
       await this.#pace.after(buckets.length);
     }
-    for (const group of consecutive(pending)) {
+    for (const group of consecutive([...pending, ...damaged].sort(ascending))) {
       const [first = 0] = group;
       const stretch = { fromMs: first, toMs: first + group.length * HOUR_MS };
       const fresh = new Points(stretch, MINUTE_MS);
@@ -259,6 +270,15 @@ export function hourOf(atMs: number): number {
 
 export function windowOf(atMs: number): number {
   return Math.floor(atMs / MINUTES_WINDOW_MS) * MINUTES_WINDOW_MS;
+}
+
+/** Of a window. */
+export function hoursOf(windowAtMs: number): number[] {
+  return Array.from({ length: MINUTES_WINDOW_MS / HOUR_MS }, (_, i) => windowAtMs + i * HOUR_MS);
+}
+
+function ascending(a: number, b: number): number {
+  return a - b;
 }
 
 /** Keys of the windows that begin in the stretch. */

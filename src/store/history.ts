@@ -177,7 +177,8 @@ export class StoredHistory implements History {
     // From here to the constructor's end without a pause: what is live and what is stored belong to one moment.
     const live = Array.from(series.live(channel, stretch), ({ samples }) => samples);
     const pendingHours = tiers.pendingHours(channel);
-    const view = new ChannelView({ channel, writer, live, pendingHours, damage, pace: new Pace() });
+    const onDamagedWindow = (windowAtMs: number) => tiers.onDamagedWindow(channel, windowAtMs);
+    const view = new ChannelView({ channel, writer, live, pendingHours, damage, pace: new Pace(), onDamagedWindow });
     try {
       return await use(view);
     } finally {

@@ -18,6 +18,7 @@ import {
   type DamageReport,
   HOUR_MS,
   hourOf,
+  hoursOf,
   MAX_AT_MS,
   MINUTES_WINDOW_MS,
   Pace,
@@ -130,6 +131,13 @@ export class Tiers {
     }
   }
 
+  /** A reader could not decode it: its hours are rolled up again, from what the seconds still have. */
+  onDamagedWindow(channel: number, windowAtMs: number): void {
+    const pending = this.pendingHours(channel);
+    // Not again what waits already: readers who come often would keep it from being quiet.
+    for (const hour of hoursOf(windowAtMs)) if (!pending.has(hour)) this.#touch(channel, hour);
+  }
+
   /** The database is a new one: nothing of it is known. */
   republish(): void {
     this.#looked.clear();
@@ -157,7 +165,7 @@ export class Tiers {
         await this.#rollUp(channel, hour, pace);
       }
     } catch (error) {
-      log.warn(`Minutes could not be made of seconds: ${reason(error)}`, { event: 'store.trim', error });
+      log.warn(`Minutes could not be made of seconds: ${reason(error)}`, { event: 'store.roll_up', error });
     }
   }
 
@@ -200,10 +208,13 @@ export class Tiers {
       await view.addSeconds(points, stretch);
       const buckets = merged(present?.buckets, points.buckets());
       const overtaken = this.#pending.get(channel)?.get(hour) !== before;
+      const key = minutesKey(channel, windowAtMs);
       if (buckets.length > 0) {
         const value = encodeBuckets(buckets, MINUTE_MS);
-        const key = minutesKey(channel, windowAtMs);
         if (present?.bytes.equals(value) !== true) this.#options.writer.putSamples({ type: 'put', key, value });
+      } else if (isDamaged) {
+        // Nothing is left to make it of: it would only be reported for ever.
+        this.#options.writer.putSamples({ type: 'del', key });
       }
       if (!overtaken) this.#remove(channel, hour);
     } finally {
@@ -213,7 +224,8 @@ export class Tiers {
 
   #view(channel: number, pace: Pace): ChannelView {
     const { writer, damage } = this.#options;
-    return new ChannelView({ channel, writer, live: [], pendingHours: new Set(), damage, pace });
+    const onDamagedWindow = () => {};
+    return new ChannelView({ channel, writer, live: [], pendingHours: new Set(), damage, pace, onDamagedWindow });
   }
 
   #touch(channel: number, hour: number): void {
