@@ -3,7 +3,7 @@
  * buckets, and so are the points of a query.
  *
  * Least, greatest and count are exact however often buckets are merged. A mean of integers is rounded to an integer, half a unit
- * off at most, so that it stays a value in a canonical unit and costs few bytes; a mean of such means is off by half a unit more for
+ * off at most (sums beyond 2 ** 53 aside), so that it stays a value in a canonical unit and costs few bytes; a mean of such means is off by half a unit more for
  * each time that it was merged: a minute made of seconds by one unit at most, a point made of minutes by one and a half. Units are
  * thousandths of a degree, milliwatts, bytes: below what the sensor itself resolves.
  */
