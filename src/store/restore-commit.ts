@@ -84,17 +84,20 @@ export async function commitRestore(dataDir: string, note: RestoreNote): Promise
 }
 
 /**
- * Does what is left of a restore that was committed; nothing when none is. Call before the database is opened. Rejects with
- * SKOS_STORE_OPEN. `step` is told each step before it is done.
+ * Does what is left of a restore that was committed; nothing when none is. Call before the database is opened. Returns what the
+ * agent has still to tell. Rejects with SKOS_STORE_OPEN. `step` is told each step before it is done.
  */
-export async function finishRestore(dataDir: string, step: (name: string) => void = () => undefined): Promise<void> {
-  const stamp = (await readNotes(dataDir)).at(-1)?.stamp;
-  if (stamp === undefined) return;
+export async function finishRestore(
+  dataDir: string,
+  step: (name: string) => void = () => undefined,
+): Promise<RestoreNote[]> {
+  const notes = await readNotes(dataDir);
+  const stamp = notes.at(-1)?.stamp;
+  if (stamp === undefined) return notes;
   for (let n = 1; ; n++) {
     try {
-      if (!(await exists(join(dataDir, restoringName('db', stamp))))) return;
-      await finish(dataDir, stamp, step);
-      return;
+      if (await exists(join(dataDir, restoringName('db', stamp)))) await finish(dataDir, stamp, step);
+      return notes;
     } catch (error) {
       if (n < MAX_TRIES) continue;
       const text = `${dataDir}: the restore of ${stamp} could not be finished: ${reason(error)}`;
@@ -146,23 +149,23 @@ export async function removeLeftovers(dataDir: string): Promise<void> {
 // ---- What the agent makes of it --------------------------------------------------------------------------------------
 
 export interface TellOptions {
+  readonly notes: readonly RestoreNote[];
   readonly dataDir: string;
   readonly audit: Pick<AuditLog, 'append'>;
   readonly log: Log;
 }
 
 /** Writes what was restored into the audit chain. Never rejects: what is not on disk now is told at the next start. */
-export async function tellRestores({ dataDir, audit, log }: TellOptions): Promise<void> {
+export async function tellRestores({ notes, dataDir, audit, log }: TellOptions): Promise<void> {
+  if (notes.length === 0) return;
+  const told = notes.map(({ who, ...what }) => {
+    const replaced = replacedName('db', what.stamp);
+    const message = `The database was restored by ${who} from a backup of ${new Date(what.takenAtMs).toISOString()}`;
+    log.warn(`${message}; the one before is ${replaced}`, { event: 'store.restored', replaced });
+    return audit.append({ kind: 'audit.restore', who, what });
+  });
   try {
-    const notes = await readNotes(dataDir);
-    if (notes.length === 0) return;
-    for (const { who, ...what } of notes) {
-      log.warn(`The database was restored by ${who} from a backup of ${new Date(what.takenAtMs).toISOString()}`, {
-        event: 'store.restored',
-        replaced: replacedName('db', what.stamp),
-      });
-      await audit.append({ kind: 'audit.restore', who, what });
-    }
+    await Promise.all(told);
     await rm(join(dataDir, MARK), { force: true });
   } catch (error) {
     log.warn(`A restore is not in the audit chain yet: ${reason(error)}`, { event: 'store.restored', error });
