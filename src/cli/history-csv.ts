@@ -13,6 +13,8 @@ const HEADERS: Readonly<Record<CsvForm, string>> = {
 /** Holds the beginning of a minute, and a sample of every channel that is read at all. */
 const PROBE_MS = 61_000;
 const PROBE_POINTS = 2_000;
+/** The least that store.raw_hours may be: what is younger is kept in single samples. */
+const ALWAYS_SAMPLES_MS = 1_800_000;
 
 export function csvHeader(form: CsvForm): string {
   return HEADERS[form];
@@ -41,8 +43,9 @@ export function csvRows(series: HistorySeries, form: CsvForm): string[] {
  * Whether single samples are kept of all of this time. There is one header, which stands before the first row, so that the
  * beginning is looked at first: what is old is what becomes seconds and minutes.
  */
-export async function csvForm(ask: Ask, query: HistoryQuery): Promise<CsvForm> {
+export async function csvForm(ask: Ask, query: HistoryQuery, nowMs: number): Promise<CsvForm> {
   if (query.points !== undefined) return 'points';
+  if (query.fromAtMs >= nowMs - ALWAYS_SAMPLES_MS) return 'samples';
   const first = await formOf(ask, { ...query, toAtMs: Math.min(query.toAtMs, query.fromAtMs + PROBE_MS) });
   if (first !== undefined) return first;
   // The agent was not there yet: where does it begin?

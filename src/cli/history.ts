@@ -246,7 +246,7 @@ async function past(
   const query: HistoryQuery = { glob, ...stretch, ...(points === undefined ? {} : { points }) };
   const ask = (asked: HistoryQuery) => client.request('history', asked, { deadlineMs: DEADLINE_MS });
   if (values.csv === true) {
-    const form = await csvForm(ask, query);
+    const form = await csvForm(ask, query, io.wallMs());
     io.out(csvHeader(form));
     await print(ask, query, io, (series) => csvRows(series, form));
   } else if (values.json === true) await print(ask, query, io, (series) => [JSON.stringify({ series })]);
