@@ -24,8 +24,9 @@ const NETWORK_FILES = [
   'src/app/net.ts',
 ];
 const NETWORK_MODULES = /^((node:)?(net|http|https|http2|tls|dgram|dns)(\/.*)?|mqtt.*|aedes.*|ws)$/;
-/** The agent's children under `skos run`; and what `skos doctor` asks lm-sensors, which is the CLI's and never the agent's. */
-const CHILD_PROCESS_FILES = ['src/app/children.ts', 'src/cli/sensors-j.ts'];
+/** The agent's children under `skos run`; and what the CLI asks lm-sensors and the journal, which are never the agent's. */
+const CLI_CHILD_PROCESS_FILES = ['src/cli/journal-heads.ts', 'src/cli/sensors-j.ts'];
+const CHILD_PROCESS_FILES = ['src/app/children.ts', ...CLI_CHILD_PROCESS_FILES];
 
 const root = checkout();
 const sources = filesBelow(join(root, 'src'), /\.ts$/);
@@ -113,10 +114,11 @@ t.test('every source file is reached from a program', async (t) => {
   );
 });
 
-t.test('only app/children.ts starts processes, and doctor lm-sensors', async (t) => {
+t.test('only app/children.ts starts processes, and the CLI lm-sensors and journalctl', async (t) => {
   const found = sources.filter((file) => importsOf(file).some(({ from }) => /^(node:)?child_process$/.test(from)));
   t.same(found, CHILD_PROCESS_FILES);
-  t.notOk(filesReached('src/app/agent.ts').includes('src/cli/sensors-j.ts'), 'the agent does not reach it');
+  const reached = filesReached('src/app/agent.ts');
+  for (const file of CLI_CHILD_PROCESS_FILES) t.notOk(reached.includes(file), `the agent does not reach ${file}`);
 });
 
 t.test('only skos-net, and the Unix socket, import network modules', async (t) => {

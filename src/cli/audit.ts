@@ -1,101 +1,92 @@
-/** `skos audit`: the hash-chained record. The agent verifies it, because opening a database writes to it. */
-import { SkosError } from '../core/errors.js';
-import type { AuditEntry } from '../core/ports.js';
-import { type Command, type Context, type Invocation, type Io, textOption } from './command.js';
+/** `skos audit`: the hash-chained, signed record of what was done, why and by whom. */
+import { exportChain } from './audit-file.js';
+import { listEntries, showEntry } from './audit-list.js';
+import { verifyChain } from './audit-verify.js';
+import type { Command, Context, Invocation } from './command.js';
+import { CONFIRM_HELP, CONFIRM_OPTION, confirm } from './confirm.js';
 import { EXIT } from './exit-codes.js';
-import { clean, paint, shortClockText } from './format.js';
-import { countOption } from './number-option.js';
+import { paint } from './format.js';
 import { subcommand } from './subcommand.js';
-import { tableLines } from './table.js';
 
-/** A chain of a year is some hundred thousand entries; reading and hashing them takes seconds on a slow disk. */
-const VERIFY_DEADLINE_MS = 300_000;
-const DEFAULT_LIMIT = 20;
-/** What tells most comes first: a narrow terminal shows little of a line. */
-const LEADING_KEYS = ['event', 'action', 'channel', 'subject', 'detail', 'state', 'mode', 'why'];
-/** Compared by programs, or said by the other columns; --json has them. */
-const UNSHOWN_KEYS = ['boot', 'at', 'seq', 'alert'];
+const KNOWN = ['verify', 'list', 'show', 'export', 'rotate-key'] as const;
 
 export const audit: Command = {
   name: 'audit',
-  summary: 'verify or list the tamper-evident record',
-  usage: ['audit verify [--json]', 'audit list [--from SEQ] [--limit N] [--json]'],
-  options: { from: { type: 'string' }, limit: { type: 'string' }, json: { type: 'boolean' } },
+  summary: 'verify, list or export the tamper-evident record',
+  usage: [
+    'audit verify [FILE|DIRECTORY] [--head SEQ:HASH] [--key KEY] [--no-journal]',
+    'audit list [--from SEQ] [--kind GLOB] [--since 2h] [--who NAME] [--limit N]',
+    'audit show SEQ',
+    'audit export FILE [--from SEQ] [--to SEQ] [--force]',
+    'audit rotate-key [--confirm NODE]',
+  ],
+  details:
+    'Every entry holds the hash of the one before it, and checkpoints are signed. verify recomputes all of it, for the running ' +
+    'agent, for a data_dir of a stopped one (a copy is read) or for an exported file alone, and compares it with the heads that ' +
+    'the journal holds. It names the first bad entry.',
+  options: {
+    head: { type: 'string', multiple: true },
+    key: { type: 'string' },
+    'no-journal': { type: 'boolean' },
+    from: { type: 'string' },
+    to: { type: 'string' },
+    limit: { type: 'string' },
+    kind: { type: 'string' },
+    since: { type: 'string' },
+    who: { type: 'string' },
+    force: { type: 'boolean' },
+    confirm: CONFIRM_OPTION,
+    json: { type: 'boolean' },
+  },
   optionHelp: {
-    from: 'SEQ: first entry of the list (default: the last ones)',
+    head: 'HEAD: SEQ:HASH that must be in the chain, as a peer told it; any number',
+    key: 'KEY: key id, or a file with a key; signed by it, or by keys it led to',
+    'no-journal': 'do not compare with the heads in the journal',
+    from: 'SEQ: first entry (of a list: default the last ones; of an export: all)',
+    to: 'SEQ: last entry of the export',
     limit: 'N: at most so many (default 20)',
+    kind: 'GLOB: entries of this kind, such as action.*',
+    since: 'TIME: entries of the last 10m, 2h, 3d',
+    who: 'NAME: entries of agent, actuator, root, "uid 1000"',
+    force: 'replace the file',
+    confirm: CONFIRM_HELP,
     json: 'JSON',
   },
   examples: [
     ['skos audit verify', 'Recompute every hash; exit code 6 when the chain is broken.'],
-    ['skos audit list --from 1 --limit 5', 'The first five entries.'],
+    ['skos audit verify /mnt/disk/var/lib/skos', 'The record of a machine that is gone.'],
+    ['skos audit list --kind "action.*" --since 1d', 'What was done since yesterday.'],
+    ['skos audit export june.audit', 'A file that `skos audit verify june.audit` checks on any machine.'],
+    ['sudo skos audit rotate-key', 'A new key; the former one hands over to it.'],
   ],
 
   run(invocation, context) {
-    const [verb] = subcommand(invocation.positionals, { command: 'audit', known: ['verify', 'list'] });
-    return verb === 'verify' ? verify(invocation, context) : list(invocation, context);
+    const [verb, operand] = subcommand(invocation.positionals, { command: 'audit', known: KNOWN });
+    switch (verb) {
+      case 'verify':
+        return verifyChain(invocation, context, operand);
+      case 'list':
+        return listEntries(invocation, context);
+      case 'show':
+        return showEntry(invocation, context, operand);
+      case 'export':
+        return exportChain(invocation, context, operand);
+      case 'rotate-key':
+        return rotateKey(invocation, context);
+    }
   },
 };
 
-async function verify({ values }: Invocation, { io, agent }: Context): Promise<number> {
-  const verdict = await (await agent()).request('audit.verify', {}, { deadlineMs: VERIFY_DEADLINE_MS });
-  if (values.json === true) {
-    io.out(JSON.stringify(verdict, null, 2));
-    return verdict.ok ? EXIT.ok : EXIT.auditBroken;
-  }
-  if (!verdict.ok) {
-    throw new SkosError(
-      'SKOS_AUDIT_BROKEN',
-      `first bad entry ${verdict.firstBadSeq} of ${verdict.entries}: ${clean(verdict.why)}`,
-    );
-  }
-  io.out(`${paint(io.color).good('The chain is whole')}: ${verdict.entries} entries.`);
-  io.out(`Head: entry ${verdict.head.seq}, ${verdict.head.hash}`);
-  return EXIT.ok;
-}
-
-async function list({ values }: Invocation, { io, agent }: Context): Promise<number> {
+async function rotateKey(invocation: Invocation, { io, agent }: Context): Promise<number> {
   const client = await agent();
-  const limit = countOption(textOption(values, 'limit'), 'limit') ?? DEFAULT_LIMIT;
-  const from = fromOption(textOption(values, 'from')) ?? (await lastFrom(client, limit));
-  const entries = await client.request('audit.list', { fromSeq: from, limit });
-  if (values.json === true) io.out(JSON.stringify(entries, null, 2));
-  else if (entries.length === 0) io.out('No entries.');
-  else io.out(entryLines(entries, io).join('\n'));
+  const { node } = await client.request('status', {});
+  await confirm({ node, deed: 'to exchange the key of its audit chain' }, invocation, io);
+  const { keyId, former, seq } = await client.request('audit.rotate', { confirm: node });
+  if (invocation.values.json === true) io.out(JSON.stringify({ keyId, former, seq }, null, 2));
+  else {
+    const before = former === null ? 'there was none before' : `${former} handed over to it`;
+    io.out(`${paint(io.color).good('New key')}: ${keyId}, in force since entry ${seq}; ${before}.`);
+    io.out('Note its id elsewhere: skos audit verify --key compares with it.');
+  }
   return EXIT.ok;
-}
-
-async function lastFrom(client: Awaited<ReturnType<Context['agent']>>, limit: number): Promise<number> {
-  const { store } = await client.request('status', {});
-  return Math.max(0, store.head.seq - limit + 1);
-}
-
-function fromOption(text: string | undefined): number | undefined {
-  if (text === undefined) return undefined;
-  if (/^\d{1,15}$/.test(text)) return Number(text);
-  throw new SkosError('SKOS_CLI_USAGE', `--from "${text}" is not the number of an entry`);
-}
-
-function entryLines(entries: readonly AuditEntry[], { columns, color, wallMs }: Io): string[] {
-  const { dim } = paint(color);
-  const rows = entries.map((entry) => [
-    { text: String(entry.seq) },
-    { text: shortClockText(entry.atMs, wallMs()) },
-    { text: clean(entry.kind) },
-    { text: clean(entry.who) },
-    { text: clean(whatText(entry.what)), paint: dim },
-  ]);
-  return tableLines({ columns: [{ align: 'right' }, {}, {}, { shrinkTo: 8 }, { shrinkTo: 16 }], rows, width: columns });
-}
-
-/** "thermal_zone/x86_pkg_temp/0, state firing, …": for a glance; --json has all of it. */
-function whatText(what: AuditEntry['what']): string {
-  const others = Object.keys(what).filter((key) => !LEADING_KEYS.includes(key) && !UNSHOWN_KEYS.includes(key));
-  return [...LEADING_KEYS.filter((key) => key in what), ...others]
-    .map((key, i) => (i === 0 ? '' : `${key} `) + valueText(what[key]))
-    .join(', ');
-}
-
-function valueText(value: unknown): string {
-  return typeof value === 'string' ? value : JSON.stringify(value);
 }

@@ -116,6 +116,14 @@ export const ERRORS = {
     meaning: 'A key of the audit chain is lost, damaged, open to others or cannot be made. The chain goes on.',
     next: 'Check owner and mode of the keys below data_dir; after a key was open to others: `skos audit rotate-key`.',
   },
+  SKOS_AUDIT_FILE: {
+    meaning: 'A file of the audit record cannot be read, or not be written. Nothing is left of one that is not whole.',
+    next: 'Check the path that the message names, and that you may use it.',
+  },
+  SKOS_AUDIT_UNKNOWN: {
+    meaning: 'The audit record has no such entry, or no longer.',
+    next: 'See which there are: `skos audit list`.',
+  },
   SKOS_AGENT_INTERNAL: {
     meaning: 'The agent failed at what it was asked. Protection goes on.',
     next: 'This is a mistake in the agent: report it with the message and the log lines around it.',

@@ -166,6 +166,11 @@ export class SignatureCheck {
     return fault;
   }
 
+  /** The last entry that a signature covers; 0: none. */
+  get signedSeq(): number {
+    return this.#signedSeq;
+  }
+
   get inForce(): PublicKey | undefined {
     return this.#inForce;
   }

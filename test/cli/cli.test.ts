@@ -36,7 +36,7 @@ t.test('what is not understood ends with 2, and nothing is done', async (t) => {
     [['--verbose'], 'no command'],
     [['status', '--jsn'], 'did you mean --json?'],
     [['status', 'now'], 'one word too many'],
-    [['audit'], 'expected one of verify, list'],
+    [['audit'], 'expected one of verify, list, show, export, rotate-key'],
     [['audit', 'verfy'], 'did you mean verify?'],
     [['config'], 'needs a subcommand'],
     [['log', 'level', 'loud'], 'not a log level'],
@@ -164,7 +164,7 @@ t.test('a broken audit chain ends with 6, also as JSON', async (t) => {
   t.match(text.err, /SKOS_AUDIT_BROKEN: first bad entry 4/);
   const json = await each.skos(['audit', 'verify', '--json']);
   t.equal(json.code, EXIT.auditBroken);
-  t.same(JSON.parse(json.out), verdict);
+  t.match(JSON.parse(json.out), verdict);
 });
 
 t.test('a whole audit chain ends with 0 and shows its head', async (t) => {
