@@ -14,8 +14,8 @@ export const audit: Command = {
   name: 'audit',
   summary: 'verify, list or export the tamper-evident record',
   usage: [
-    'audit verify [FILE|DIRECTORY] [--head SEQ:HASH] [--key KEY] [--no-journal]',
-    'audit list [--from SEQ] [--kind GLOB] [--since 2h] [--who NAME] [--limit N]',
+    'audit verify [FILE|DIRECTORY] [--head SEQ:HASH] [--key KEY]',
+    'audit list [--from SEQ] [--kind GLOB] [--who NAME] [--since TIME]',
     'audit show SEQ',
     'audit export FILE [--from SEQ] [--to SEQ] [--force]',
     'audit rotate-key [--confirm NODE]',

@@ -158,7 +158,7 @@ const CHAIN = { entries: 9, signatures: { keys: [], signedSeq: 0, unsigned: 9 },
 
 t.test('a broken audit chain ends with 6, also as JSON', async (t) => {
   const verdict = { ok: false, firstBadSeq: 4, why: 'hash differs', ...CHAIN } as const;
-  const each = await node(t, { 'audit.verify': () => verdict });
+  const each = await node(t, { status: () => status(), 'audit.verify': () => verdict });
   const text = await each.skos(['audit', 'verify']);
   t.equal(text.code, EXIT.auditBroken);
   t.match(text.err, /SKOS_AUDIT_BROKEN: first bad entry 4/);
@@ -169,7 +169,7 @@ t.test('a broken audit chain ends with 6, also as JSON', async (t) => {
 
 t.test('a whole audit chain ends with 0 and shows its head', async (t) => {
   const head = { seq: 9, hash: 'ef'.repeat(32) };
-  const each = await node(t, { 'audit.verify': () => ({ ok: true, head, ...CHAIN }) });
+  const each = await node(t, { status: () => status(), 'audit.verify': () => ({ ok: true, head, ...CHAIN }) });
   const { code, out } = await each.skos(['audit', 'verify']);
   t.equal(code, EXIT.ok);
   t.match(out, head.hash);
