@@ -292,7 +292,7 @@ export class Retention {
     this.#hopelessMs = clock.monotonicMs();
     if (this.#saidHopeless) return;
     this.#saidHopeless = true;
-    const [size, bound] = [bytes, limits.maxBytes].map((each) => `${Math.ceil(each / MIB)} MiB`);
+    const [size, bound] = [bytes, limits.maxBytes].map((each) => `${(each / MIB).toFixed(1)} MiB`);
     const left = 'audit entries, alerts, actions and recordings are all that is left';
     log.warn(`The store takes ${size}, more than its ${bound}, and has no samples to delete: ${left}`, {
       event: 'store.over_bound',
