@@ -47,8 +47,8 @@ const LOWER_AT = 0;
 
 /** The first `count` numbers, from 1 to MAX_COLUMN_LENGTH of them. */
 export function writeColumn(out: BitWriter, values: Float64Array, count: number): void {
-  if (areIntegers(values, count)) writeIntegers(out, values, count);
-  else writeFloats(out, values, count);
+  if (!areIntegers(values, count)) writeFloats(out, values, count);
+  else writeIntegers(out, values, count);
 }
 
 export function areIntegers(values: Float64Array, count: number): boolean {
@@ -75,13 +75,13 @@ function writeFloats(out: BitWriter, values: Float64Array, count: number): void 
 
 function writeIntegers(out: BitWriter, values: Float64Array, count: number): void {
   const first = values[0] ?? 0;
-  const { divisor, reach } = takeDifferences(values, count);
-  if (divisor === 0) {
+  if (areEqual(values, count)) {
     out.bits(EQUAL, FORM_BITS);
     out.signed(first);
     out.align();
     return;
   }
+  const { divisor, reach } = takeDifferences(values, count);
   const steps = count - 1;
   if (divisor !== 1) for (let i = 0; i < steps; i++) differences[i] = (differences[i] ?? 0) / divisor;
   ofDifferences.take(differences, steps);
@@ -96,7 +96,12 @@ function writeIntegers(out: BitWriter, values: Float64Array, count: number): voi
   if (census.alphabet.size > 1) out.append(encoder.encode(census, steps));
 }
 
-/** The divisor is 0 when there are no differences but 0; `reach` is how large levels are beside differences. */
+function areEqual(values: Float64Array, count: number): boolean {
+  for (let i = 1; i < count; i++) if (values[i] !== values[0]) return false;
+  return true;
+}
+
+/** Of values that are not all equal. The divisor is the greatest that all differences have; `reach` is how large levels are beside differences. */
 function takeDifferences(values: Float64Array, count: number): { divisor: number; reach: number } {
   const first = values[0] ?? 0;
   let previous = first;
