@@ -59,6 +59,11 @@ export const ERRORS = {
     meaning: 'The database was written by a newer version.',
     next: 'Install that version again, or set the data_dir aside.',
   },
+  SKOS_STORE_MIGRATION: {
+    meaning:
+      'The database of an earlier version was not brought to the present format, most often because there was no space for its backup. It is as it was. Protection goes on; the record is kept in memory only.',
+    next: 'Make space below data_dir, as much as the message says, or mend its disk; then restart the agent.',
+  },
   SKOS_BACKUP_BUSY: {
     meaning: 'Another backup is being taken, or another restore runs.',
     next: 'Wait until it is done; one that was abandoned ends by itself within a minute.',

@@ -15,8 +15,10 @@ import { syncDirectory } from '../core/atomic-file.js';
 import { reason, SkosError } from '../core/errors.js';
 import { type KeyRange, PREFIX, textKey } from './keys.js';
 
-/** Bump when a record changes its form; a database with a higher number is refused. */
-export const FORMAT_VERSION = 1;
+/** Bump, with a migration, when a record changes its form; a database with a higher number is refused. */
+export const FORMAT_VERSION = 2;
+export const FORMAT_KEY = textKey(PREFIX.meta, 'format');
+export const RUN_KEY = textKey(PREFIX.meta, 'run');
 
 /** Measured: saves 5 MB of resident memory against LevelDB's 4 MiB default. */
 const WRITE_BUFFER_BYTES = 1024 * 1024;
@@ -56,6 +58,21 @@ export interface Opened {
   readonly run: number;
 }
 
+/** A database of an earlier format, for whoever brings it to this one while it is being opened. */
+export interface Opening {
+  /** The number that it has. */
+  readonly format: number;
+  readonly get: Database['get'];
+  readonly scan: Database['scan'];
+  /** Rejects with SKOS_STORE_WRITE. */
+  readonly write: (operations: readonly Operation[], options: { sync: boolean }) => Promise<void>;
+}
+
+export interface DatabaseOptions {
+  /** Resolves when the database has FORMAT_VERSION. Absent: one of an earlier format is refused as one of a later is. */
+  readonly migrate?: (opening: Opening) => Promise<void>;
+}
+
 /** What classic-level, which `level` is outside of a browser, offers beside what its types say. */
 interface Tables {
   approximateSize(start: Buffer, end: Buffer): Promise<number>;
@@ -66,13 +83,15 @@ type Handle = Level<Buffer, Buffer> & Tables;
 export class Database {
   readonly directory: string;
   readonly #dataDir: string;
+  readonly #migrate: DatabaseOptions['migrate'];
   #state: DatabaseState = 'closed';
   #level: Handle | undefined;
   /** Remembered until the next reopen(): damage found while running is treated as damage found at the start. */
   #lastCorruption: string | undefined;
 
-  constructor(dataDir: string) {
+  constructor(dataDir: string, { migrate }: DatabaseOptions = {}) {
     this.#dataDir = dataDir;
+    this.#migrate = migrate;
     this.directory = join(dataDir, 'db');
   }
 
@@ -80,7 +99,7 @@ export class Database {
     return this.#state;
   }
 
-  /** Rejects with SKOS_STORE_LOCKED, SKOS_STORE_VERSION or SKOS_STORE_OPEN; then the state is closed. */
+  /** Rejects with SKOS_STORE_LOCKED, SKOS_STORE_VERSION, SKOS_STORE_OPEN, or as `migrate` does; then the state is closed. */
   async open(): Promise<Opened> {
     if (this.#state !== 'closed') throw new SkosError('SKOS_STORE_OPEN', `the database is ${this.#state}`);
     this.#state = 'opening';
@@ -112,6 +131,10 @@ export class Database {
     if (this.#state !== 'open' || level === undefined) {
       throw new SkosError('SKOS_STORE_WRITE', `the database is ${this.#state}`);
     }
+    await this.#writeNow(level, operations, { sync });
+  }
+
+  async #writeNow(level: Handle, operations: readonly Operation[], { sync }: { sync: boolean }): Promise<void> {
     try {
       await level.batch([...operations], { sync });
     } catch (error) {
@@ -218,23 +241,29 @@ export class Database {
     return { path, why };
   }
 
-  /** Checks the format version and counts the run. */
+  /** Checks the format version, has an earlier one brought to it, and counts the run. */
   async #checkMeta(): Promise<number> {
     const level = this.#readable();
-    const versionKey = textKey(PREFIX.meta, 'format');
-    const runKey = textKey(PREFIX.meta, 'run');
-    const version = Number((await level.get(versionKey))?.toString() ?? FORMAT_VERSION);
-    if (version !== FORMAT_VERSION) {
+    const format = Number((await level.get(FORMAT_KEY))?.toString() ?? FORMAT_VERSION);
+    const isEarlier = Number.isInteger(format) && format >= 1 && format < FORMAT_VERSION;
+    if (isEarlier && this.#migrate !== undefined) {
+      await this.#migrate({
+        format,
+        get: (key) => this.get(key),
+        scan: (options) => this.scan(options),
+        write: (operations, options) => this.#writeNow(level, operations, options),
+      });
+    } else if (format !== FORMAT_VERSION) {
       throw new SkosError(
         'SKOS_STORE_VERSION',
-        `${this.directory} has format ${version}; this version knows format ${FORMAT_VERSION}`,
+        `${this.directory} has format ${format}; this version knows format ${FORMAT_VERSION}`,
       );
     }
-    const run = (Number((await level.get(runKey))?.toString() ?? 0) + 1) >>> 0;
+    const run = (Number((await level.get(RUN_KEY))?.toString() ?? 0) + 1) >>> 0;
     await level.batch(
       [
-        { type: 'put', key: versionKey, value: Buffer.from(String(FORMAT_VERSION)) },
-        { type: 'put', key: runKey, value: Buffer.from(String(run)) },
+        { type: 'put', key: FORMAT_KEY, value: Buffer.from(String(FORMAT_VERSION)) },
+        { type: 'put', key: RUN_KEY, value: Buffer.from(String(run)) },
       ],
       { sync: true },
     );

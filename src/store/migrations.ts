@@ -1,0 +1,233 @@
+/**
+ * Bringing a database of an earlier format to this one, before anything else touches it.
+ *
+ * First all of it is saved into `backup/before-format-N-TIME.skos`; where that cannot be written, nothing is changed, and the agent
+ * goes on in memory. Then the steps of each format run. A step may add records at any time, in batches; what it changes or removes
+ * it returns, and that is written in one synced batch with the new number. So the database is a whole one of the earlier format up to
+ * that batch, and a whole one of the new format after it, whenever the power goes; a step that was interrupted runs again and
+ * writes the same.
+ */
+import { access, mkdir, readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Clock } from '../core/clock.js';
+import { reason, SkosError } from '../core/errors.js';
+import type { Log } from '../core/ports.js';
+import { encodeBuckets } from './bucket-chunk.js';
+import { bucketsOf, SECOND_MS } from './buckets.js';
+import { decodeChunk } from './chunk.js';
+import { FORMAT_KEY, FORMAT_VERSION, type Opening, type Operation, RUN_KEY } from './database.js';
+import { chunkAddress, chunkKey, chunkStartAtMs, namedKey, PREFIX, prefixRange, textKey } from './keys.js';
+import { recordText } from './record-form.js';
+
+/** Of backups made by migrations: the last one, and the one before in case that was a mistake. */
+export const KEPT_BACKUPS = 2;
+/** Added at once: some hundred KiB, within what LevelDB has in memory anyway. */
+const CHUNKS_PER_BATCH = 64;
+/** Often enough for somebody who watches the journal, and nothing at all for a store of an ordinary size. */
+const SAY_EVERY_MS = 5_000;
+const BACKUP_DIRECTORY = 'backup';
+const BACKUP_NAME = /^before-format-\d+-\d{8}T\d{6}Z\.skos$/;
+/** What a backup that was interrupted has left. */
+const LEFTOVER_NAME = /^\.before-format-.*\.tmp$/;
+
+/** There from the backup to the new number: an interrupted migration does not make a backup of its own work. */
+const UNDER_WAY_KEY = textKey(PREFIX.meta, 'migration');
+
+export interface MigrationContext {
+  readonly get: Opening['get'];
+  readonly scan: Opening['scan'];
+  /** Adds records. Rejects when the disk does not take them. */
+  readonly add: (operations: readonly Operation[]) => Promise<void>;
+  /** Says now and then how far it is. */
+  readonly progress: (done: string) => void;
+}
+
+export interface Migration {
+  readonly from: number;
+  readonly to: number;
+  /** Returns what is to be written with the new number. */
+  readonly run: (context: MigrationContext) => Promise<readonly Operation[]>;
+}
+
+/** In order, each from where the one before ends. */
+export const MIGRATIONS: readonly Migration[] = [
+  {
+    from: 1,
+    to: 2,
+    run: async (context) => {
+      await addSeconds(context);
+      return breakersAsRecords(context);
+    },
+  },
+];
+
+export interface MigrateOptions extends Opening {
+  readonly dataDir: string;
+  /** Writes all of the database into a file. */
+  readonly backup: (path: string) => Promise<unknown>;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/** Rejects with SKOS_STORE_MIGRATION; then the database still is of its earlier format. */
+export async function migrate(options: MigrateOptions): Promise<void> {
+  const { format, get, scan, write, clock, log } = options;
+  const beganMs = clock.monotonicMs();
+  try {
+    const path = await saved(options);
+    log.warn(`The database is brought from format ${format} to ${FORMAT_VERSION}; what it was is in ${path}`, {
+      event: 'store.migrating',
+      path,
+    });
+    const add = (operations: readonly Operation[]) => write(operations, { sync: false });
+    for (const { from, to, run } of MIGRATIONS) {
+      if (from < format) continue;
+      const last = await run({ get, scan, add, progress: sayer(options, to) });
+      const number: Operation = { type: 'put', key: FORMAT_KEY, value: Buffer.from(String(to)) };
+      await write([...last, number, { type: 'del', key: UNDER_WAY_KEY }], { sync: true });
+    }
+  } catch (error) {
+    const text = `the database of format ${format} was not brought to format ${FORMAT_VERSION}: ${reason(error)}`;
+    throw new SkosError('SKOS_STORE_MIGRATION', text, { cause: error });
+  }
+  const seconds = Math.round((clock.monotonicMs() - beganMs) / 1000);
+  log.warn(`The database has format ${FORMAT_VERSION} now, after ${seconds} s`, { event: 'store.migrated' });
+}
+
+function sayer({ clock, log }: MigrateOptions, to: number): (done: string) => void {
+  let saidMs = clock.monotonicMs();
+  return (done) => {
+    if (clock.monotonicMs() - saidMs < SAY_EVERY_MS) return;
+    saidMs = clock.monotonicMs();
+    log.info(`To format ${to}: ${done}`, { event: 'store.migrating' });
+  };
+}
+
+// ---- The backup ------------------------------------------------------------------------------------------------------
+
+/** Returns where what the database was before the first step is. */
+async function saved({ dataDir, get, write, backup, clock }: MigrateOptions): Promise<string> {
+  const directory = join(dataDir, BACKUP_DIRECTORY);
+  const run = (await get(RUN_KEY))?.toString('utf8') ?? '';
+  const former = underWay(await get(UNDER_WAY_KEY));
+  // An earlier version that ran in between has counted its run, and may have written what that backup does not have.
+  if (former !== undefined && former.run === run && (await isThere(join(directory, former.name)))) {
+    return join(directory, former.name);
+  }
+  await mkdir(directory, { recursive: true, mode: 0o700 });
+  await removeAll(directory, await leftovers(directory));
+  const stamp = new Date(clock.wallMs()).toISOString().replaceAll(/[-:]/g, '').replace(/\..*/, 'Z');
+  const name = `before-format-${FORMAT_VERSION}-${stamp}.skos`;
+  await backup(join(directory, name));
+  const text = JSON.stringify({ name, run });
+  await write([{ type: 'put', key: UNDER_WAY_KEY, value: Buffer.from(text, 'utf8') }], { sync: true });
+  await removeAll(directory, await oldBackups(directory, name));
+  return join(directory, name);
+}
+
+function underWay(value: Buffer | undefined): { readonly name: string; readonly run: string } | undefined {
+  if (value === undefined) return undefined;
+  try {
+    const { name, run } = JSON.parse(value.toString('utf8')) as { name?: unknown; run?: unknown };
+    if (typeof name === 'string' && BACKUP_NAME.test(name) && typeof run === 'string') return { name, run };
+  } catch {
+    // It is made again.
+  }
+  return undefined;
+}
+
+async function isThere(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  );
+}
+
+async function leftovers(directory: string): Promise<string[]> {
+  return (await readdir(directory)).filter((name) => LEFTOVER_NAME.test(name));
+}
+
+/** The newest stay, and the one that was made now whatever its clock says. */
+async function oldBackups(directory: string, made: string): Promise<string[]> {
+  const others = (await readdir(directory)).filter((name) => BACKUP_NAME.test(name) && name !== made);
+  const stamp = (name: string) => name.slice(-'YYYYMMDDTHHMMSSZ.skos'.length);
+  others.sort((a, b) => (stamp(a) < stamp(b) ? 1 : -1));
+  return others.slice(KEPT_BACKUPS - 1);
+}
+
+/** What cannot be removed is removed with the next one. */
+async function removeAll(directory: string, names: readonly string[]): Promise<void> {
+  for (const name of names) await rm(join(directory, name), { force: true }).catch(() => undefined);
+}
+
+// ---- Format 2 --------------------------------------------------------------------------------------------------------
+
+/** Format 1 kept raw samples only: their seconds are made, so that the last hours stay when the raw samples go. */
+async function addSeconds({ scan, add, progress }: MigrationContext): Promise<void> {
+  let batch: Operation[] = [];
+  let chunks = 0;
+  for await (const [key, value] of scan(prefixRange(PREFIX.rawSeries))) {
+    const seconds = secondsOf(key, value);
+    if (seconds !== undefined) batch.push(seconds);
+    chunks++;
+    if (batch.length < CHUNKS_PER_BATCH) continue;
+    await add(batch);
+    batch = [];
+    progress(`seconds of ${chunks} chunks of samples`);
+  }
+  if (batch.length > 0) await add(batch);
+}
+
+/** Undefined for a chunk that is damaged, which who reads it will say, or empty. */
+function secondsOf(key: Buffer, value: Buffer): Operation | undefined {
+  try {
+    const buckets = bucketsOf(decodeChunk(value, chunkStartAtMs(key)), SECOND_MS);
+    if (buckets.length === 0) return undefined;
+    const secondsKey = chunkKey(PREFIX.secondSeries, chunkAddress(key));
+    return { type: 'put', key: secondsKey, value: encodeBuckets(buckets, SECOND_MS) };
+  } catch (error) {
+    if (error instanceof RangeError) return undefined;
+    throw error;
+  }
+}
+
+/** Format 1 had all breakers in one state value, a list of [action, breaker]; what was no breaker was passed over, and is. */
+async function breakersAsRecords({ get }: MigrationContext): Promise<readonly Operation[]> {
+  const formerKey = textKey(PREFIX.state, 'breakers');
+  const former = await get(formerKey);
+  if (former === undefined) return [];
+  const operations: Operation[] = [{ type: 'del', key: formerKey }];
+  for (const entry of listIn(former)) {
+    if (!Array.isArray(entry) || typeof entry[0] !== 'string' || entry[0] === '') continue;
+    const [text, breaker] = entry as [string, unknown];
+    if (!isBreaker1(breaker)) continue;
+    operations.push({
+      type: 'put',
+      key: namedKey('breaker', text),
+      value: Buffer.from(recordText(1, breaker), 'utf8'),
+    });
+  }
+  return operations;
+}
+
+/** As it was in format 1, whatever a breaker becomes: version 1 of its record has the same members. */
+function isBreaker1(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null) return false;
+  const { phase, failures, opensMs, sinceMs } = value as Record<string, unknown>;
+  return (
+    typeof phase === 'string' &&
+    ['closed', 'open', 'half_open', 'latched'].includes(phase) &&
+    Number.isFinite(failures) &&
+    Array.isArray(opensMs) &&
+    Number.isFinite(sinceMs)
+  );
+}
+
+function listIn(value: Buffer): readonly unknown[] {
+  try {
+    const list: unknown = JSON.parse(value.toString('utf8'));
+    return Array.isArray(list) ? list : [];
+  } catch {
+    return [];
+  }
+}
