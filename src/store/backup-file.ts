@@ -16,7 +16,7 @@
  */
 import { createHash, type Hash } from 'node:crypto';
 import { promisify } from 'node:util';
-import { crc32, deflateRaw, inflateRaw } from 'node:zlib';
+import { type BrotliOptions, brotliCompress, brotliDecompress, constants, crc32 } from 'node:zlib';
 import { SkosError } from '../core/errors.js';
 import type { AuditHead } from '../core/ports.js';
 import { isHash } from './audit-entry.js';
@@ -26,7 +26,7 @@ const WHAT = 'skos-backup';
 export const BACKUP_VERSION = 1;
 /** Unpacked: large enough that packing loses nothing at the seams, small enough to sit in memory a few times. */
 export const BLOCK_BYTES = 256 * 1024;
-/** Deflate adds at most some bytes per 16 KiB to what cannot be packed. */
+/** Brotli adds a few bytes to what cannot be packed. */
 const MAX_PACKED_BYTES = BLOCK_BYTES + 1024;
 const BLOCK_HEAD_BYTES = 13;
 const ENTRY_HEAD_BYTES = 6;
@@ -38,11 +38,16 @@ const MAX_KEY_FILE_BYTES = 64 * 1024;
 const NEWLINE = 0x0a;
 const KIND = { records: 0x52, keys: 0x4b, end: 0x45 } as const;
 type EntryKind = 'records' | 'keys';
-/** Measured on stores of chunks and records: a higher level costs several times the CPU for a hundredth of the size. */
-const DEFLATE_LEVEL = 3;
+/**
+ * Most of a store is chunks, which nothing can pack. Measured on 200 MB, of which 170 were such: brotli 1 takes 2 ms of CPU for a
+ * megabyte and leaves 92.0 %, brotli 3 7 ms and 91.7 %, deflate 19 ms at any level and 91.1 %.
+ */
+const PACKING: BrotliOptions = {
+  params: { [constants.BROTLI_PARAM_QUALITY]: 1, [constants.BROTLI_PARAM_LGWIN]: Math.log2(BLOCK_BYTES) },
+};
 
-const pack = promisify<Buffer, { level: number }, Buffer>(deflateRaw);
-const unpack = promisify<Buffer, { maxOutputLength: number }, Buffer>(inflateRaw);
+const pack = promisify<Buffer, BrotliOptions, Buffer>(brotliCompress);
+const unpack = promisify<Buffer, BrotliOptions, Buffer>(brotliDecompress);
 
 export interface BackupHeader {
   readonly what: typeof WHAT;
@@ -57,7 +62,7 @@ export interface BackupHeader {
   /** The last audit entry in it; seq 0: there is none. */
   readonly auditHead: AuditHead;
   readonly withKeys: boolean;
-  readonly compression: 'deflate-raw';
+  readonly compression: 'brotli';
   /** On disk, as the database estimates it; 0 when all of it is in memory still. */
   readonly approximateBytes: number;
   /** Sentences. */
@@ -119,7 +124,7 @@ export class BackupEncoder {
   }
 
   async header(facts: BackupFacts): Promise<void> {
-    const header: BackupHeader = { what: WHAT, version: BACKUP_VERSION, ...facts, compression: 'deflate-raw' };
+    const header: BackupHeader = { what: WHAT, version: BACKUP_VERSION, ...facts, compression: 'brotli' };
     await this.#put(Buffer.from(`${JSON.stringify(header)}\n`, 'utf8'));
   }
 
@@ -165,7 +170,7 @@ export class BackupEncoder {
   }
 
   async #block(kind: number, content: Buffer): Promise<void> {
-    const packed = await pack(content, { level: DEFLATE_LEVEL });
+    const packed = await pack(content, PACKING);
     const head = Buffer.alloc(BLOCK_HEAD_BYTES);
     head.writeUInt8(kind, 0);
     head.writeUInt32BE(content.length, 1);
@@ -393,7 +398,7 @@ function parseHeader(line: string): BackupHeader {
     isCount(atMs) &&
     isHead(auditHead) &&
     typeof withKeys === 'boolean' &&
-    compression === 'deflate-raw' &&
+    compression === 'brotli' &&
     isCount(approximateBytes) &&
     Array.isArray(notIncluded) &&
     notIncluded.every((each) => typeof each === 'string');
