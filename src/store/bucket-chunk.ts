@@ -76,9 +76,15 @@ function takeFilled(buckets: Buckets): number {
 }
 
 function writeTimes({ length, atMs }: Buckets, widthMs: number): void {
-  const first = (atMs[0] ?? 0) / widthMs;
-  out.number(first);
-  for (let i = 0; i < length; i++) column[i] = (atMs[i] ?? 0) / widthMs - first - i;
+  let dueMs = atMs[0] ?? 0;
+  out.number(dueMs / widthMs);
+  let later = 0;
+  for (let i = 0; i < length; i++, dueMs += widthMs) {
+    const at = atMs[i] ?? 0;
+    if (at !== dueMs) later += (at - dueMs) / widthMs;
+    dueMs = at;
+    column[i] = later;
+  }
   writeColumn(out, column, length);
 }
 
