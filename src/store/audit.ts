@@ -96,6 +96,8 @@ export interface AuditChainOptions {
   readonly wake: () => void;
   /** Absent: the chain is not signed. */
   readonly keyring?: Keyring | undefined;
+  /** Default CHECKPOINT_EVERY_MS. */
+  readonly checkpointEveryMs?: number | undefined;
   /** Absent: the entries may take whatever there is. */
   readonly bound?: AuditBound | undefined;
 }
@@ -108,6 +110,7 @@ export class AuditChain implements AuditLog, Sealer {
   readonly #clock: Clock;
   readonly #wake: () => void;
   readonly #keys: ChainKeys | undefined;
+  readonly #checkpointEveryMs: number;
   readonly #bound: AuditBound | undefined;
   #head: AuditHead = GENESIS;
   #signedSeq = 0;
@@ -122,13 +125,14 @@ export class AuditChain implements AuditLog, Sealer {
   #refusedSinceMs = 0;
   #closed = false;
 
-  constructor({ database, mark, log, clock, wake, keyring, bound }: AuditChainOptions) {
+  constructor({ database, mark, log, clock, wake, keyring, checkpointEveryMs, bound }: AuditChainOptions) {
     this.#database = database;
     this.#mark = mark;
     this.#log = log;
     this.#clock = clock;
     this.#wake = wake;
     this.#keys = keyring === undefined ? undefined : new ChainKeys({ keyring, database, log });
+    this.#checkpointEveryMs = checkpointEveryMs ?? CHECKPOINT_EVERY_MS;
     this.#bound = bound;
   }
 
@@ -212,7 +216,7 @@ export class AuditChain implements AuditLog, Sealer {
   /** The writer runs: what the start has to say is written, checkpoints begin. */
   begin(): void {
     if (this.#keys === undefined) return;
-    this.#checkpoints = setInterval(() => void this.#onInterval(), CHECKPOINT_EVERY_MS);
+    this.#checkpoints = setInterval(() => void this.#onInterval(), this.#checkpointEveryMs);
     this.#checkpoints.unref();
     this.#checkpoint();
   }

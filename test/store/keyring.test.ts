@@ -6,7 +6,7 @@ import t, { type Test } from 'tap';
 import type { AuditEntry } from '../../src/core/ports.js';
 import { AuditChain } from '../../src/store/audit.js';
 import { draft, parseEntry, seal } from '../../src/store/audit-entry.js';
-import { Database } from '../../src/store/database.js';
+import { Database, type Operation } from '../../src/store/database.js';
 import { HeadMark } from '../../src/store/head-mark.js';
 import { Keyring } from '../../src/store/keyring.js';
 import { auditKey } from '../../src/store/keys.js';
@@ -14,6 +14,7 @@ import { openStore } from '../../src/store/store.js';
 import { Writer } from '../../src/store/writer.js';
 import { recordingLog } from '../fixtures/logs.js';
 import { HandClock } from '../fixtures/store-records.js';
+import { until } from '../fixtures/until.js';
 
 const entry = (i: number) => ({ kind: 'action.start', who: 'agent', what: { i } });
 
@@ -314,10 +315,38 @@ t.test('a chain that begins anew does so with a note that the same key signs', a
   t.match(await third.store.audit.verify({ key: keyId }), { ok: true, signatures: { keys: [{ sinceSeq: 4 }] } });
 });
 
+t.test('signs now and then while entries come, and not while none do', async (t) => {
+  const { audit } = await chainOf(t, { checkpointEveryMs: 25 });
+  await audit.append(entry(1));
+  await until(() => audit.head().seq === 3);
+  const { seq } = audit.head();
+  t.match(await audit.verify(), { ok: true, signatures: { signedSeq: 3, unsigned: 0 } });
+  await new Promise((resolve) => setTimeout(resolve, 150));
+  t.equal(audit.head().seq, seq, 'a signed chain is not signed again');
+  t.equal((await audit.list({ fromSeq: seq, limit: 1 }))[0]?.kind, 'audit.checkpoint');
+});
+
+t.test('makes its key as soon as there is a place for it', async (t) => {
+  const { audit, dataDir } = await chainOf(t, { checkpointEveryMs: 25, files: { keys: 'in the way' } });
+  await audit.append(entry(1));
+  t.equal(audit.keyId, undefined);
+  await rm(join(dataDir, 'keys'));
+  await until(() => audit.head().seq === 2);
+  t.match(await audit.verify(), { ok: true, signatures: { signedSeq: 2 } });
+  t.match(await audit.list({ fromSeq: 1, limit: 2 }), [{ kind: 'action.start' }, { kind: 'audit.key' }]);
+});
+
 // ---- Retention -----------------------------------------------------------------------------------------------------
 
-async function bounded(t: Test, maxBytes: number) {
-  const dataDir = t.testdir({});
+interface ChainGiven {
+  readonly maxBytes?: number;
+  readonly checkpointEveryMs?: number;
+  readonly files?: Record<string, string>;
+}
+
+/** The chain with its writer alone. */
+async function chainOf(t: Test, { maxBytes, checkpointEveryMs, files = {} }: ChainGiven) {
+  const dataDir = t.testdir(files);
   const log = recordingLog();
   const clock = new HandClock();
   const database = new Database(dataDir);
@@ -330,7 +359,10 @@ async function bounded(t: Test, maxBytes: number) {
     clock,
     wake: () => writer.wake(),
     keyring: new Keyring({ dataDir, node: 'nova' }),
-    bound: { maxBytes, remove: (operation) => writer.putRecord(operation) },
+    checkpointEveryMs,
+    ...(maxBytes === undefined
+      ? {}
+      : { bound: { maxBytes, remove: (operation: Operation) => writer.putRecord(operation) } }),
   });
   await audit.attach(await database.open());
   writer.start(audit);
@@ -342,12 +374,12 @@ async function bounded(t: Test, maxBytes: number) {
     await database.close();
   });
   const firstSeq = async () => (await audit.list({ fromSeq: 1, limit: 1 }))[0]?.seq ?? 0;
-  return { audit, writer, firstSeq };
+  return { audit, dataDir, firstSeq };
 }
 
 t.test('the record stays within its bound; what goes is signed before it goes, and the rest verifies', async (t) => {
   const maxBytes = 1_000_000;
-  const { audit, firstSeq } = await bounded(t, maxBytes);
+  const { audit, firstSeq } = await chainOf(t, { maxBytes });
   const { keyId } = audit;
   let heads: { seq: number; hash: string }[] = [];
   for (let round = 0; round < 5; round++) {
@@ -373,7 +405,7 @@ t.test('the record stays within its bound; what goes is signed before it goes, a
 });
 
 t.test('the latest entries stay, however small the bound is', async (t) => {
-  const { audit, firstSeq } = await bounded(t, 1);
+  const { audit, firstSeq } = await chainOf(t, { maxBytes: 1 });
   await Promise.all(Array.from({ length: 1_500 }, (_, i) => audit.append(entry(i))));
   await audit.trim();
   await audit.trim();
