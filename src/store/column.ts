@@ -11,8 +11,9 @@
  * A column of equal integers ends with the first, at a full byte. Floats, which are all numbers that are no integers within 2 ** 50 of
  * 0, are two columns of integers instead: the upper 32 bits of each, and the lower.
  */
-import { Census, readAlphabet } from './alphabet.js';
+import { readAlphabet } from './alphabet.js';
 import type { BitReader, BitWriter } from './bits.js';
+import { Census } from './census.js';
 import { decodeIntegers, MAX_COLUMN_LENGTH, newAlphabet, RansEncoder, writePlain } from './rans.js';
 
 const EQUAL = 0;
@@ -28,8 +29,8 @@ const MAX_REACH = 4;
 /** ... unless they are few: at most FEW_LEVELS different ones among LEVELS_ASKED from everywhere in the column. */
 const LEVELS_ASKED = 64;
 const FEW_LEVELS = 40;
-/** Worst case: 12 bits for a symbol, 59 plain ones. */
-const MAX_STREAM_BYTES = MAX_COLUMN_LENGTH * 9 + 64;
+/** Worst case: 12 bits for a symbol, and the state. */
+const MAX_STREAM_BYTES = MAX_COLUMN_LENGTH * 2;
 
 /** Encoding and decoding are synchronous: one of each serves all columns. */
 const differences = new Float64Array(MAX_COLUMN_LENGTH);
@@ -90,9 +91,9 @@ function writeIntegers(out: BitWriter, values: Float64Array, count: number): voi
   out.signed(first);
   out.number(divisor);
   const census = asLevels ? ofLevels : ofDifferences;
-  census.write(out);
+  const plain = census.write(out);
   out.align();
-  if (census.plainBits > 0) writePlain(out, census, asLevels ? levels : differences, steps);
+  if (plain > 0) writePlain(out, census, asLevels ? levels : differences, steps);
   if (census.alphabet.size > 1) out.append(encoder.encode(census, steps));
 }
 
