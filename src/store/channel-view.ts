@@ -24,7 +24,7 @@ const HOURS_AT_ONCE = 10;
 /** The last moment that a Date can hold. */
 export const MAX_AT_MS = 8.64e15;
 /** Buckets or samples decoded before the event loop runs again: some milliseconds. */
-const DECODED_PER_SLICE = 8_000;
+const DECODED_PER_SLICE = 4_000;
 /** Damaged chunks that are remembered as reported, so that each reader does not report them again. */
 const MAX_REPORTED = 256;
 
