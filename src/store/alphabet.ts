@@ -36,8 +36,10 @@ export function leafOf(integer: number): number {
   // Mirrored at -1/2, so that groups are aligned on both sides.
   const magnitude = integer < 0 ? -integer - 1 : integer;
   const exponent = exponentOf(magnitude);
-  const eighths =
-    Math.floor(magnitude / power(exponent - OCTAVE_LEVELS)) + (exponent - SMALL_LEVELS - 1) * OCTAVE_LEAVES;
+  const shift = exponent - OCTAVE_LEVELS;
+  // Shifted as an integer where it is one of 32 bits: this runs for each large integer.
+  const top = magnitude < 2 ** 31 ? magnitude >> shift : Math.floor(magnitude / power(shift));
+  const eighths = top + (exponent - SMALL_LEVELS - 1) * OCTAVE_LEAVES;
   return integer < 0 ? SMALL_AT - 1 - eighths : LARGE_AT + eighths;
 }
 

@@ -24,7 +24,7 @@ import { type Alphabet, MAX_COLUMN_LENGTH, MAX_SYMBOLS, newAlphabet } from './ra
 /** Large integers of which it is watched whether they come again: as many as there are slots of a hash table, half of them used. */
 const WATCHED_SLOTS = 256;
 const MAX_WATCHED = 128;
-const PROBES = 8;
+const PROBES = 4;
 
 const SYMBOL_COST_BITS = 7;
 /** An integer beside its leaf: as a symbol, and to say which. */
@@ -53,6 +53,7 @@ export class Census {
   readonly #levels = new Uint8Array(MAX_SYMBOLS);
   readonly #weights = new Int32Array(MAX_SYMBOLS);
   readonly #watched = new Float64Array(WATCHED_SLOTS);
+  readonly #watchedLeaves = new Uint16Array(WATCHED_SLOTS);
   readonly #watchedCounts = new Int32Array(WATCHED_SLOTS);
   #watching = 0;
   /** Slots of those that become symbols beside their leaf, in the order of their integers. */
@@ -104,6 +105,7 @@ export class Census {
         if (this.#watching === MAX_WATCHED) break;
         this.#watching++;
         watched[slot] = integer;
+        this.#watchedLeaves[slot] = leafOf(integer);
       } else if (watched[slot] !== integer) {
         slot = (slot + 1) % WATCHED_SLOTS;
         continue;
@@ -120,33 +122,40 @@ export class Census {
   #chooseOwn(): void {
     this.#own = [];
     if (this.#watching === 0) return;
-    const [watched, watchedCounts, counts] = [this.#watched, this.#watchedCounts, this.#counts];
-    watchedCounts.forEach((count, slot) => {
-      const leaf = leafOf(watched[slot] ?? 0);
+    const [watched, watchedCounts, watchedLeaves, counts] = [
+      this.#watched,
+      this.#watchedCounts,
+      this.#watchedLeaves,
+      this.#counts,
+    ];
+    for (let slot = 0; slot < WATCHED_SLOTS; slot++) {
+      const count = watchedCounts[slot] ?? 0;
+      const leaf = watchedLeaves[slot] ?? 0;
       if (count > 0) counts[leaf] = (counts[leaf] ?? 0) + count;
-    });
-    watchedCounts.forEach((count, slot) => {
-      if (count === 0) return;
-      const leaf = leafOf(watched[slot] ?? 0);
+    }
+    for (let slot = 0; slot < WATCHED_SLOTS; slot++) {
+      const count = watchedCounts[slot] ?? 0;
+      const leaf = watchedLeaves[slot] ?? 0;
       const all = counts[leaf] ?? 0;
-      if (count * (bitsOf(leaf) - Math.log2(all / count)) < OWN_COST_BITS + bitsOf(leaf)) return;
+      if (count === 0 || count * (bitsOf(leaf) - Math.log2(all / count)) < OWN_COST_BITS + bitsOf(leaf)) continue;
       this.#own.push(slot);
       counts[leaf] = all - count;
-    });
+    }
     this.#own.sort((a, b) => (watched[a] ?? 0) - (watched[b] ?? 0));
   }
 
   #addOwn(): void {
     if (this.#watching === 0) return;
-    this.#watchedCounts.forEach((count, slot) => {
-      if (count > 0) this.symbols[LEAVES + slot] = this.symbols[leafOf(this.#watched[slot] ?? 0)] ?? 0;
-    });
+    for (let slot = 0; slot < WATCHED_SLOTS; slot++) {
+      if ((this.#watchedCounts[slot] ?? 0) === 0) continue;
+      this.symbols[LEAVES + slot] = this.symbols[this.#watchedLeaves[slot] ?? 0] ?? 0;
+    }
     for (const slot of this.#own) {
       const count = this.#watchedCounts[slot] ?? 0;
       const symbol = this.alphabet.size++;
       this.symbols[LEAVES + slot] = symbol;
       this.#weights[symbol] = count;
-      this.#costBits += OWN_COST_BITS + bitsOf(leafOf(this.#watched[slot] ?? 0)) - (SAVINGS[count] ?? 0);
+      this.#costBits += OWN_COST_BITS + bitsOf(this.#watchedLeaves[slot] ?? 0) - (SAVINGS[count] ?? 0);
     }
   }
 

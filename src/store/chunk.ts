@@ -81,13 +81,13 @@ function evenStepMs({ length, atMs }: Samples): number {
     at += stepMs;
     if (atMs[i] !== at) return -1;
   }
-  return stepMs < 0 ? -1 : stepMs;
+  return stepMs >= 0 && Number.isInteger(stepMs) ? stepMs : -1;
 }
 
 function spanMs({ length, atMs }: Samples): number {
   let last = 0;
   for (let i = 0; i < length; i++) last = Math.max(last, atMs[i] ?? 0);
-  return last;
+  return Math.ceil(last);
 }
 
 /** How many there are. */
@@ -115,7 +115,7 @@ function usualStepMs(atMs: Float64Array, length: number): number {
     const at = 1 + Math.floor((i * (length - 1)) / STEPS_ASKED);
     stepsAsked[i] = (atMs[at] ?? 0) - (atMs[at - 1] ?? 0);
   }
-  return Math.max(0, stepsAsked.sort()[STEPS_ASKED >> 1] ?? 0);
+  return Math.max(0, Math.round(stepsAsked.sort()[STEPS_ASKED >> 1] ?? 0));
 }
 
 export interface ChunkHeader {
