@@ -396,6 +396,13 @@ export const JOURNAL_EVENTS = {
     meaning: 'Somebody read a part of the record; the message says who, how much, and why it ended.',
     next: 'Take the backup again, if one is wanted.',
   },
+  'store.salvaged': {
+    id: '9fe682235c3765bf2b3e7bc800eb4749',
+    subject: 'A damaged database was read',
+    meaning:
+      'The files of a database that was set aside were read beside the running agent, and what the new one lacked was put into it. The message says what came back and what is missing.',
+    next: 'Nothing when all could be read. Else keep the set-aside directory for as long as its records may matter: it is never deleted by the agent. Check the health of the disk under data_dir.',
+  },
   'store.trim': {
     id: 'f9295f85062e6ed608c5b2cdb6cd5f33',
     subject: 'Old records were not removed',

@@ -313,10 +313,10 @@ export class ChainVerifier {
 
   #placeFault(entry: AuditEntry): string | undefined {
     if (this.#head === undefined) return this.#beginningFault(entry);
-    if (entry.kind === RESTART_KIND && !this.#isBeginning(entry)) {
+    const { seq, hash } = this.#head;
+    if (entry.kind === RESTART_KIND && !this.#isBeginning(entry) && !this.#isMended(entry)) {
       return 'entries before it were lost or replaced, as it states itself';
     }
-    const { seq, hash } = this.#head;
     if (entry.seq > seq + 1) return `after ${seq} comes ${entry.seq}: entries were removed or reordered`;
     if (entry.seq <= seq) return `after ${seq} comes ${entry.seq}: an entry was inserted or reordered`;
     return entry.previous === hash ? undefined : 'it does not link to the entry before it: one of them was replaced';
@@ -337,6 +337,15 @@ export class ChainVerifier {
     const known = restartKnown(entry);
     if (this.#entries > 0 || known?.seq !== entry.seq - 1 || known.hash !== entry.previous) return false;
     this.#signatures.remark(`the chain begins at ${entry.seq} with a restart note: what came before is not in it`);
+    return true;
+  }
+
+  /** A restart note after a damage, where what was known before it is there: nothing is missing then. */
+  #isMended(entry: AuditEntry): boolean {
+    const known = restartKnown(entry);
+    const head = this.#head;
+    if (known === undefined || head === undefined || known.seq !== head.seq || known.hash !== head.hash) return false;
+    this.#signatures.remark(`the database was damaged before ${entry.seq}; the entries up to ${known.seq} are back`);
     return true;
   }
 

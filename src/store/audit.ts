@@ -299,7 +299,7 @@ export class AuditChain implements AuditLog, Sealer {
       if (entry.kind === KEY_KIND || entry.kind === RESTART_KIND) this.#keys?.introduced(entry);
       resolve(entry);
     });
-    if (this.#head.seq - this.#signedSeq >= CHECKPOINT_EVERY_ENTRIES) this.#checkpoint();
+    if (this.#head.seq - this.#signedSeq >= CHECKPOINT_EVERY_ENTRIES) this.#checkpointNow();
   }
 
   // ---- Inside ----
@@ -327,7 +327,22 @@ export class AuditChain implements AuditLog, Sealer {
     if (signer === undefined || (this.#head.seq === this.#signedSeq && this.#waiting.length === 0)) return;
     const last = this.#waiting.at(-1);
     if (last !== undefined && 'signer' in last.draft) return; // It will sign all before it.
-    this.#say(signedDraft({ kind: CHECKPOINT_KIND, who: 'agent', what: {} }, { atMs: this.#clock.wallMs(), signer }));
+    this.#say(this.#signed({ kind: CHECKPOINT_KIND, who: 'agent', what: {} }, signer));
+  }
+
+  /** Before all that waits, which may be thousands of entries. */
+  #checkpointNow(): void {
+    const signer = this.#keys?.signer;
+    // A key that waits to be introduced cannot sign before that.
+    if (signer === undefined || this.#keys?.isNew === true) return;
+    const each = this.#signed({ kind: CHECKPOINT_KIND, who: 'agent', what: {} }, signer);
+    this.#waiting.unshift({ draft: each, resolve: () => undefined, reject: () => undefined });
+    this.#waitingBytes += each.bytes;
+    this.#wake();
+  }
+
+  #signed(input: AuditInput, signer: Signer): SignedDraft {
+    return signedDraft(input, { atMs: this.#clock.wallMs(), signer });
   }
 
   async #onInterval(): Promise<void> {
@@ -354,7 +369,7 @@ export class AuditChain implements AuditLog, Sealer {
   }
 
   #sayKey(input: AuditInput, signer: Signer): void {
-    this.#say(signedDraft(input, { atMs: this.#clock.wallMs(), signer }), this.#pointer);
+    this.#say(this.#signed(input, signer), this.#pointer);
   }
 
   readonly #pointer = (seq: number): Operation | undefined =>
@@ -490,7 +505,10 @@ export class AuditChain implements AuditLog, Sealer {
   async #discontinuity(known: AuditHead | undefined, found: AuditHead | undefined): Promise<string | undefined> {
     if (known === undefined) return undefined;
     if (known.seq > (found?.seq ?? 0)) return `entries ${(found?.seq ?? 0) + 1} to ${known.seq} are missing`;
-    return this.#lacks(known);
+    const why = await this.#lacks(known);
+    // A chain that began behind it with a note of its loss, and whose agent ended before the mark was written anew.
+    const isBefore = why !== undefined && (await this.#database.get(auditKey(known.seq))) === undefined;
+    return isBefore && (await this.#isLinkedTo(known)) ? undefined : why;
   }
 
   /** The chain goes on behind the head that was known, with a note of what happened as its next entry. */

@@ -9,11 +9,11 @@
  * one whose CURRENT file is gone: LevelDB would take it for empty and delete its tables.
  */
 import { access, mkdir, readdir, rename } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { Level } from 'level';
 import { syncDirectory } from '../core/atomic-file.js';
 import { reason, SkosError } from '../core/errors.js';
-import { type KeyRange, PREFIX, textKey } from './keys.js';
+import { type KeyRange, PREFIX, salvageKey, textKey } from './keys.js';
 
 /** Bump, with a migration, when a record changes its form; a database with a higher number is refused. */
 export const FORMAT_VERSION = 2;
@@ -105,7 +105,7 @@ export class Database {
     this.#state = 'opening';
     try {
       const setAside = await this.#openHandle();
-      const run = await this.#checkMeta();
+      const run = await this.#checkMeta(setAside);
       // LevelDB has named its new manifest in CURRENT by a rename that it does not sync. Where a file's fsync says nothing of
       // other files, a power cut would bring back a manifest that was never synced, and with it lose all that is synced.
       await syncDirectory(this.directory);
@@ -242,9 +242,10 @@ export class Database {
   }
 
   /** Checks the format version, has an earlier one brought to it, and counts the run. */
-  async #checkMeta(): Promise<number> {
+  async #checkMeta(setAside: SetAsideDatabase | undefined): Promise<number> {
     const level = this.#readable();
-    const format = Number((await level.get(FORMAT_KEY))?.toString() ?? FORMAT_VERSION);
+    const stored = await level.get(FORMAT_KEY);
+    const format = Number(stored?.toString() ?? FORMAT_VERSION);
     const isEarlier = Number.isInteger(format) && format >= 1 && format < FORMAT_VERSION;
     if (isEarlier && this.#migrate !== undefined) {
       await this.#migrate({
@@ -264,10 +265,23 @@ export class Database {
       [
         { type: 'put', key: FORMAT_KEY, value: Buffer.from(String(FORMAT_VERSION)) },
         { type: 'put', key: RUN_KEY, value: Buffer.from(String(run)) },
+        ...(await this.#salvageDue(setAside, { isNew: stored === undefined })),
       ],
       { sync: true },
     );
     return run;
+  }
+
+  /**
+   * That what was set aside is to be read goes to disk with the first write of the new database. An agent that was killed between
+   * the two has left a new database without it: then the latest one is meant.
+   */
+  async #salvageDue(setAside: SetAsideDatabase | undefined, { isNew }: { isNew: boolean }): Promise<Operation[]> {
+    const left = isNew && setAside === undefined ? await latestSetAside(this.directory) : undefined;
+    const name = setAside === undefined ? left : basename(setAside.path);
+    if (name === undefined) return [];
+    const why = setAside?.why ?? 'the agent ended when it had just been set aside';
+    return [{ type: 'put', key: salvageKey(name), value: Buffer.from(JSON.stringify({ state: 'due', why })) }];
   }
 
   async #closeHandle(): Promise<void> {
@@ -295,6 +309,15 @@ async function damageBeforeOpening(directory: string): Promise<string | undefine
   // A new database that was cut off before its first CURRENT holds neither tables nor logs.
   const holdsData = names.some((name) => /^\d+\.(log|ldb|sst)$/.test(name));
   return holdsData && !names.includes('CURRENT') ? 'the file CURRENT is missing' : undefined;
+}
+
+/** Their names end with the time. */
+async function latestSetAside(directory: string): Promise<string | undefined> {
+  const names: string[] = await readdir(dirname(directory)).catch(() => []);
+  return names
+    .filter((name) => name.startsWith(`${basename(directory)}.damaged-`))
+    .sort()
+    .at(-1);
 }
 
 /** Moves the directory out of the way and returns its new path. */

@@ -88,6 +88,18 @@ export function outboxRange(queue: string, { fromSeq, toSeq }: { fromSeq: number
   return { gte: outboxKey(queue, fromSeq), lt: outboxKey(queue, toSeq) };
 }
 
+/** What is known of the salvage of a database that was set aside under this name: salvage.ts. */
+export function salvageKey(name: string): Buffer {
+  return textKey(PREFIX.meta, `salvage:${name}`);
+}
+
+/** All of them, and the name in one. */
+export const SALVAGE_RANGE: KeyRange = { gte: salvageKey(''), lt: textKey(PREFIX.meta, 'salvage;') };
+
+export function salvageName(key: Buffer): string {
+  return key.subarray(SALVAGE_RANGE.gte.length).toString('utf8');
+}
+
 export function auditKey(seq: number): Buffer {
   const key = Buffer.alloc(9, PREFIX.audit);
   writeUint64(key, seq, 1);

@@ -83,8 +83,26 @@ export class Recordings implements RecordingLog {
     this.#log = log;
   }
 
-  /** What an earlier process left: its records by number, ascending. */
-  adopt(records: Iterable<readonly [number, Buffer]>): void {
+  /**
+   * What an earlier process left: its records by number, ascending. Without any, numbers begin at `first`: a number that grows with
+   * time keeps the recordings of a damaged database, which may come back, from having the same ones.
+   */
+  adopt(records: Iterable<readonly [number, Buffer]>, { first = 1 }: { first?: number } = {}): void {
+    this.#adopt(records);
+    if (this.#filed.size === 0) this.#next = Math.max(this.#next, first);
+    this.#makeRoom();
+  }
+
+  /** Records of a damaged database that are back with all their parts. The order stays that of their numbers. */
+  restore(records: Iterable<readonly [number, Buffer]>): void {
+    this.#adopt([...records].filter(([recording]) => !this.#filed.has(recording)));
+    const inOrder = [...this.#filed].sort(([a], [b]) => a - b);
+    this.#filed.clear();
+    for (const [recording, filed] of inOrder) this.#filed.set(recording, filed);
+    this.#makeRoom();
+  }
+
+  #adopt(records: Iterable<readonly [number, Buffer]>): void {
     for (const [recording, text] of records) {
       this.#next = Math.max(this.#next, recording + 1);
       const filed = parsedState(text);
@@ -95,7 +113,6 @@ export class Recordings implements RecordingLog {
       this.#file(recording, { ...filed, open: false });
       if (filed.open) this.#putState(recording);
     }
-    this.#makeRoom();
   }
 
   begin(state: RecordingState): number {

@@ -10,26 +10,38 @@ import type { Channel, Quality } from '../core/channel.js';
 import type { Clock } from '../core/clock.js';
 import { isDoneWithin } from '../core/deadline.js';
 import { reason } from '../core/errors.js';
-import type { ActionRecord, Alert, History, Log, RecordKind, RecordSnapshot, Store } from '../core/ports.js';
+import type {
+  ActionRecord,
+  Alert,
+  History,
+  Log,
+  RecordKind,
+  RecordSnapshot,
+  Store,
+  StoredChannel,
+} from '../core/ports.js';
 import { ActionRecords } from './actions.js';
 import { AlertRecords } from './alerts.js';
 import { AuditChain } from './audit.js';
-import { RecordStream } from './backup.js';
+import { RecordStream, writeBackup } from './backup.js';
+import type { ChannelDictionary } from './channel-dictionary.js';
 import { DamageReport } from './channel-view.js';
 import type { Samples } from './chunk.js';
 import { Database, type SetAsideDatabase } from './database.js';
 import { HeadMark } from './head-mark.js';
-import type { SetAside, StoreHealth } from './health.js';
+import type { StoreHealth } from './health.js';
 import { StoredHistory } from './history.js';
 import { Keyring } from './keyring.js';
 import { PREFIX, prefixRange, recordingNumber } from './keys.js';
 import { DEFAULT_LIMITS, type StoreLimits } from './limits.js';
+import { migrate } from './migrations.js';
 import { OUTBOX_LIMITS, OutboxQueues, type OutboxShelf } from './outbox.js';
 import { DatabaseShelf } from './recording-shelf.js';
 import { MAX_RECORDINGS, MAX_RECORDINGS_BYTES, Recordings } from './recordings.js';
 import { TypedRecords } from './records.js';
-import { Retention } from './retention.js';
 import { finishRestore, tellRestores } from './restore-commit.js';
+import { Retention } from './retention.js';
+import { Salvage } from './salvage.js';
 import { StateRecords } from './state.js';
 import { Tiers } from './tiers.js';
 import { type AddressedSamples, TimeSeries } from './time-series.js';
@@ -41,6 +53,8 @@ export const STOP_DEADLINE_MS = 5_000;
 const SNAPSHOT_WAITS_MS = 10_000;
 /** A step of retention is a few milliseconds; once a minute it keeps up with thousands of channels. */
 const MAINTAIN_EVERY_MS = 60_000;
+/** Numbers of recordings are 32 bits wide, and a clock may say anything. */
+const MAX_FIRST_RECORDING = 2 ** 31;
 /** Of the bound on the whole database, the audit chain has a third: years of an ordinary node. */
 const AUDIT_PART = 3;
 
@@ -75,20 +89,27 @@ export class LevelStore implements Store {
   readonly #tiers: Tiers;
   readonly #retention: Retention;
   readonly #shelf: DatabaseShelf;
+  readonly #clock: Clock;
+  readonly #salvage: Salvage;
   #maintenance: NodeJS.Timeout | undefined;
   #maintaining: Promise<void> | undefined;
   #stopping: Promise<void> | undefined;
-  #setAside: SetAside | undefined;
   #started = false;
 
   constructor({ dataDir, log, clock, limits = DEFAULT_LIMITS, node, stopDeadlineMs = STOP_DEADLINE_MS }: StoreOptions) {
     this.#log = log;
+    this.#clock = clock;
     this.#dataDir = dataDir;
     this.#stopDeadlineMs = stopDeadlineMs;
-    const database = new Database(dataDir);
+    const database: Database = new Database(dataDir, {
+      migrate: (opening) => migrate({ ...opening, dataDir, backup: saveTo, clock, log }),
+    });
+    const saveTo = (path: string) =>
+      writeBackup({ database, path, node: node ?? null, atMs: clock.wallMs(), force: true });
     const onFresh = (damaged: SetAsideDatabase) => {
       this.#wasSetAside(damaged);
       this.#republish();
+      this.#salvage.start();
     };
     const writer = new Writer({
       database,
@@ -136,9 +157,20 @@ export class LevelStore implements Store {
     this.#shelf = new DatabaseShelf({ database, writer });
     const shelfLimits = { recordings: MAX_RECORDINGS, bytes: MAX_RECORDINGS_BYTES };
     this.recordings = new Recordings({ shelf: this.#shelf, limits: shelfLimits, log });
+    this.#salvage = new Salvage({
+      dataDir,
+      database,
+      writer,
+      audit: this.audit,
+      log,
+      numberOf: (record) => numberOf(dictionary, record),
+      onSeconds: (channel, atMs) => this.#tiers.restored(channel, atMs),
+      onRecordings: (records) => this.recordings.restore(records),
+      onOutboxItem: (queue, item) => this.outbox.put(queue, item),
+    });
   }
 
-  /** Rejects with SKOS_STORE_LOCKED, SKOS_STORE_VERSION, SKOS_STORE_OPEN or SKOS_STORE_READ, holding nothing. */
+  /** Rejects with SKOS_STORE_LOCKED, SKOS_STORE_VERSION, SKOS_STORE_MIGRATION, SKOS_STORE_OPEN or SKOS_STORE_READ, holding nothing. */
   async start(): Promise<void> {
     const notes = await finishRestore(this.#dataDir);
     const opened = await this.#database.open();
@@ -159,6 +191,7 @@ export class LevelStore implements Store {
     this.#tiers.start();
     this.audit.begin();
     void tellRestores({ notes, dataDir: this.#dataDir, audit: this.audit, log: this.#log });
+    this.#salvage.start();
     this.#started = true;
     this.#maintenance = setInterval(() => void this.maintain(), MAINTAIN_EVERY_MS);
     this.#maintenance.unref();
@@ -172,7 +205,8 @@ export class LevelStore implements Store {
 
   health(): StoreHealth {
     const trouble = this.#writer.trouble();
-    const setAside = this.#setAside === undefined ? {} : { setAside: this.#setAside };
+    const { state } = this.#salvage;
+    const setAside = state === undefined ? {} : { setAside: state };
     if (trouble === '') return { ok: true, why: 'open', ...setAside };
     const waiting = { records: this.#writer.waitingRecords, lost: this.#writer.droppedRecords };
     return { ok: false, why: `kept in memory and retried: ${trouble}`, waiting, ...setAside };
@@ -247,7 +281,7 @@ export class LevelStore implements Store {
     for await (const [key, value] of this.#database.scan(prefixRange(PREFIX.recording))) {
       records.push([recordingNumber(key), value]);
     }
-    this.recordings.adopt(records);
+    this.recordings.adopt(records, { first: Math.min(MAX_FIRST_RECORDING, Math.round(this.#clock.wallMs() / 1_000)) });
   }
 
   async #stopInTime(): Promise<void> {
@@ -260,6 +294,7 @@ export class LevelStore implements Store {
   async #stopAll(): Promise<void> {
     this.audit.close();
     clearInterval(this.#maintenance);
+    this.#salvage.stop();
     await this.#maintaining;
     await Promise.all([this.#tiers.stop(), this.#retention.stop()]);
     await this.#series.stop();
@@ -300,7 +335,7 @@ export class LevelStore implements Store {
       event: 'store.set_aside',
       path,
     });
-    this.#setAside = { path, why, salvage: 'what was in it is missing', state: 'missing' };
+    this.#salvage.setAside({ path, why });
   }
 
   #republish(): void {
@@ -316,6 +351,14 @@ export class LevelStore implements Store {
   #reportMark(error: unknown): void {
     this.#log.warn(`The mark of the audit head was not written: ${reason(error)}`, { event: 'store.mark', error });
   }
+}
+
+/** The number of a channel that a damaged database knew. */
+function numberOf(dictionary: ChannelDictionary, record: StoredChannel): number | undefined {
+  const known = dictionary.numberOf(record.id);
+  if (known !== undefined) return known;
+  dictionary.add(record, record.firstAtMs);
+  return dictionary.add(record, record.lastAtMs);
 }
 
 /** A started store. Rejects as LevelStore.start() does. */

@@ -103,6 +103,11 @@ export class Tiers {
     return [{ type: 'put', key: chunkKey(PREFIX.secondSeries, address), value: encodeBuckets(buckets, SECOND_MS) }];
   }
 
+  /** Seconds of this hour have come from elsewhere. */
+  restored(channel: number, atMs: number): void {
+    this.#touch(channel, hourOf(atMs));
+  }
+
   /** Hours of a channel whose minutes are not made of all their seconds yet. Complete once look() has been awaited. */
   pendingHours(channel: number): ReadonlySet<number> {
     return new Set(this.#pending.get(channel)?.keys());

@@ -120,6 +120,12 @@ interface Synced {
   readonly written: () => void;
 }
 
+/** Operations that count only where the database has nothing, and nothing newer waits. */
+interface IfAbsent {
+  readonly operations: readonly Operation[];
+  readonly written: (count: number) => void;
+}
+
 interface Round {
   readonly records: Operation[];
   readonly samples: Operation[];
@@ -140,6 +146,8 @@ export class Writer {
   readonly #queued = new Waiting(MAX_QUEUED_BYTES, (operation) => this.#onQueuedDrop(operation));
   /** Not bounded here: see putSynced(). */
   #synced: Synced[] = [];
+  /** One at a time: see putAbsent(). */
+  #ifAbsent: IfAbsent[] = [];
   #sealer: Sealer | undefined;
   #round: Round | undefined;
   #running: Promise<void> | undefined;
@@ -219,6 +227,17 @@ export class Writer {
   putSynced(operations: readonly Operation[]): Promise<void> {
     return new Promise((written) => {
       this.#synced.push({ operations, written });
+      this.#schedule(0);
+    });
+  }
+
+  /**
+   * As putSynced(), of older records: each is written only when its key has no value in the database and none that waits. The round
+   * looks for itself, and nothing else writes meanwhile. Resolves with how many were written.
+   */
+  putAbsent(operations: readonly Operation[]): Promise<number> {
+    return new Promise((written) => {
+      this.#ifAbsent.push({ operations, written });
       this.#schedule(0);
     });
   }
@@ -303,7 +322,7 @@ export class Writer {
   #next(): void {
     if (this.#stopped) return;
     if (this.#failure !== undefined) this.#retryLater();
-    else if (this.#sealer?.waiting === true || this.#synced.length > 0) this.#schedule(0);
+    else if (this.#sealer?.waiting === true || this.#synced.length > 0 || this.#ifAbsent.length > 0) this.#schedule(0);
     else if (this.waitingRecords > 0) this.#schedule(FLUSH_AFTER_MS);
   }
 
@@ -340,15 +359,24 @@ export class Writer {
     const queued = this.#queued.take();
     const synced = this.#synced;
     this.#synced = [];
+    const ifAbsent = this.#ifAbsent;
+    this.#ifAbsent = [];
     this.#round = { records, samples, queued, synced, audit, sinceMs: this.#clock.monotonicMs() };
-    const operations = [...records, ...samples, ...queued, ...synced.flatMap((each) => each.operations), ...audit];
-    const sync = audit.length > 0 || synced.length > 0 || this.#syncAll;
+    const newer = [...records, ...samples, ...queued, ...synced.flatMap((each) => each.operations), ...audit];
     try {
+      const older: Operation[][] = [];
+      for (const { operations } of ifAbsent) older.push(await this.#absent(operations, [...newer, ...older.flat()]));
+      const operations = [...older.flat(), ...newer];
+      const sync = audit.length > 0 || synced.length > 0 || ifAbsent.length > 0 || this.#syncAll;
       if (operations.length > 0) await this.#database.write(operations, { sync });
       if (audit.length > 0) this.#sealer?.sealed();
       for (const { written } of synced) written();
+      ifAbsent.forEach(({ written }, i) => {
+        written(older[i]?.length ?? 0);
+      });
     } catch (error) {
       this.#synced = [...synced, ...this.#synced];
+      this.#ifAbsent = [...ifAbsent, ...this.#ifAbsent];
       this.#records.giveBack(records);
       this.#samples.giveBack(samples);
       this.#queued.giveBack(queued);
@@ -356,6 +384,18 @@ export class Writer {
     } finally {
       this.#round = undefined;
     }
+  }
+
+  async #absent(operations: readonly Operation[], newer: readonly Operation[]): Promise<Operation[]> {
+    if (operations.length === 0) return [];
+    const taken = new Set(newer.map(({ key }) => keyText(key)));
+    const absent: Operation[] = [];
+    for (const operation of operations) {
+      if (!taken.has(keyText(operation.key)) && (await this.#database.get(operation.key)) === undefined) {
+        absent.push(operation);
+      }
+    }
+    return absent;
   }
 
   #reportFailure(error: unknown): void {

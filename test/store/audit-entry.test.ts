@@ -94,19 +94,27 @@ function headOf(text: string): AuditHead {
   return { seq, hash };
 }
 
-t.test('a chain may begin with a restart note that links to the known head, and nowhere else hold one', async (t) => {
-  const known = headOf(chain(5).at(-1) ?? '');
-  const note = seal(draft({ kind: 'audit.restart', who: 'agent', what: { known } }, 1), known);
-  const rest = chain(3, note.head);
-  t.match(await verifyEntries([note.text, ...rest]), { ok: true, entries: 4, head: { seq: 9 } });
-  t.match(await verifyEntries([...chain(5), note.text]), { ok: false, firstBadSeq: 5, why: /lost or replaced/ });
-  t.match(await verifyEntries([...chain(3), note.text]), { ok: false, firstBadSeq: 4 });
-  const unlinked = seal(
-    draft({ kind: 'audit.restart', who: 'agent', what: { known: { ...known, seq: 3 } } }, 1),
-    known,
-  );
-  t.match(await verifyEntries([unlinked.text]), { ok: false, firstBadSeq: 1 });
-});
+t.test(
+  'a chain may begin with a restart note that links to the known head, or hold one where nothing is missing',
+  async (t) => {
+    const known = headOf(chain(5).at(-1) ?? '');
+    const note = seal(draft({ kind: 'audit.restart', who: 'agent', what: { known } }, 1), known);
+    const rest = chain(3, note.head);
+    t.match(await verifyEntries([note.text, ...rest]), { ok: true, entries: 4, head: { seq: 9 } });
+    t.match(await verifyEntries([...chain(5), ...chain(1, headOf(chain(5).at(-1) ?? '')), note.text]), {
+      ok: false,
+      why: /lost or replaced/,
+    });
+    const mended = await verifyEntries([...chain(5), note.text, ...rest]);
+    t.match(mended, { ok: true, entries: 9, remarks: [/damaged before/] });
+    t.match(await verifyEntries([...chain(3), note.text]), { ok: false, firstBadSeq: 4 });
+    const unlinked = seal(
+      draft({ kind: 'audit.restart', who: 'agent', what: { known: { ...known, seq: 3 } } }, 1),
+      known,
+    );
+    t.match(await verifyEntries([unlinked.text]), { ok: false, firstBadSeq: 1 });
+  },
+);
 
 t.test('every change of a single byte is detected and named', async () => {
   const texts = chain(4);
