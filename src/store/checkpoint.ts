@@ -147,6 +147,7 @@ export class SignatureCheck {
   #joinedLate = false;
   #sawPinned = false;
   #signedSeq = 0;
+  #node: string | undefined;
 
   constructor({ pinned }: SignatureOptions = {}) {
     this.#pinned = pinned;
@@ -185,8 +186,10 @@ export class SignatureCheck {
     if (fault !== undefined) return fault;
     const introduces = entry.kind === KEY_KIND || entry.kind === RESTART_KIND;
     const keyFault = introduces ? this.#introductionFault(entry, signer) : this.#useFault(entry, signer);
-    if (keyFault === undefined) this.#signedSeq = entry.seq;
-    return keyFault;
+    if (keyFault !== undefined) return keyFault;
+    this.#signedSeq = entry.seq;
+    this.#noticeNode(entry);
+    return undefined;
   }
 
   /** A signature from outside the chain over its head, as an export has one. */
@@ -284,6 +287,14 @@ export class SignatureCheck {
     this.#notice(key);
     this.#keys.push({ keyId: key.keyId, sinceSeq, handedOver });
     if (this.#keys.length > MAX_KEYS_SHOWN) this.#keys = this.#keys.slice(-MAX_KEYS_SHOWN);
+  }
+
+  #noticeNode({ seq, what }: AuditEntry): void {
+    const node = String(what.node);
+    if (this.#node !== undefined && this.#node !== node) {
+      this.remark(`signed for the node ${this.#node} before entry ${seq}, and for ${node} from there on`);
+    }
+    this.#node = node;
   }
 
   #notice({ keyId, publicKey }: PublicKey): void {

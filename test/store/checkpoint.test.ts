@@ -125,6 +125,14 @@ t.test('a pinned key does not vouch for thousands of entries that nobody signed'
   t.match(await verifyEntries(honest().plain(2_047).texts, { pinned: first.keyId }), { ok: false, firstBadSeq: 6 });
 });
 
+t.test('a record that went on under the name of another node says so', async (t) => {
+  const chain = honest()
+    .checkpoint({ ...first, node: 'lyra' })
+    .plain()
+    .checkpoint({ ...first, node: 'lyra' });
+  t.match(await verifyEntries(chain.texts), { ok: true, remarks: [/for the node nova before entry 8, and for lyra/] });
+});
+
 t.test('many known heads: each must be met, contradicting ones cannot be', async (t) => {
   const chain = honest();
   const heads = chain.entries.map(({ seq, hash }) => ({ seq, hash }));

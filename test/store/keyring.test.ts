@@ -65,13 +65,13 @@ t.test('signs at a clean stop and after a kill, and not when there is nothing ne
 
 t.test('signs each thousand entries', async (t) => {
   const { store } = await opened(t);
-  for (let round = 0; round < 5; round++) {
-    await Promise.all(Array.from({ length: 500 }, (_, i) => store.audit.append(entry(i))));
-  }
-  const checkpoints = (await store.audit.list({ fromSeq: 1, limit: 5_000 })).filter(
-    ({ kind }) => kind === 'audit.checkpoint',
-  );
-  t.ok(checkpoints.length >= 2, `${checkpoints.length} of 2,500`);
+  // More than one batch holds: what waits behind does not put off the signature.
+  await Promise.all(Array.from({ length: 4_500 }, (_, i) => store.audit.append(entry(i))));
+  const signed = (await store.audit.list({ fromSeq: 1, limit: 5_000 }))
+    .filter(({ kind }) => kind === 'audit.key' || kind === 'audit.checkpoint')
+    .map(({ seq }) => seq);
+  t.ok(signed.length >= 3, signed.join(', '));
+  for (const [i, seq] of signed.entries()) t.ok(seq - (signed[i - 1] ?? 0) < 2_048, `${seq}`);
   t.match(await store.audit.verify({ key: store.audit.keyId }), { ok: true });
 });
 
