@@ -145,7 +145,10 @@ class Session {
     this.caller = options.caller;
     this.atMs = options.atMs;
     const { lifetime } = options.limitsMs;
-    this.#lifetime = setTimeout(() => this.#abort(`it took longer than ${Math.round(lifetime / 60_000)} min`), lifetime);
+    this.#lifetime = setTimeout(
+      () => this.#abort(`it took longer than ${Math.round(lifetime / 60_000)} min`),
+      lifetime,
+    );
     this.#lifetime.unref();
     this.caller.gone?.addEventListener('abort', () => this.#abort('the connection was closed'), { once: true });
   }

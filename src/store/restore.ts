@@ -188,6 +188,8 @@ export async function asOwnerOf<T>(dataDir: string, euid: number, work: () => Pr
   const former = euid === 0 && uid !== 0 ? becomeUser(uid, gid) : undefined;
   try {
     return await work();
+  } catch (error) {
+    throw writeError(dataDir, error);
   } finally {
     former?.();
     process.umask(umask);
