@@ -28,7 +28,7 @@ export interface ReloaderOptions {
 }
 
 /** What the agent looks at only when it starts: where its parts are found, and what it is called. */
-const AT_START: readonly (keyof Config)[] = ['node', 'data_dir', 'actuator', 'gpu'];
+const AT_START: readonly (keyof Config)[] = ['node', 'data_dir', 'store', 'actuator', 'gpu'];
 
 export class Reloader {
   readonly #options: ReloaderOptions;

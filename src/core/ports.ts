@@ -766,7 +766,7 @@ export interface RecordSnapshot {
   /** The next so many bytes, fewer at the end; undefined behind it. Rejects with SKOS_STORE_READ. */
   next(
     maxBytes: number,
-  ): Promise<{ readonly bytes: Buffer; /** Read so far, 0 to 1. */ readonly fraction: number | null } | undefined>;
+  ): Promise<{ readonly bytes: Buffer /** Read so far, 0 to 1. */; readonly fraction: number | null } | undefined>;
   /** Idempotent. */
   close(): Promise<void>;
 }

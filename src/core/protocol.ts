@@ -241,7 +241,7 @@ export interface Verbs {
   /** The next piece of the stream that store/backup-file.ts describes, base64; null: that was all. */
   'backup.read': {
     params: Record<string, never>;
-    result: { data: string | null; /** Read so far, 0 to 1. */ fraction: number | null };
+    result: { data: string | null /** Read so far, 0 to 1. */; fraction: number | null };
   };
   /** Ends it; `taken` when there is a whole file now. */
   'backup.end': { params: { taken?: BackupTaken }; result: Record<string, never> };
