@@ -19,7 +19,9 @@ import { PeerLinks } from '../mesh/peer-links.js';
 import { Publisher } from '../mesh/publisher.js';
 import { RemoteBus } from '../mesh/remote-bus.js';
 
-const REPORT_INTERVAL_MS = 1_000;
+const TICK_MS = 1_000;
+/** What changes is reported at once; the rest is a sign of life, and each costs both programs a wake-up. */
+const TICKS_PER_REPORT = 4;
 /** Changes that come together are reported together; a client that subscribes to and fro cannot flood the agent. */
 const REPORT_SPACING_MS = 100;
 /** The agent's socket is there again within a second of its restart. */
@@ -60,6 +62,7 @@ export class NetService {
   /** Ends the session from this side; null: begin the next one at once. */
   #endSession: (why: string | null) => void = () => undefined;
   #loop: Promise<void> | undefined;
+  #ticks = 0;
   #reportOutstanding = false;
   #reportAgain = false;
   #said = '';
@@ -72,7 +75,7 @@ export class NetService {
   /** Returns at once: the agent may come later. */
   start(): void {
     if (this.#loop !== undefined) return;
-    this.#timer = setInterval(() => this.#tick(), REPORT_INTERVAL_MS);
+    this.#timer = setInterval(() => this.#tick(), TICK_MS);
     this.#loop = this.#serve();
   }
 
@@ -267,7 +270,8 @@ export class NetService {
   #tick(): void {
     this.#running?.links.tick();
     this.#running?.publisher.tick();
-    this.#report();
+    this.#ticks += 1;
+    if (this.#ticks % TICKS_PER_REPORT === 0) this.#report();
   }
 
   #reportSoon(): void {

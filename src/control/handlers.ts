@@ -29,8 +29,8 @@ import type { Tick } from './tick.js';
 
 const LISTED_BY_DEFAULT = 50;
 const AUDIT_LISTED_BY_DEFAULT = 100;
-/** skos-net reports each second; silent for longer, it is not connected. */
-const REPORT_VALID_MS = 5_000;
+/** skos-net reports every four seconds; silent for longer than two reports, it is not connected. */
+const REPORT_VALID_MS = 10_000;
 
 /** What a default standing order caps. */
 const CPU_TARGET = /^(cpufreq|intel_pstate|rapl)\//;

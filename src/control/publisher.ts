@@ -24,7 +24,8 @@ import type { Sensing } from './sensing.js';
 const EVERY_MS = 1_000;
 const HEARTBEAT_EVERY_S = 5;
 const SENSORS_EVERY_S = 30;
-const DEMAND_VALID_MS = 5_000;
+/** Two reports of skos-net may be lost. */
+const DEMAND_VALID_MS = 10_000;
 /** The chain's head in the journal: who changes the database must then change the journal too. */
 const HEAD_EVERY_S = 600;
 
@@ -61,7 +62,7 @@ export class Publisher {
     this.sayHead();
   }
 
-  /** Whether somebody subscribes to sensor topics, as skos-net says each second; its last word does not outlive it. */
+  /** Whether somebody subscribes to sensor topics, as skos-net says every few seconds; its last word does not outlive it long. */
   set demand(wanted: boolean) {
     this.#demandUntilMs = wanted ? this.#options.clock.monotonicMs() + DEMAND_VALID_MS : 0;
   }

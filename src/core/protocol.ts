@@ -256,7 +256,7 @@ export interface Verbs {
   'gpu.attach': { params: { id: string }; result: { address: string } };
   /** net. Config that skos-net needs, so that it reads no file but certificates. */
   'net.config': { params: Record<string, never>; result: NetConfig };
-  /** net. Each second, and at once when sensorDemand or a peer changes. */
+  /** net. Every four seconds, and at once when sensorDemand or a peer changes. */
   'net.report': { params: NetReport; result: Record<string, never> };
   /** net. From now on events follow, beginning with the retained truth: actives, last heartbeats, peer, sensors. */
   subscribe: { params: Record<string, never>; result: Record<string, never> };
