@@ -19,7 +19,7 @@ export const systemClock: Clock = {
 };
 
 /** Reads of the two clocks that are further apart were interrupted. */
-const MOST_APART_MS = 1;
+const MOST_APART_MS = 0.1;
 const MOST_TRIES = 5;
 
 /**
