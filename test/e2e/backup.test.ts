@@ -1,7 +1,8 @@
 /** Backup and restore of a whole node: the agent, its socket and the command line, as an operator uses them. */
-import { readdirSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
+import { AgentClient } from '../../src/core/agent-client.js';
 import { CELSIUS, type HeatedNode, heatedNode } from '../fixtures/node.js';
 
 async function backupOf(node: HeatedNode, file: string, ...options: string[]) {
@@ -86,4 +87,40 @@ t.test('goes back to the moment of a backup, keeps what it replaces, and says so
   await node.stop();
   t.match(await node.cliWithConfig('restore', second, '--confirm', node.name), { code: 0 });
   await start(node);
+});
+
+t.test('a client that is killed in the middle frees the session, and it is on record', async (t) => {
+  const node = await observingNode(t);
+  const client = new AgentClient();
+  await client.connect(join(node.runDirectory, 'agent.sock'));
+  await client.request('backup.begin', {});
+  const page = await client.request('backup.read', {});
+  t.ok(page.data !== null);
+  const file = fileIn(node);
+  t.match(await node.cliWithConfig('backup', file), { code: 1, err: /SKOS_BACKUP_BUSY/ });
+  t.notOk(existsSync(file));
+  client.close();
+  await node.until('the end is in the chain', async () => (await kinds(node)).includes('backup.ended'));
+  t.match(
+    (await node.audit()).find(({ kind }) => kind === 'backup.ended'),
+    { what: { why: 'the connection was closed', readBytes: Number } },
+  );
+  await backupOf(node, file);
+  t.match(await node.cli('backup', '--verify', file), { code: 0 });
+});
+
+t.test('an agent that is killed in the middle leaves no half of a file, and starts as ever', async (t) => {
+  const node = await observingNode(t);
+  const client = new AgentClient();
+  await client.connect(join(node.runDirectory, 'agent.sock'));
+  t.teardown(() => client.close());
+  await client.request('backup.begin', {});
+  await client.request('backup.read', {});
+  await node.kill();
+  await t.rejects(client.request('backup.read', {}), { code: 'SKOS_SOCKET_UNAVAILABLE' });
+  await start(node);
+  t.match(await node.request('audit.verify', {}), { ok: true });
+  const file = fileIn(node);
+  await backupOf(node, file);
+  t.match(await node.cli('backup', '--verify', file), { code: 0 });
 });

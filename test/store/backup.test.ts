@@ -11,13 +11,15 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { RecordStream, writeBackup } from '../../src/store/backup.js';
+import { systemClock } from '../../src/core/clock.js';
+import { BackupTarget, RecordStream, saveBackup, writeBackup } from '../../src/store/backup.js';
 import { BackupReader, type BackupTotals, type Entry, entryBytes } from '../../src/store/backup-file.js';
-import { Database, type Operation } from '../../src/store/database.js';
+import { Database, FORMAT_VERSION, type Operation } from '../../src/store/database.js';
 import { textKey } from '../../src/store/keys.js';
+import { BackupSource, verifyBackup } from '../../src/store/restore.js';
 import { openStore } from '../../src/store/store.js';
 import { recordingLog } from '../fixtures/logs.js';
-import { HandClock } from '../fixtures/store-records.js';
+import { alertNamed, channelNamed, HandClock } from '../fixtures/store-records.js';
 
 const AT_MS = 1_767_322_800_000;
 const ALL = { gte: Buffer.of(0), lt: Buffer.of(0xff) };
@@ -67,7 +69,7 @@ t.test('a file holds every key and value of the database, and says what it is', 
   const found = await readFile(path);
   t.strictSame(found.entries, await entriesOf(database));
   t.strictSame(found.totals, totals);
-  t.match(found.header, { node: 'nova', format: 1, atMs: AT_MS, withKeys: false, auditHead: { seq: 0 } });
+  t.match(found.header, { node: 'nova', format: FORMAT_VERSION, atMs: AT_MS, withKeys: false, auditHead: { seq: 0 } });
   t.match(found.header.notIncluded.join(), /keys of the audit chain.*configuration/);
   t.equal(statSync(path).mode & 0o777, 0o600);
   t.strictSame(readdirSync(join(path, '..')), ['b.skos'], 'and nothing else is left');
@@ -108,6 +110,54 @@ t.test('its audit head is that of the chain in it', async (t) => {
   t.strictSame(stream.facts.auditHead, head);
   await stream.close();
 });
+
+t.test(
+  'of a store that is written to, it holds all that was acknowledged before, and its chain is whole',
+  async (t) => {
+    const store = await openStore({ dataDir: t.testdir(), log: recordingLog(), clock: systemClock });
+    t.teardown(() => store.stop());
+    const channel = channelNamed('hwmon/chip/temp1');
+    let isWriting = true;
+    let acknowledged = 0;
+    const writing = (async () => {
+      for (let i = 0; isWriting; i++) {
+        store.putAlert(alertNamed(`a${i % 50}`, { updatedAtMs: i }));
+        store.sample(channel, 40_000 + (i % 7), 'ok', systemClock.monotonicMs());
+        const entries = [1, 2, 3].map((n) => store.audit.append({ kind: 'test', who: 'agent', what: { i, n } }));
+        acknowledged = Math.max(...(await Promise.all(entries)).map(({ seq }) => seq));
+      }
+    })();
+    for (let round = 0; round < 5; round++) {
+      await new Promise((resolve) => setTimeout(resolve, 30));
+      const before = acknowledged;
+      const snapshot = await store.snapshot();
+      t.strictSame(snapshot.missing, []);
+      const path = join(freshDirectory(t), 'b.skos');
+      const target = new BackupTarget(path);
+      await target.open();
+      const facts = { node: 'nova', program: '0', atMs: 1, withKeys: false, notIncluded: [], ...snapshot.facts };
+      async function* pieces() {
+        for (let piece = await snapshot.next(4_096); piece !== undefined; piece = await snapshot.next(4_096))
+          yield piece;
+      }
+      await saveBackup({ facts, pieces: pieces(), keys: [], write: (bytes) => target.write(bytes) });
+      await target.commit();
+      await snapshot.close();
+      const source = await BackupSource.open(path);
+      const { chain } = await verifyBackup(source);
+      await source.close();
+      t.equal(chain.fault, undefined);
+      t.ok(chain.head.seq >= before && before > 0, `${before} acknowledged, ${chain.head.seq} in the backup`);
+      const { entries } = await readFile(path);
+      t.ok(
+        entries.some(([key]) => key[0] === 't'.charCodeAt(0)),
+        'samples of a head that was open are in it',
+      );
+    }
+    isWriting = false;
+    await writing;
+  },
+);
 
 t.test('replaces no file, unless it is told to', async (t) => {
   const database = await databaseWith(t, 10);
