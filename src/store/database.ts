@@ -63,7 +63,6 @@ export interface Opening {
   /** The number that it has. */
   readonly format: number;
   readonly get: Database['get'];
-  readonly scan: Database['scan'];
   /** Rejects with SKOS_STORE_WRITE. */
   readonly write: (operations: readonly Operation[], options: { sync: boolean }) => Promise<void>;
 }
@@ -251,7 +250,6 @@ export class Database {
       await this.#migrate({
         format,
         get: (key) => this.get(key),
-        scan: (options) => this.scan(options),
         write: (operations, options) => this.#writeNow(level, operations, options),
       });
     } else if (format !== FORMAT_VERSION) {

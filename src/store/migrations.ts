@@ -2,29 +2,25 @@
  * Bringing a database of an earlier format to this one, before anything else touches it.
  *
  * First all of it is saved into `backup/before-format-N-TIME.skos`; where that cannot be written, nothing is changed, and the agent
- * goes on in memory. Then the steps of each format run. A step may add records at any time, in batches; what it changes or removes
- * it returns, and that is written in one synced batch with the new number. So the database is a whole one of the earlier format up to
- * that batch, and a whole one of the new format after it, whenever the power goes; a step that was interrupted runs again and
- * writes the same.
+ * goes on in memory. Then each format's step says what is to be written, and that goes in one synced batch with the new number:
+ * the database is a whole one of the earlier format up to that batch, and a whole one of the new format after it, whenever the
+ * power goes; a step that was interrupted runs again and says the same.
+ *
+ * A step reads and writes little, because protection begins when the database is open. What takes long is noted in that batch, and
+ * done beside the running agent (former-seconds.ts).
  */
 import { access, mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Clock } from '../core/clock.js';
 import { reason, SkosError } from '../core/errors.js';
 import type { Log } from '../core/ports.js';
-import { encodeBuckets } from './bucket-chunk.js';
-import { bucketsOf, SECOND_MS } from './buckets.js';
-import { decodeChunk } from './chunk.js';
 import { FORMAT_KEY, FORMAT_VERSION, type Opening, type Operation, RUN_KEY } from './database.js';
-import { chunkAddress, chunkKey, chunkStartAtMs, namedKey, PREFIX, prefixRange, textKey } from './keys.js';
+import { FORMER_SECONDS_KEY } from './former-seconds.js';
+import { namedKey, PREFIX, textKey } from './keys.js';
 import { recordText } from './record-form.js';
 
 /** Of backups made by migrations: the last one, and the one before in case that was a mistake. */
 export const KEPT_BACKUPS = 2;
-/** Added at once: some hundred KiB, within what LevelDB has in memory anyway. */
-const CHUNKS_PER_BATCH = 64;
-/** Often enough for somebody who watches the journal, and nothing at all for a store of an ordinary size. */
-const SAY_EVERY_MS = 5_000;
 const BACKUP_DIRECTORY = 'backup';
 const BACKUP_NAME = /^before-format-\d+-\d{8}T\d{6}Z\.skos$/;
 /** What a backup that was interrupted has left. */
@@ -33,32 +29,16 @@ const LEFTOVER_NAME = /^\.before-format-.*\.tmp$/;
 /** There from the backup to the new number: an interrupted migration does not make a backup of its own work. */
 const UNDER_WAY_KEY = textKey(PREFIX.meta, 'migration');
 
-export interface MigrationContext {
-  readonly get: Opening['get'];
-  readonly scan: Opening['scan'];
-  /** Adds records. Rejects when the disk does not take them. */
-  readonly add: (operations: readonly Operation[]) => Promise<void>;
-  /** Says now and then how far it is. */
-  readonly progress: (done: string) => void;
-}
-
-export interface Migration {
+interface Migration {
   readonly from: number;
   readonly to: number;
   /** Returns what is to be written with the new number. */
-  readonly run: (context: MigrationContext) => Promise<readonly Operation[]>;
+  readonly run: (opening: Pick<Opening, 'get'>) => Promise<readonly Operation[]>;
 }
 
 /** In order, each from where the one before ends. */
-export const MIGRATIONS: readonly Migration[] = [
-  {
-    from: 1,
-    to: 2,
-    run: async (context) => {
-      await addSeconds(context);
-      return breakersAsRecords(context);
-    },
-  },
+const MIGRATIONS: readonly Migration[] = [
+  { from: 1, to: 2, run: async ({ get }) => [...(await breakersAsRecords(get)), await secondsToMake(get)] },
 ];
 
 export interface MigrateOptions extends Opening {
@@ -71,7 +51,7 @@ export interface MigrateOptions extends Opening {
 
 /** Rejects with SKOS_STORE_MIGRATION; then the database still is of its earlier format. */
 export async function migrate(options: MigrateOptions): Promise<void> {
-  const { format, get, scan, write, clock, log } = options;
+  const { format, get, write, clock, log } = options;
   const beganMs = clock.monotonicMs();
   try {
     const path = await saved(options);
@@ -79,12 +59,11 @@ export async function migrate(options: MigrateOptions): Promise<void> {
       event: 'store.migrating',
       path,
     });
-    const add = (operations: readonly Operation[]) => write(operations, { sync: false });
     for (const { from, to, run } of MIGRATIONS) {
       if (from < format) continue;
-      const last = await run({ get, scan, add, progress: sayer(options, to) });
+      const changes = await run({ get });
       const number: Operation = { type: 'put', key: FORMAT_KEY, value: Buffer.from(String(to)) };
-      await write([...last, number, { type: 'del', key: UNDER_WAY_KEY }], { sync: true });
+      await write([...changes, number, { type: 'del', key: UNDER_WAY_KEY }], { sync: true });
     }
   } catch (error) {
     const text = `the database of format ${format} was not brought to format ${FORMAT_VERSION}: ${reason(error)}`;
@@ -92,15 +71,6 @@ export async function migrate(options: MigrateOptions): Promise<void> {
   }
   const seconds = Math.round((clock.monotonicMs() - beganMs) / 1000);
   log.warn(`The database has format ${FORMAT_VERSION} now, after ${seconds} s`, { event: 'store.migrated' });
-}
-
-function sayer({ clock, log }: MigrateOptions, to: number): (done: string) => void {
-  let saidMs = clock.monotonicMs();
-  return (done) => {
-    if (clock.monotonicMs() - saidMs < SAY_EVERY_MS) return;
-    saidMs = clock.monotonicMs();
-    log.info(`To format ${to}: ${done}`, { event: 'store.migrating' });
-  };
 }
 
 // ---- The backup ------------------------------------------------------------------------------------------------------
@@ -162,37 +132,13 @@ async function removeAll(directory: string, names: readonly string[]): Promise<v
 
 // ---- Format 2 --------------------------------------------------------------------------------------------------------
 
-/** Format 1 kept raw samples only: their seconds are made, so that the last hours stay when the raw samples go. */
-async function addSeconds({ scan, add, progress }: MigrationContext): Promise<void> {
-  let batch: Operation[] = [];
-  let chunks = 0;
-  for await (const [key, value] of scan(prefixRange(PREFIX.rawSeries))) {
-    const seconds = secondsOf(key, value);
-    if (seconds !== undefined) batch.push(seconds);
-    chunks++;
-    if (batch.length < CHUNKS_PER_BATCH) continue;
-    await add(batch);
-    batch = [];
-    progress(`seconds of ${chunks} chunks of samples`);
-  }
-  if (batch.length > 0) await add(batch);
-}
-
-/** Undefined for a chunk that is damaged, which who reads it will say, or empty. */
-function secondsOf(key: Buffer, value: Buffer): Operation | undefined {
-  try {
-    const buckets = bucketsOf(decodeChunk(value, chunkStartAtMs(key)), SECOND_MS);
-    if (buckets.length === 0) return undefined;
-    const secondsKey = chunkKey(PREFIX.secondSeries, chunkAddress(key));
-    return { type: 'put', key: secondsKey, value: encodeBuckets(buckets, SECOND_MS) };
-  } catch (error) {
-    if (error instanceof RangeError) return undefined;
-    throw error;
-  }
+/** Format 1 kept raw samples only, those of its last run being the last without seconds. */
+async function secondsToMake(get: Opening['get']): Promise<Operation> {
+  return { type: 'put', key: FORMER_SECONDS_KEY, value: (await get(RUN_KEY)) ?? Buffer.from('0') };
 }
 
 /** Format 1 had all breakers in one state value, a list of [action, breaker]; what was no breaker was passed over, and is. */
-async function breakersAsRecords({ get }: MigrationContext): Promise<readonly Operation[]> {
+async function breakersAsRecords(get: Opening['get']): Promise<readonly Operation[]> {
   const formerKey = textKey(PREFIX.state, 'breakers');
   const former = await get(formerKey);
   if (former === undefined) return [];

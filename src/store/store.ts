@@ -28,6 +28,7 @@ import type { ChannelDictionary } from './channel-dictionary.js';
 import { DamageReport } from './channel-view.js';
 import type { Samples } from './chunk.js';
 import { Database, type SetAsideDatabase } from './database.js';
+import { FormerSeconds } from './former-seconds.js';
 import { HeadMark } from './head-mark.js';
 import type { StoreHealth } from './health.js';
 import { StoredHistory } from './history.js';
@@ -87,6 +88,7 @@ export class LevelStore implements Store {
   readonly #records = new Map<string, { republish(): void }>();
   readonly #series: TimeSeries;
   readonly #tiers: Tiers;
+  readonly #formerSeconds: FormerSeconds;
   readonly #retention: Retention;
   readonly #shelf: DatabaseShelf;
   readonly #clock: Clock;
@@ -157,6 +159,7 @@ export class LevelStore implements Store {
     this.#shelf = new DatabaseShelf({ database, writer });
     const shelfLimits = { recordings: MAX_RECORDINGS, bytes: MAX_RECORDINGS_BYTES };
     this.recordings = new Recordings({ shelf: this.#shelf, limits: shelfLimits, log });
+    this.#formerSeconds = new FormerSeconds({ database, writer, onClosed, log });
     this.#salvage = new Salvage({
       dataDir,
       database,
@@ -192,6 +195,7 @@ export class LevelStore implements Store {
     this.audit.begin();
     void tellRestores({ notes, dataDir: this.#dataDir, audit: this.audit, log: this.#log });
     this.#salvage.start();
+    this.#formerSeconds.start();
     this.#started = true;
     this.#maintenance = setInterval(() => void this.maintain(), MAINTAIN_EVERY_MS);
     this.#maintenance.unref();
@@ -295,6 +299,7 @@ export class LevelStore implements Store {
     this.audit.close();
     clearInterval(this.#maintenance);
     this.#salvage.stop();
+    this.#formerSeconds.stop();
     await this.#maintaining;
     await Promise.all([this.#tiers.stop(), this.#retention.stop()]);
     await this.#series.stop();
