@@ -42,6 +42,9 @@ const SEEN_SLACK_MS = 24 * HOUR_MS;
 /** What is dated later than this from now is of a clock that was ahead, and not the latest. */
 const AHEAD_MS = HOUR_MS;
 
+/** Comparing an id with a glob takes as long as decoding so many buckets. */
+const MATCH_COST = 20;
+
 const OK = QUALITIES.indexOf('ok');
 const EVER: Stretch = { fromMs: 0, toMs: MAX_AT_MS };
 
@@ -115,8 +118,7 @@ export class StoredHistory implements History {
     if (stretch.fromMs >= stretch.toMs) return page.done(null);
     const reach = widened(stretch, points === undefined ? MINUTE_MS : Math.max(MINUTE_MS, stepFor(stretch, points)));
     let looked = 0;
-    for (const channel of this.#matching(query.glob, reach)) {
-      if (cursor !== undefined && channel.id < cursor.channel) continue;
+    for await (const channel of this.#matching(query.glob, reach, cursor?.channel)) {
       if (looked++ >= MAX_CHANNELS_PER_PAGE) return page.done(cursorText({ channel: channel.id, position: undefined }));
       const resumed = cursor?.channel === channel.id ? cursor.position : undefined;
       const end = await this.#withView(channel, reach, (view) => {
@@ -130,7 +132,7 @@ export class StoredHistory implements History {
 
   async latest(glob: string): Promise<LatestSample[]> {
     const list: LatestSample[] = [];
-    for (const channel of this.#matching(glob)) {
+    for await (const channel of this.#matching(glob)) {
       const latest = await this.#withView(channel, EVER, (view) => this.#latestOf(channel, view));
       if (latest !== undefined) list.push(latest);
     }
@@ -142,7 +144,7 @@ export class StoredHistory implements History {
     const stretch = widened(stretchOf(query), SECOND_MS);
     const devices = new Map<string, Gathering>();
     if (stretch.fromMs >= stretch.toMs) return [];
-    for (const channel of this.#matching(query.glob, stretch)) {
+    for await (const channel of this.#matching(query.glob, stretch)) {
       await this.#withView(channel, stretch, async (view) => {
         const { source, device, quantity } = channel;
         const key = `${source}/${device}/${quantity}`;
@@ -153,15 +155,17 @@ export class StoredHistory implements History {
     return [...devices].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, gathering]) => gathering.result());
   }
 
-  /** By id. `stretch`: without those that cannot have anything in it. */
-  #matching(glob: string, stretch: Stretch = EVER): StoredChannel[] {
-    return this.#options.dictionary
-      .all()
-      .filter(({ firstAtMs, lastAtMs }) => {
-        return firstAtMs - SEEN_SLACK_MS < stretch.toMs && lastAtMs + SEEN_SLACK_MS >= stretch.fromMs;
-      })
-      .filter(({ id }) => globMatches(glob, id))
-      .sort((a, b) => (a.id < b.id ? -1 : a.id > b.id ? 1 : 0));
+  /** By id, from one id on. `stretch`: without those that cannot have anything in it. */
+  async *#matching(glob: string, stretch: Stretch = EVER, fromId = ''): AsyncGenerator<StoredChannel, void, undefined> {
+    const known = this.#options.dictionary.all().filter(({ id, firstAtMs, lastAtMs }) => {
+      return id >= fromId && firstAtMs - SEEN_SLACK_MS < stretch.toMs && lastAtMs + SEEN_SLACK_MS >= stretch.fromMs;
+    });
+    known.sort((a, b) => (a.id < b.id ? -1 : a.id > b.id ? 1 : 0));
+    const pace = new Pace();
+    for (const channel of known) {
+      if (globMatches(glob, channel.id)) yield channel;
+      await pace.after(MATCH_COST);
+    }
   }
 
   /** Undefined for a channel that has been let go meanwhile. Of what is live only what may lie in the stretch. */

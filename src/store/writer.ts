@@ -277,21 +277,31 @@ export class Writer {
   }
 
   #overlayWithin({ gte, lt }: KeyRange): Map<string, Operation> {
-    const [from, to] = [keyText(gte), keyText(lt)];
-    return new Map([...this.#overlay()].filter(([key]) => key >= from && key < to));
+    const overlay = new Map<string, Operation>();
+    for (const operation of this.#waiting()) {
+      const { key } = operation;
+      if (Buffer.compare(key, gte) >= 0 && Buffer.compare(key, lt) < 0) overlay.set(keyText(key), operation);
+    }
+    return overlay;
   }
 
   #overlay(): Map<string, Operation> {
     const overlay = new Map<string, Operation>();
-    const put = (operation: Operation) => overlay.set(keyText(operation.key), operation);
-    const { records = [], samples = [], queued = [] } = this.#round ?? {};
-    for (const operation of [...records, ...samples, ...queued]) put(operation);
-    for (const { operations } of this.#round?.synced ?? []) operations.forEach(put);
-    for (const [key, operation] of this.#records.operations) overlay.set(key, operation);
-    for (const [key, operation] of this.#samples.operations) overlay.set(key, operation);
-    for (const [key, operation] of this.#queued.operations) overlay.set(key, operation);
-    for (const { operations } of this.#synced) operations.forEach(put);
+    for (const operation of this.#waiting()) overlay.set(keyText(operation.key), operation);
     return overlay;
+  }
+
+  /** Later ones count, where several have one key. */
+  *#waiting(): Generator<Operation> {
+    const { records = [], samples = [], queued = [], synced = [] } = this.#round ?? {};
+    yield* records;
+    yield* samples;
+    yield* queued;
+    for (const { operations } of synced) yield* operations;
+    yield* this.#records.operations.values();
+    yield* this.#samples.operations.values();
+    yield* this.#queued.operations.values();
+    for (const { operations } of this.#synced) yield* operations;
   }
 
   #anythingWaits(): boolean {
