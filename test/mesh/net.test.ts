@@ -343,7 +343,7 @@ t.test('any bytes from a client end at most its own connection', async (t) => {
     );
   }
   const reports = agent.reports.length;
-  await until('it lives', () => agent.reports.length > reports + 1 && agent.report?.clients === 0);
+  await until('it lives', () => agent.reports.length > reports && agent.report?.clients === 0, 15_000);
 });
 
 t.test('memory stays bounded in a flood of connections, and under readers that do not read', async (t) => {
@@ -377,10 +377,12 @@ t.test('memory stays bounded in a flood of connections, and under readers that d
   }
   const unread = memoryKilobytes(net.pid, 'Rss');
   t.comment(`RSS: ${before} kB idle, ${flooded} kB after 2000 connections, ${unread} kB with unread messages`);
+  const reports = agent.reports.length;
+  await until('a report of now', () => agent.reports.length > reports, 15_000);
   t.ok((agent.report?.clients ?? 999) <= 128);
   t.ok(flooded - before < 32 * 1024, 'connections');
   t.ok(unread - before < 64 * 1024, 'unread messages');
-  await until('still reporting', () => (agent.report?.rssBytes ?? 0) > 0);
+  t.ok((agent.report?.rssBytes ?? 0) > 0, 'still reporting');
 });
 
 t.test('states what it costs', { skip: noMosquitto }, async (t) => {
