@@ -33,7 +33,7 @@
  *                     `known` is the last head that was known; the entry takes the next number after it and links to its hash, so that
  *                     numbers are never used twice. As the first entry of a chain it is a beginning, and its key is in
  *                     force; anywhere else it states a loss, and verification says so.
- *   audit.prune       {removed: {from: {seq}, to: {seq, hash}, entries}, why} is written before retention removes the oldest
+ *   audit.prune       {removed: {from: {seq}, to: {seq, hash}, entries, damaged}, why} is written before retention removes the oldest
  *                     entries. A chain that begins behind entry 1 is whole when such an entry of the key in force says that all
  *                     before its beginning were removed. Unsigned, it counts only in a chain that has no key.
  *

@@ -30,6 +30,8 @@ export interface Excess {
   readonly from: { readonly seq: number };
   readonly to: AuditHead;
   readonly entries: number;
+  /** Those of them that could not be read. */
+  readonly damaged: number;
   /** Of all entries, estimated. */
   readonly bytes: number;
 }
@@ -49,8 +51,9 @@ export async function excessOf(
   const bytes = Math.round((head.seq - firstSeq + 1) * meanBytes);
   if (bytes <= maxBytes) return undefined;
   const excessBytes = bytes - maxBytes + maxBytes * SLACK;
-  const to = await stretchEnd(database, { excessBytes, lastSeq: head.seq - MIN_KEPT });
-  return to === undefined ? undefined : { from: { seq: firstSeq }, to, entries: to.seq - firstSeq + 1, bytes };
+  const stretch = await oldestStretch(database, { excessBytes, lastSeq: head.seq - MIN_KEPT });
+  if (stretch === undefined) return undefined;
+  return { ...stretch, from: { seq: firstSeq }, bytes };
 }
 
 async function sampled(database: Database): Promise<{ firstSeq: number; meanBytes: number }> {
@@ -69,22 +72,30 @@ async function sampled(database: Database): Promise<{ firstSeq: number; meanByte
   return { firstSeq, meanBytes: count === 0 ? 0 : bytes / count };
 }
 
-/** The last entry of the stretch: the first signed one at which enough is gone, else the last signed one that was looked at. */
-async function stretchEnd(
+type Stretch = Pick<Excess, 'to' | 'entries' | 'damaged'>;
+
+/** Up to the first signed entry at which enough is gone, else up to the last signed one that was looked at. */
+async function oldestStretch(
   database: Database,
   { excessBytes, lastSeq }: { excessBytes: number; lastSeq: number },
-): Promise<AuditHead | undefined> {
+): Promise<Stretch | undefined> {
   let bytes = 0;
-  let signed: AuditHead | undefined;
-  let any: AuditHead | undefined;
+  let entries = 0;
+  let damaged = 0;
+  let signed: Stretch | undefined;
+  let any: Stretch | undefined;
   for await (const [key, value] of database.scan({ ...prefixRange(PREFIX.audit), limit: MAX_LOOKED_AT })) {
     const seq = auditSeq(key);
     if (seq > lastSeq) break;
     bytes += value.length + key.length + OVERHEAD_BYTES;
+    entries++;
     const entry = parseEntry(value);
-    // A damaged entry is evidence, and nothing is removed up to it or behind it.
-    if (typeof entry === 'string') break;
-    any = { seq, hash: entry.hash };
+    if (typeof entry === 'string') {
+      // It goes with the others, or one bad byte would let the record grow without an end; that it was there is recorded.
+      damaged++;
+      continue;
+    }
+    any = { to: { seq, hash: entry.hash }, entries, damaged };
     if (isSignedKind(entry.kind)) signed = any;
     if (bytes >= excessBytes && signed === any) break;
   }

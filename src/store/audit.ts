@@ -362,10 +362,10 @@ export class AuditChain implements AuditLog, Sealer {
     const former = keys.inForce ?? null;
     const why = former === null ? 'no key was known' : `the file of the former key ${former.keyId} cannot be used`;
     this.#sayKey({ kind: KEY_KIND, who: 'agent', what: { former, why } }, signer);
-    this.#log.info(`The audit chain is signed by the key ${signer.keyId} from now on: ${why}`, {
-      event: 'audit.key',
-      auditKey: signer.keyId,
-    });
+    const fields = { event: 'audit.key', auditKey: signer.keyId };
+    const message = `The audit chain is signed by the key ${signer.keyId} from now on: ${why}`;
+    if (former === null) this.#log.info(message, fields);
+    else this.#log.warn(message, { ...fields, code: 'SKOS_AUDIT_KEY' });
   }
 
   #sayKey(input: AuditInput, signer: Signer): void {
@@ -409,14 +409,14 @@ export class AuditChain implements AuditLog, Sealer {
   }
 
   /** Says what will go; the next step removes it, when that is on disk. */
-  #prune({ from, to, entries, bytes }: Excess, { maxBytes }: AuditBound): void {
-    const what = { removed: { from, to, entries }, why: `the entries take ${bytes} bytes, more than ${maxBytes}` };
+  #prune({ bytes, ...removed }: Excess, { maxBytes }: AuditBound): void {
+    const what = { removed, why: `the entries take ${bytes} bytes, more than ${maxBytes}` };
     const input = { kind: PRUNE_KIND, who: 'agent', what };
     const atMs = this.#clock.wallMs();
     const signer = this.#keys?.signer;
     const each = signer === undefined ? draft(input, atMs) : signedDraft(input, { atMs, signer });
     this.#pruning = true;
-    this.#enqueue(each, () => ({ type: 'put', key: PRUNED, value: Buffer.from(String(to.seq)) }))
+    this.#enqueue(each, () => ({ type: 'put', key: PRUNED, value: Buffer.from(String(removed.to.seq)) }))
       .catch(() => undefined) // The writer says what keeps it from the disk.
       .finally(() => {
         this.#pruning = false;

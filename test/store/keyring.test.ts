@@ -194,6 +194,7 @@ t.test('a lost key leads to a new one, without a hand-over, and that is said', a
   await store.stop();
   await rm(keys, { recursive: true });
   const again = await opened(t, { dataDir });
+  t.match(again.log.lines, [{ level: 'warn', fields: { code: 'SKOS_AUDIT_KEY' } }]);
   await again.store.audit.append(entry(2));
   t.match((await again.all())[3], { kind: 'audit.key', what: { former: { keyId: former }, why: /cannot be used/ } });
   t.notOk((await again.all())[3]?.what.handover);
@@ -374,7 +375,7 @@ async function chainOf(t: Test, { maxBytes, checkpointEveryMs, files = {} }: Cha
     await database.close();
   });
   const firstSeq = async () => (await audit.list({ fromSeq: 1, limit: 1 }))[0]?.seq ?? 0;
-  return { audit, dataDir, firstSeq };
+  return { audit, database, dataDir, firstSeq };
 }
 
 t.test('the record stays within its bound; what goes is signed before it goes, and the rest verifies', async (t) => {
@@ -402,6 +403,16 @@ t.test('the record stays within its bound; what goes is signed before it goes, a
   );
   const rest = await audit.list({ fromSeq: first, limit: 5_000 });
   t.ok(rest.filter(({ kind }: AuditEntry) => kind === 'audit.prune').length <= 5, 'in stretches, not one by one');
+});
+
+t.test('a damaged entry does not keep the record from its bound, and is counted when it goes', async (t) => {
+  const { audit, database } = await chainOf(t, { maxBytes: 100_000 });
+  await Promise.all(Array.from({ length: 3_500 }, (_, i) => audit.append(entry(i))));
+  await database.write([{ type: 'put', key: auditKey(7), value: Buffer.from('rubbish') }], { sync: true });
+  await audit.trim();
+  await audit.append(entry(1));
+  const prune = (await audit.list({ fromSeq: 3_000, limit: 5_000 })).find(({ kind }) => kind === 'audit.prune');
+  t.match(prune, { what: { removed: { from: { seq: 1 }, damaged: 1 }, keyId: audit.keyId } });
 });
 
 t.test('the latest entries stay, however small the bound is', async (t) => {
