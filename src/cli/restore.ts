@@ -19,10 +19,10 @@ const restoring = () => import('../store/restore.js');
 
 export const restore: Command = {
   name: 'restore',
-  summary: 'replace what the node remembers by a backup; the agent must be stopped',
+  summary: 'replace what the node remembers by a backup',
   usage: ['restore FILE [--confirm NODE] [--from-node NAME] [--json]'],
   details:
-    'Risk: HIGH. Verifies the whole file before anything is touched, shows what comes and what goes, and asks for the node’s name. The ' +
+    'Risk: HIGH. The agent must be stopped. Verifies the whole file before anything is touched, shows what comes and what goes, and asks for the node’s name. The ' +
     'replaced database is kept beside the new one. Killed at any moment, either the old or the new one is there. The audit chain says at ' +
     'the next start that it went back, by whom and from which file. Needs root or the owner of data_dir.',
   options: { confirm: CONFIRM_OPTION, 'from-node': { type: 'string' }, json: { type: 'boolean' } },
