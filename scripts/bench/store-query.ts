@@ -13,7 +13,7 @@ const DAY_MS = 86_400_000;
 const STEP_MS = 60_000;
 const POINTS = 1_000;
 /** The first rounds compile, and bring tables into the page cache. */
-const ROUNDS = 7;
+const ROUNDS = 15;
 
 interface Answer {
   readonly ms: number;
@@ -44,6 +44,8 @@ export async function queryFigures(): Promise<Figure[]> {
   const feed = await Feed.open({ dataDir, rateHz: RATE_HZ, series });
   try {
     for (let ms = 0; ms < DAY_MS; ms += STEP_MS) await feed.pass(STEP_MS);
+    // Minutes are made a few seconds after their hour; the accelerated clock did not leave the time.
+    for (let i = 0; i < CHANNELS; i++) await feed.store.maintain();
     const toAtMs = feed.timers.clock.wallMs();
     const day = { glob: '**', fromAtMs: toAtMs - DAY_MS, toAtMs };
     const downsampled = await quickest(ROUNDS, () => ask(feed.store, { ...day, points: POINTS }));
