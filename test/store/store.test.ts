@@ -144,7 +144,7 @@ t.test('a second opener is refused with SKOS_STORE_LOCKED and disturbs nothing',
 t.test('a database of a newer format is refused with SKOS_STORE_VERSION and left as it is', async (t) => {
   const dataDir = t.testdir();
   const level = new Level<string, string>(join(dataDir, 'db'));
-  await level.put('mformat', '2');
+  await level.put('mformat', '3');
   await level.put('zfuture', 'x');
   await level.close();
   await t.rejects(openStore({ dataDir, log: recordingLog(), clock: systemClock }), { code: 'SKOS_STORE_VERSION' });
