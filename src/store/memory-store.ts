@@ -92,7 +92,7 @@ export class MemoryAudit implements AuditLog {
 }
 
 /** Samples are not kept: an empty answer would say that there were none. */
-const NO_HISTORY: History = {
+export const NO_HISTORY: History = {
   channels: () => {
     throw notKept();
   },

@@ -1,5 +1,5 @@
 /**
- * The time series: every sample of every channel, raw, for as long as the configuration says.
+ * The time series: every sample of every channel, raw. How long they are kept is said in retention.ts.
  *
  * A sample goes into its channel's head, a byte string that grows (raw-head.ts): no object, no promise, some tens of nanoseconds.
  * Every `flushMs` what the heads grew by goes to the raw log (raw-log.ts): what a kill or a power cut takes is at most that long.
@@ -40,6 +40,8 @@ const FIRST_FLUSH_MS = 1_000;
 const SLICE_MS = 0.5;
 /** Chunks that go to the database at once. With the writer's own bound this is what a dead disk makes memory hold. */
 const GROUP_BYTES = 1024 * 1024;
+/** Handing a batch to LevelDB takes a microsecond or two for each operation, in one go. */
+const GROUP_OPERATIONS = 256;
 /** Memory of heads that ended and wait while the disk takes no writes: some hours of 64 channels, and once the heads of all. */
 const MAX_CLOSING_BYTES = 8 * 1024 * 1024;
 const MAX_CLOSING_BYTES_PER_CHANNEL = 16 * 1024;
@@ -47,11 +49,6 @@ const MAX_CLOSING_BYTES_PER_CHANNEL = 16 * 1024;
 const STOP_POLL_MS = 20;
 /** Chunks read from disk at once by a reader. */
 const CHUNKS_PER_READ = 64;
-
-/** Chunks deleted per channel and step of retention; at 10 Hz six become old in an hour. */
-const MAX_DELETED_PER_STEP = 64;
-/** Channels looked at per step, so that the step stays short with thousands. */
-const CHANNELS_PER_STEP = 64;
 
 const OK = QUALITIES.indexOf('ok');
 const NO_DATA = QUALITIES.indexOf('no_data');
@@ -110,7 +107,7 @@ export interface TimeSeriesOptions {
   readonly writer: Writer;
   readonly log: Log;
   readonly clock: Clock;
-  readonly limits: Pick<StoreLimits, 'flushMs' | 'rawMs'>;
+  readonly limits: Pick<StoreLimits, 'flushMs'>;
   /** What is written in one batch with the chunk of these samples. Must do no harm when it is asked for the same ones again. */
   readonly onClosed?: (closed: AddressedSamples) => readonly Operation[];
 }
@@ -133,7 +130,6 @@ export class TimeSeries {
   #due: readonly string[] = [];
   #run = 0;
   #nextOrdinal = 0;
-  #nextToTrim = 0;
   #timer: NodeJS.Timeout | undefined;
   #flushing: Promise<void> | undefined;
   #encoding: Promise<void> | undefined;
@@ -263,21 +259,6 @@ export class TimeSeries {
     });
   }
 
-  /** One step of retention: deletes what is older than `rawMs`, of some channels, a few chunks each. */
-  async trim(): Promise<void> {
-    const { database, writer, clock, limits } = this.#options;
-    const untilMs = clock.wallMs() - limits.rawMs - MAX_CHUNK_SPAN_MS;
-    const { nextNumber } = this.dictionary;
-    for (let n = Math.min(CHANNELS_PER_STEP, nextNumber); n > 0; n--) {
-      const channel = this.#nextToTrim % nextNumber;
-      this.#nextToTrim = channel + 1;
-      const range = chunkRange(PREFIX.rawSeries, channel, { fromMs: 0, toMs: Math.max(0, untilMs) });
-      for await (const [key] of database.scan({ ...range, limit: MAX_DELETED_PER_STEP })) {
-        writer.putSamples({ type: 'del', key });
-      }
-    }
-  }
-
   /** The database is a new one: what memory and the raw log hold is written again. */
   republish(): void {
     this.dictionary.republish();
@@ -383,7 +364,7 @@ export class TimeSeries {
         bytes += bytesOf(made);
         group.add(head);
         this.dictionary.add(head.channel, this.#options.clock.wallMs());
-        if (bytes >= GROUP_BYTES) break;
+        if (bytes >= GROUP_BYTES || operations.length >= GROUP_OPERATIONS) break;
         await pause();
       }
       // In one turn, so that a reader finds each head either here or as a chunk at the writer. The raw log needs it until it is there.
@@ -448,7 +429,7 @@ export class TimeSeries {
       isOpen: (address) => this.#isOpen(address),
       put: async (address, stream) => {
         operations.push(...this.#operationsOf(address, stream));
-        if (bytesOf(operations) >= GROUP_BYTES) await write();
+        if (bytesOf(operations) >= GROUP_BYTES || operations.length >= GROUP_OPERATIONS) await write();
       },
       stopped: () => this.#stopped,
     });

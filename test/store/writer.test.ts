@@ -1,5 +1,5 @@
 import { writeFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import type { Clock } from '../../src/core/clock.js';
 import type { ActionRecord } from '../../src/core/ports.js';
@@ -8,11 +8,9 @@ import { Database, type DatabaseState, type Opened, type Operation } from '../..
 import { Episodes } from '../../src/store/episodes.js';
 import { HeadMark } from '../../src/store/head-mark.js';
 import { PREFIX, textKey } from '../../src/store/keys.js';
-import { DEFAULT_LIMITS } from '../../src/store/limits.js';
-import { TimeSeries } from '../../src/store/time-series.js';
 import { MAX_RECORD_BYTES, Writer } from '../../src/store/writer.js';
 import { recordingLog } from '../fixtures/logs.js';
-import { actionNamed, channelNamed, HandClock } from '../fixtures/store-records.js';
+import { actionNamed, HandClock } from '../fixtures/store-records.js';
 import { until } from '../fixtures/until.js';
 
 /** A database whose writes can be made to fail, before or after they are on disk, or to hang. */
@@ -190,37 +188,23 @@ t.test('history beyond its bound is deleted, the oldest first, and what is open 
   t.match(actions.openOnes(9), [{ actionId: 'n:0' }]);
 });
 
-t.test('raw samples are deleted by age, in small steps, and no younger ones', async (t) => {
-  const clock = new HandClock();
-  const { database, writer, log, opened } = await parts(t, clock);
-  const series = new TimeSeries({
-    dataDir: dirname(database.directory),
-    database,
-    writer,
-    log,
-    clock,
-    limits: DEFAULT_LIMITS,
+t.test('what somebody waits for is synced in one batch, survives a failed write, and is read meanwhile', async (t) => {
+  const { database, writer } = await parts(t);
+  const operations = ['a', 'b'].map((name): Operation => {
+    return { type: 'put', key: textKey(PREFIX.state, name), value: Buffer.from(name) };
   });
-  await series.start(opened.run);
-  const channel = channelNamed('hwmon/chip/temp1', 1);
-  const startAtMs = clock.wall;
-  for (let hour = 0; hour < 10; hour++) {
-    for (let i = 0; i < 3_600; i++) {
-      series.sample(channel, i, 'ok', clock.monotonic);
-      clock.advance(1_000);
-    }
-  }
-  const keptFromMs = clock.wall - DEFAULT_LIMITS.rawMs;
-  await series.stop();
-  await until(() => writer.waitingRecords === 0);
-  await series.trim();
-  await until(() => writer.waitingRecords === 0);
-  let oldestAtMs = Infinity;
-  let count = 0;
-  for await (const { atMs, length } of series.range(channel.id, { fromMs: startAtMs, toMs: clock.wall })) {
-    oldestAtMs = Math.min(oldestAtMs, atMs[0] ?? 0);
-    count += length;
-  }
-  t.ok(oldestAtMs <= keptFromMs && oldestAtMs > keptFromMs - 25 * 60_000);
-  t.ok(count >= 6 * 3_600);
+  database.fault = 'before';
+  let written = false;
+  const promise = writer.putSynced(operations).then(() => {
+    written = true;
+  });
+  t.equal(writer.waitingRecords, 2);
+  await until(() => writer.trouble() !== '');
+  t.notOk(written);
+  t.equal(String(await writer.get(textKey(PREFIX.state, 'b'))), 'b');
+  database.batches = [];
+  await promise;
+  t.strictSame(database.batches, [{ operations: 2, sync: true }]);
+  t.equal(writer.waitingRecords, 0);
+  t.equal(String(await database.get(textKey(PREFIX.state, 'a'))), 'a');
 });
