@@ -111,7 +111,7 @@ t.test('says sensors on change and at most once a second while somebody listens,
   t.equal(outlet.of('sensor').length, 0);
   pass(1_000, celsius++);
   t.equal(outlet.of('sensor').length, 1);
-  // As skos-net says it: each second.
+  // As skos-net says it again and again.
   const listened = (value: number) => {
     publisher.demand = true;
     pass(1_000, value);
@@ -129,7 +129,7 @@ t.test('does not go on for subscribers of a skos-net that is gone', async (t) =>
   publisher.start();
   publisher.demand = true;
   for (let i = 0; i < 20; i++) pass(1_000, 50 + i);
-  t.ok(outlet.of('sensor').length <= 5, String(outlet.of('sensor').length));
+  t.ok(outlet.of('sensor').length <= 10, String(outlet.of('sensor').length));
 });
 
 t.test('a channel that left says no_data where it is retained', async (t) => {
