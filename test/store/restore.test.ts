@@ -326,6 +326,27 @@ t.test('refuses a format that it does not know', async (t) => {
   t.equal((await verify(file)).header.format, FORMAT_VERSION);
 });
 
+t.test('restores an earlier format, which the next start brings up', async (t) => {
+  const { root, dataDir } = await scene(t);
+  const earlier = join(root, 'earlier.skos');
+  const database = new Database(join(root, 'former'));
+  await database.open();
+  await database.write([{ type: 'put', key: textKey('m', 'format'), value: Buffer.from('1') }], { sync: true });
+  await writeBackup({ database, path: earlier, node: 'nova', atMs: 1 });
+  await database.close();
+  t.equal((await verify(earlier)).header.format, 1);
+  await restore(earlier, dataDir);
+  t.equal(await found(t, dataDir), 'backed-up');
+  t.equal((await saved(dataDir)).header.format, FORMAT_VERSION);
+});
+
+/** What a backup of the database in data_dir says. */
+async function saved(dataDir: string) {
+  const file = `${dataDir}-saved.skos`;
+  await backupOf(dataDir, file);
+  return verify(file);
+}
+
 t.test('notices a header that does not fit what the file holds', async (t) => {
   const root = directory(t);
   await filled(join(root, 'a'), { entries: 3, id: 'a' });
