@@ -30,6 +30,8 @@ export const MAX_LOG_BYTES = 128 * 1024 * 1024;
 /** A segment that has grown by this since it began is followed by a new one: an hour of 64 channels at 10 Hz is less. */
 const SEGMENT_BYTES = 4 * 1024 * 1024;
 const SEGMENT_MS = 3_600_000;
+/** While segments are held a new one replaces nothing, and repeats what memory holds: seldom. */
+const HELD_SEGMENT_BYTES = MAX_LOG_BYTES / 4;
 /** Heads end with the hour; after so long they have. */
 const AFTER_HOUR_MS = 30_000;
 /** Files of earlier runs that are looked at; a run leaves two at most. */
@@ -146,7 +148,9 @@ export class RawLog {
   #isDone({ bytes, firstBytes, endsMs }: Segment): boolean {
     // What it began with is counted twice, so that with many channels it is not begun again and again.
     const grown = bytes - firstBytes >= Math.max(SEGMENT_BYTES, firstBytes);
-    return grown || this.#renew || this.#options.clock.monotonicMs() >= endsMs;
+    if (this.#renew) return true;
+    if (this.#held) return bytes >= HELD_SEGMENT_BYTES;
+    return grown || this.#options.clock.monotonicMs() >= endsMs;
   }
 
   /** A new segment with all that the heads hold; what it replaces is removed. */

@@ -232,10 +232,10 @@ t.test('held segments are kept until they were replayed', async (t) => {
   rawLog.hold();
   clock.advance(HOUR_MS + 31_000);
   await rawLog.append([new CountingHead(2).grow(10)]);
-  t.equal(rawLog.kept().length, 1);
+  t.equal(rawLog.kept().length, 0, 'the segment goes on: a new one would only repeat what is in memory');
   rawLog.renew();
   await rawLog.append([new CountingHead(3).grow(10)]);
-  t.equal(rawLog.kept().length, 2);
+  t.equal(rawLog.kept().length, 1);
   t.strictSame([...(await replayed(rawLog.kept())).heads.keys()], [1, 2]);
   for (const path of rawLog.kept()) await rawLog.remove(path);
   t.strictSame(rawLog.kept(), []);
