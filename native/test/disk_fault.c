@@ -106,6 +106,7 @@ static Pending *pending, **pending_end = &pending;
 static unsigned objects;
 static uint64_t random_state = 88172645463325252ull;
 static File *file_of[kMaxFds]; /* NULL: not ours */
+static struct { dev_t device; ino_t inode; } identity_of[kMaxFds];
 static struct { FILE *stream; int fd; } streams[256];
 
 static int (*real_open)(const char *, int, ...);
@@ -465,7 +466,19 @@ static bool fails(int what) {
   return true;
 }
 
-static File *ours(int fd) { return fd >= 0 && fd < kMaxFds ? file_of[fd] : NULL; }
+/*
+ * libuv closes by syscall(), which nobody sees: a descriptor that was ours may be a socket by now, so that each is looked at again.
+ */
+static File *ours(int fd) {
+  if (fd < 0 || fd >= kMaxFds || file_of[fd] == NULL) return NULL;
+  const int error = errno;
+  struct stat status;
+  const bool same = fstat(fd, &status) == 0 && status.st_dev == identity_of[fd].device &&
+                    status.st_ino == identity_of[fd].inode;
+  errno = error;
+  if (!same) file_of[fd] = NULL;
+  return same ? file_of[fd] : NULL;
+}
 
 /* What a call is to write: its parts, and where; -1: at the descriptor's own place. */
 typedef struct {
@@ -561,6 +574,8 @@ static int modelled_open(const char *path, int flags, mode_t mode) {
       file->size = 0;
     }
     file_of[fd] = file;
+    identity_of[fd].device = status.st_dev;
+    identity_of[fd].inode = status.st_ino;
   }
   pthread_mutex_unlock(&lock);
   errno = error;
