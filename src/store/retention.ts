@@ -33,6 +33,11 @@ const STEPS_FOR_ALL = 16;
 /** Chunks deleted per step and per channel in it: they wait in the writer's memory, 240 bytes each. */
 const MAX_DELETED_PER_STEP = 4_096;
 const MAX_DELETED_PER_CHANNEL = 256;
+/**
+ * Samples and seconds that are younger are not deleted for their size: minutes are not made of them yet (an hour, the longest chunk
+ * behind it, and time to make them), and an hour that is deleted before would be in no tier at all.
+ */
+const SPARED_MS = 3 * HOUR_MS;
 /** How much is free after room was made, of the bound. */
 const FREED_PART = 0.1;
 /** Deleted in one synced batch. */
@@ -237,8 +242,9 @@ export class Retention {
   /** A slice of time of all channels, from where the oldest chunk begins. Returns the bytes; 0: the tier is empty. */
   async #deleteOldest(tier: Tier): Promise<number> {
     const oldestAtMs = await this.#oldestOf(tier);
-    if (oldestAtMs === undefined) return 0;
-    const stretch = { fromMs: 0, toMs: Math.min(oldestAtMs + tier.sliceMs, MAX_AT_MS) };
+    const spared = tier.prefix === PREFIX.minuteSeries ? undefined : this.#sparedFrom(oldestAtMs);
+    if (oldestAtMs === undefined || (spared !== undefined && oldestAtMs >= spared)) return 0;
+    const stretch = { fromMs: 0, toMs: Math.min(oldestAtMs + tier.sliceMs, spared ?? MAX_AT_MS) };
     let freed = 0;
     let batch: Operation[] = [];
     for (const channel of this.#channels()) {
@@ -253,6 +259,12 @@ export class Retention {
     }
     if (batch.length > 0) await this.#write(batch);
     return freed;
+  }
+
+  /** undefined: all that is there is of a clock that was ahead. */
+  #sparedFrom(oldestAtMs: number | undefined): number | undefined {
+    const nowMs = this.#options.clock.wallMs();
+    return oldestAtMs === undefined || oldestAtMs > nowMs ? undefined : nowMs - SPARED_MS;
   }
 
   async #oldestOf(tier: Tier): Promise<number | undefined> {

@@ -240,6 +240,27 @@ t.test('when raw is gone seconds go, then minutes; then it is said once that not
   t.equal(past.log.lines.length, 1, 'once');
 });
 
+t.test('what minutes are not made of yet is spared, and old minutes go instead', async (t) => {
+  const maxBytes = 400_000;
+  const past = await kept(t, { limits: { maxBytes } });
+  const now = past.clock.wall;
+  const young = Array.from({ length: 10 }, (_, i) => past.put(i % 3, now - HOUR_MS + i, 5_000)).flat();
+  const old = Array.from({ length: 10 }, (_, i) => past.put(i % 3, now - 5 * HOUR_MS + i, 5_000)).flat();
+  const window = (i: number) => now - i * MINUTES_WINDOW_MS;
+  const minutes = Array.from({ length: 60 }, (_, i) => past.putMinutes(i % 3, window(i), 10_000));
+  await past.write([...young, ...old, ...minutes]);
+  await past.steps(2 * MINUTE_MS);
+  t.ok((await past.retention.bytes()) <= maxBytes);
+  for (const prefix of ['t', 'u'] as const) {
+    const starts = await past.starts(prefix);
+    t.equal(starts.length, 10, 'those of the last hours');
+    t.ok(Math.min(...starts) >= now - HOUR_MS);
+  }
+  const left = await past.starts('v');
+  t.ok(left.length > 0 && left.length < 60, `${left.length} windows`);
+  t.ok(left.includes(window(0)) && !left.includes(window(59)), 'the oldest went');
+});
+
 t.test('the raw log counts, and directories that are not there do not', async (t) => {
   const past = await kept(t);
   const before = await past.retention.bytes();
