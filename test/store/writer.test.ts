@@ -208,3 +208,41 @@ t.test('what somebody waits for is synced in one batch, survives a failed write,
   t.equal(writer.waitingRecords, 0);
   t.equal(String(await database.get(textKey(PREFIX.state, 'a'))), 'a');
 });
+
+t.test('older records are written only where nothing newer is, on disk or on its way there', async (t) => {
+  const { database, writer } = await parts(t);
+  const put = (name: string, text: string): Operation => ({
+    type: 'put',
+    key: textKey(PREFIX.state, name),
+    value: Buffer.from(text),
+  });
+  await writer.putSynced([put('on disk', 'new')]);
+  writer.putRecord(put('waits', 'new'));
+  const restoring = writer.putAbsent([put('on disk', 'old'), put('waits', 'old'), put('absent', 'old')]);
+  writer.putRecord(put('absent later', 'new'));
+  t.equal(await restoring, 1);
+  t.equal(await writer.putAbsent([put('absent later', 'old'), put('absent', 'older')]), 0);
+  for (const [name, text] of [
+    ['on disk', 'new'],
+    ['waits', 'new'],
+    ['absent', 'old'],
+    ['absent later', 'new'],
+  ] as const) {
+    t.equal((await database.get(textKey(PREFIX.state, name)))?.toString(), text, name);
+  }
+});
+
+t.test('older records that the disk does not take are written when it does, unless newer ones came', async (t) => {
+  const { database, writer } = await parts(t);
+  const key = textKey(PREFIX.state, 'a');
+  database.fault = 'before';
+  const restoring = writer.putAbsent([
+    { type: 'put', key, value: Buffer.from('old') },
+    { type: 'put', key: textKey(PREFIX.state, 'b'), value: Buffer.from('old') },
+  ]);
+  await until(() => writer.trouble() !== '', 5_000);
+  writer.putRecord({ type: 'put', key, value: Buffer.from('new') });
+  t.equal(await restoring, 1);
+  t.equal((await database.get(key))?.toString(), 'new');
+  t.equal((await database.get(textKey(PREFIX.state, 'b')))?.toString(), 'old');
+});
