@@ -83,9 +83,12 @@ export class BlockBuilder {
   piece({ address, offset, count, bytes }: Piece): void {
     this.#reserve(bytes.length);
     this.#block[this.#end++] = PIECE;
-    for (const number of [address.channel, address.startAtMs, address.ordinal, offset, count, bytes.length]) {
-      this.#varint(number);
-    }
+    this.#varint(address.channel);
+    this.#varint(address.startAtMs);
+    this.#varint(address.ordinal);
+    this.#varint(offset);
+    this.#varint(count);
+    this.#varint(bytes.length);
     this.#put(bytes);
   }
 

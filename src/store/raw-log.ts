@@ -229,8 +229,8 @@ export class RawLog {
     if (segment.bytes + block.length + this.#bytes() > MAX_LOG_BYTES) {
       throw new SkosError('SKOS_STORE_WRITE', `the raw log would be larger than ${MAX_LOG_BYTES} bytes`);
     }
-    // Not write(): a short write would be taken for a whole one.
-    await segment.file.appendFile(block);
+    // A disk that becomes full takes a part first, and fails at the next.
+    for (let at = 0; at < block.length; ) at += (await segment.file.write(block, at, block.length - at)).bytesWritten;
     segment.bytes += block.length;
   }
 

@@ -41,7 +41,7 @@ const SLICE_MS = 0.5;
 /** Chunks that go to the database at once. With the writer's own bound this is what a dead disk makes memory hold. */
 const GROUP_BYTES = 1024 * 1024;
 /** Handing a batch to LevelDB takes a microsecond or two for each operation, in one go. */
-const GROUP_OPERATIONS = 256;
+const GROUP_OPERATIONS = 128;
 /** Memory of heads that ended and wait while the disk takes no writes: some hours of 64 channels, and once the heads of all. */
 const MAX_CLOSING_BYTES = 8 * 1024 * 1024;
 const MAX_CLOSING_BYTES_PER_CHANNEL = 16 * 1024;
