@@ -235,7 +235,7 @@ export const ERRORS = {
   },
   SKOS_APPROVAL_UNKNOWN: {
     meaning: 'No action of that id is proposed, or it cannot be done.',
-    next: '`skos approve` lists what is proposed now; a proposal ends with its danger.',
+    next: 'Run `skos approve`, which lists what is proposed now; a proposal ends with its danger.',
   },
   SKOS_APPROVAL_STALE: {
     meaning: 'What was shown before the question is too old, or would no longer be what happens. Nothing was done.',
