@@ -1,3 +1,5 @@
+import { spawn, spawnSync } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import type { Outbox } from '../../src/core/ports.js';
@@ -7,7 +9,7 @@ import { topicNameOf } from '../../src/mesh/topics.js';
 import { openStore } from '../../src/store/store.js';
 import { FakeAgent, netConfig } from '../fixtures/fake-agent.js';
 import { recordingLog } from '../fixtures/logs.js';
-import { freePort, startNet } from '../fixtures/net-program.js';
+import { freePort, mosquittoSub, noMosquitto, startNet, tcp } from '../fixtures/net-program.js';
 import { SiteBroker } from '../fixtures/site-broker.js';
 import { shortDirectory, until } from '../fixtures/socket.js';
 import { actionNamed, alertNamed, HandClock } from '../fixtures/store-records.js';
@@ -151,3 +153,51 @@ t.test('an agent that is gone and comes back goes on with its queue', async (t) 
     Array.from({ length: 62 }, (_, i) => i + 1).filter((seq) => seq !== 51 && seq !== 52),
   );
 });
+
+t.test(
+  'mosquitto gets what waited, in order, also when it is killed in between',
+  { skip: noMosquitto || (spawnSync('mosquitto', ['-h']).error ? 'mosquitto is not installed' : false) },
+  async (t) => {
+    const directory = shortDirectory(t);
+    const port = await freePort();
+    const conf = join(directory, 'm.conf');
+    writeFileSync(conf, `listener ${port} 127.0.0.1\nallow_anonymous true\n`);
+    const startMosquitto = async () => {
+      const broker = spawn('mosquitto', ['-c', conf], { stdio: 'ignore' });
+      t.teardown(() => broker.kill('SIGKILL'));
+      const listens = () =>
+        tcp(t, port).then(
+          () => true,
+          () => false,
+        );
+      await until('mosquitto listens', listens);
+      return broker;
+    };
+    const socketPath = join(directory, 'agent.sock');
+    const agent = new FakeAgent(socketPath, netConfig({ node: 'nova', mqttUrl: `mqtt://127.0.0.1:${port}` }));
+    t.teardown(() => agent.stop());
+    await agent.start();
+    for (let n = 1; n <= 150; n++) agent.queue('alert', alertNamed(`a${n}`));
+    const first = await startMosquitto();
+    const heard = mosquittoSub(t, port, ['skos/alert/#']);
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    startNet(t, socketPath);
+    const seqs = ({ lines }: typeof heard) =>
+      lines.map(({ payload }) => (JSON.parse(payload) as { outbox_seq: number }).outbox_seq);
+    await until('all is taken', () => waiting(agent.outbox) === 0, 8_000);
+    await until('heard', () => heard.lines.length === 150);
+    t.strictSame(
+      seqs(heard),
+      Array.from({ length: 150 }, (_, i) => i + 1),
+    );
+    heard.child.kill('SIGKILL');
+    first.kill('SIGKILL');
+    await new Promise((resolve) => first.once('exit', resolve));
+    for (let n = 151; n <= 200; n++) agent.queue('alert', alertNamed(`a${n}`));
+    await until('the loss is seen', () => agent.report?.listening === false, 8_000);
+    t.equal(waiting(agent.outbox), 50);
+    await startMosquitto();
+    await until('all is taken', () => waiting(agent.outbox) === 0, 12_000);
+    t.match(agent.outbox.states(), [{ takenSeq: 200, dropped: 0 }]);
+  },
+);
