@@ -211,7 +211,10 @@ export class LevelStore implements Store {
     const trouble = this.#writer.trouble();
     const { state } = this.#salvage;
     const setAside = state === undefined ? {} : { setAside: state };
-    if (trouble === '') return { ok: true, why: 'open', ...setAside };
+    // Not a failure of the store: only a power cut at this time would take more raw samples than it should.
+    const rawLog = this.#series.trouble();
+    const why = rawLog === '' ? 'open' : `open; raw samples are in memory only: ${rawLog}`;
+    if (trouble === '') return { ok: true, why, ...setAside };
     const waiting = { records: this.#writer.waitingRecords, lost: this.#writer.droppedRecords };
     return { ok: false, why: `kept in memory and retried: ${trouble}`, waiting, ...setAside };
   }

@@ -11,6 +11,7 @@ import { MemoryStore } from '../../src/store/memory-store.js';
 import { LevelStore, openStore } from '../../src/store/store.js';
 import { recordingLog } from '../fixtures/logs.js';
 import { actionNamed, alertNamed, channelNamed, HandClock } from '../fixtures/store-records.js';
+import { until } from '../fixtures/until.js';
 
 const entry = (i: number) => ({ kind: 'action.start', who: 'agent', what: { i } });
 
@@ -390,4 +391,13 @@ t.test('the memory-only store says that it is one', async (t) => {
   const entries: AuditEntry[] = [];
   for (let i = 0; i < 2_500; i++) entries.push(await store.audit.append(entry(i)));
   t.match(await store.audit.verify(), { ok: true, entries: 2_000, head: { seq: 2_500 } });
+});
+
+t.test('a raw log that cannot be written is told by health(), and is no failure of the store', async (t) => {
+  const dataDir = t.testdir({ 'raw-log': 'not a directory' });
+  const { store, clock } = await opened(t, { dataDir });
+  t.strictSame(store.health(), { ok: true, why: 'open' });
+  store.sample(channelNamed('hwmon/chip/temp1'), 1, 'ok', clock.monotonic);
+  await until(() => /open; raw samples are in memory only/.test(store.health().why));
+  t.equal(store.health().ok, true);
 });
