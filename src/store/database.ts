@@ -8,7 +8,7 @@
  * A directory that LevelDB calls corrupt is set aside under another name, never deleted, and a fresh one is begun. So is
  * one whose CURRENT file is gone: LevelDB would take it for empty and delete its tables.
  */
-import { access, mkdir, readdir, rename } from 'node:fs/promises';
+import { access, mkdir, open, readdir, rename, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { Level } from 'level';
 import { syncDirectory } from '../core/atomic-file.js';
@@ -28,6 +28,11 @@ const BLOCK_CACHE_BYTES = 512 * 1024;
 const MAX_OPEN_FILES = 128;
 /** Entries fetched per hop to a pool thread: some tens of KiB, so that a scan neither hops nor hoards. */
 const SCAN_BATCH = 128;
+
+/** How a table ends: table/format.h of LevelDB, kTableMagicNumber. */
+const TABLE_MAGIC = Buffer.from('57fb808b247547db', 'hex');
+/** Looked at together: some hundred tables take milliseconds. */
+const TABLES_AT_ONCE = 8;
 
 export type Operation =
   | { readonly type: 'put'; readonly key: Buffer; readonly value: Buffer }
@@ -224,13 +229,17 @@ export class Database {
     await mkdir(this.#dataDir, { recursive: true, mode: 0o700 });
     const damage = this.#lastCorruption ?? (await damageBeforeOpening(this.directory));
     if (damage !== undefined) return this.#startAfresh(damage);
+    const before = await tablesIn(this.directory);
     try {
       this.#level = await openLevel(this.directory);
-      return undefined;
     } catch (error) {
       if (!(await isDamage(error, this.directory))) throw error;
       return this.#startAfresh(reason(rootCause(error)));
     }
+    const badTable = await firstBadTable(this.directory, before);
+    if (badTable === undefined) return undefined;
+    await this.#closeHandle();
+    return this.#startAfresh(badTable);
   }
 
   async #startAfresh(why: string): Promise<Opened['setAside']> {
@@ -303,10 +312,51 @@ async function openLevel(directory: string): Promise<Handle> {
 
 /** Undefined when there is nothing to fear. */
 async function damageBeforeOpening(directory: string): Promise<string | undefined> {
+  const status = await stat(directory).catch(() => undefined);
+  if (status?.isDirectory() === false) return 'it is no directory';
   const names: string[] = await readdir(directory).catch(() => []);
   // A new database that was cut off before its first CURRENT holds neither tables nor logs.
   const holdsData = names.some((name) => /^\d+\.(log|ldb|sst)$/.test(name));
   return holdsData && !names.includes('CURRENT') ? 'the file CURRENT is missing' : undefined;
+}
+
+async function tablesIn(directory: string): Promise<string[]> {
+  const names: string[] = await readdir(directory).catch(() => []);
+  return names.filter((name) => /^\d+\.(ldb|sst)$/.test(name));
+}
+
+/**
+ * LevelDB looks at a table when it first reads from it, and then each read of it fails: a table that is no table would keep the agent
+ * from its database at every start. Of those that were there before it was opened, the ones that are there still belong to it; others
+ * were left unfinished by a kill, and it has removed them.
+ */
+async function firstBadTable(directory: string, names: readonly string[]): Promise<string | undefined> {
+  for (let from = 0; from < names.length; from += TABLES_AT_ONCE) {
+    const faults = await Promise.all(
+      names.slice(from, from + TABLES_AT_ONCE).map((name) => tableFault(directory, name)),
+    );
+    const fault = faults.find((each) => each !== undefined);
+    if (fault !== undefined) return fault;
+  }
+  return undefined;
+}
+
+async function tableFault(directory: string, name: string): Promise<string | undefined> {
+  try {
+    const file = await open(join(directory, name), 'r');
+    try {
+      const { size } = await file.stat();
+      const magic = Buffer.alloc(TABLE_MAGIC.length);
+      if (size >= magic.length) await file.read(magic, 0, magic.length, size - magic.length);
+      return magic.equals(TABLE_MAGIC) ? undefined : `${name} does not end as a table does`;
+    } finally {
+      await file.close();
+    }
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? error.code : '';
+    // Merged into another one meanwhile; or a disk that fails, which a fresh database does not mend.
+    return code === 'EISDIR' ? `${name} is a directory` : undefined;
+  }
 }
 
 /** Their names end with the time. */
@@ -349,10 +399,13 @@ function isCorruption(error: unknown): boolean {
   return levelCode(error) === 'LEVEL_CORRUPTION';
 }
 
-/** A missing file inside the database is damage; a full or failing disk is not. */
+/** A missing file inside the database is damage, and one that is no file; a full or failing disk is not. */
 async function isDamage(error: unknown, directory: string): Promise<boolean> {
   if (isCorruption(error)) return true;
-  if (levelCode(error) !== 'LEVEL_IO_ERROR' || !/No such file/.test(reason(rootCause(error)))) return false;
+  if (levelCode(error) !== 'LEVEL_IO_ERROR') return false;
+  const text = reason(rootCause(error));
+  if (/Is a directory/.test(text)) return true;
+  if (!/No such file/.test(text)) return false;
   return access(join(directory, 'CURRENT')).then(
     () => true,
     () => false,

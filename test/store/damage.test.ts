@@ -1,10 +1,11 @@
 /** Damaged files: what LevelDB recovers is used, what it cannot is set aside and never deleted. */
-import { readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { openStore } from '../../src/store/store.js';
 import { recordingLog } from '../fixtures/logs.js';
-import { actionNamed, HandClock } from '../fixtures/store-records.js';
+import { actionNamed, alertNamed, channelNamed, HandClock } from '../fixtures/store-records.js';
+import { storedSamples } from '../fixtures/stored-samples.js';
 
 const ENTRIES = 200;
 
@@ -64,11 +65,26 @@ t.test('a log with a wrong byte in the middle loses entries, and that shows', as
   t.match(await store.audit.verify(), { ok: false, why: String });
 });
 
+async function asDirectory(path: string): Promise<void> {
+  await rm(path);
+  await mkdir(path);
+}
+
 const damages: Record<string, (dataDir: string) => Promise<void>> = {
   'MANIFEST is garbage': async (dataDir) => writeFile(await fileOf(dataDir, /^MANIFEST-/), 'rubbish rubbish rubbish'),
   'MANIFEST is gone': async (dataDir) => rm(await fileOf(dataDir, /^MANIFEST-/)),
   'CURRENT is gone': async (dataDir) => rm(await fileOf(dataDir, /^CURRENT$/)),
   'CURRENT is empty': async (dataDir) => truncate(await fileOf(dataDir, /^CURRENT$/), 0),
+  'MANIFEST is a directory': async (dataDir) => asDirectory(await fileOf(dataDir, /^MANIFEST-/)),
+  'CURRENT is a directory': async (dataDir) => asDirectory(await fileOf(dataDir, /^CURRENT$/)),
+  'CURRENT names nothing': async (dataDir) => writeFile(await fileOf(dataDir, /^CURRENT$/), 'MANIFEST-999999\n'),
+  'a table is empty': async (dataDir) => truncate(await fileOf(dataDir, /\.ldb$/), 0),
+  'a table ends in zeros': async (dataDir) => {
+    const path = await fileOf(dataDir, /\.ldb$/);
+    const bytes = await readFile(path);
+    await writeFile(path, bytes.fill(0, bytes.length - 48));
+  },
+  'a table is a directory': async (dataDir) => asDirectory(await fileOf(dataDir, /\.ldb$/)),
   'a table is gone': async (dataDir) => rm(await fileOf(dataDir, /\.ldb$/)),
 };
 for (const [name, damage] of Object.entries(damages)) {
@@ -77,7 +93,9 @@ for (const [name, damage] of Object.entries(damages)) {
     // The second opening turns the log into a table.
     await (await reopened(t, dataDir)).store.stop();
     await damage(dataDir);
-    const before = (await readdir(join(dataDir, 'db'))).filter((each) => /\d/.test(each));
+    // LevelDB itself opens a database whose tables are damaged, and writes its log and its manifest anew.
+    const lasting = name.startsWith('a table') ? /\.ldb$/ : /\d/;
+    const before = (await readdir(join(dataDir, 'db'))).filter((each) => lasting.test(each));
     const { store, log } = await reopened(t, dataDir);
     t.match(
       log.lines.map(({ fields }) => fields.event),
@@ -124,4 +142,62 @@ t.test('a damaged record is passed over and said, the others are shown', async (
   store.putAction(actionNamed('good'));
   t.match(await store.actions({ limit: 10 }), [{ actionId: 'good' }]);
   t.match(log.lines, [{ fields: { code: 'SKOS_STORE_READ' } }, { fields: { code: 'SKOS_STORE_READ' } }]);
+});
+
+t.test('a file in the place of the database is set aside, and one that is locked is left alone', async (t) => {
+  const dataDir = t.testdir({ db: 'not a directory' });
+  const { store } = await reopened(t, dataDir);
+  await store.audit.append({ kind: 'test.after', who: 'agent', what: {} });
+  t.equal((await setAsideOf(dataDir)).length, 1);
+  await t.rejects(openStore({ dataDir, log: recordingLog(), clock: new HandClock() }), { code: 'SKOS_STORE_LOCKED' });
+  t.equal((await setAsideOf(dataDir)).length, 1);
+  t.match(await store.audit.verify(), { ok: true });
+});
+
+t.test('a clock that is set years ahead and back again deletes nothing and breaks nothing', async (t) => {
+  const dataDir = t.testdir({});
+  const clock = new HandClock();
+  const log = recordingLog();
+  const channel = channelNamed('hwmon/chip/temp1', 10);
+  const YEAR_MS = 365 * 24 * 3_600_000;
+  const store = await openStore({ dataDir, log, clock });
+  const times: number[] = [];
+  for (const years of [0, 10, -10]) {
+    clock.wall += years * YEAR_MS;
+    for (let i = 0; i < 50; i++) {
+      store.sample(channel, clock.wall % 100_000, 'ok', clock.monotonic);
+      times.push(clock.wall);
+      clock.advance(100);
+    }
+    await store.audit.append({ kind: 'test.clock', who: 'agent', what: { years } });
+    store.putAlert(alertNamed(`at-${years}`, { sinceAtMs: clock.wall }));
+    await store.maintain();
+    // What the clock was set by is noticed when samples are written, at the latest: here, now.
+    await (await store.snapshot()).close();
+  }
+  // Samples of a clock that is set back are as old as they say, once it is right again; everything else stays.
+  for (const years of [-30, 30]) {
+    clock.wall += years * YEAR_MS;
+    await store.audit.append({ kind: 'test.clock', who: 'agent', what: { years } });
+    store.putAlert(alertNamed(`at-${years}`, { sinceAtMs: clock.wall }));
+    await store.maintain();
+  }
+  await store.stop();
+  const again = (await reopened(t, dataDir)).store;
+  const found: number[] = [];
+  const everything = { channel: channel.id, fromAtMs: 0, toAtMs: Number.MAX_SAFE_INTEGER };
+  for await (const { atMs, value } of storedSamples(again, everything)) {
+    t.equal(value, atMs % 100_000);
+    found.push(atMs);
+  }
+  t.strictSame(
+    found,
+    times.toSorted((a, b) => a - b),
+  );
+  t.equal((await again.alerts({ limit: 10 })).length, 5);
+  t.match(await again.audit.verify(), { ok: true });
+  t.strictSame(
+    log.lines.filter(({ level }) => level === 'error'),
+    [],
+  );
 });
