@@ -179,7 +179,8 @@ export async function readNotes(dataDir: string): Promise<RestoreNote[]> {
     text = await readFile(join(dataDir, MARK), 'utf8');
   } catch (error) {
     if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return [];
-    throw error;
+    // Whether a restore is to be finished is not known: the database must not be opened before it is.
+    throw new SkosError('SKOS_STORE_OPEN', `${dataDir}: ${reason(error)}`, { cause: error });
   }
   try {
     const { restores } = JSON.parse(text) as { restores: RestoreNote[] };
