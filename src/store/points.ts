@@ -3,7 +3,7 @@
  * that are in no tier yet. A slot for each, so that nothing is sorted and a sum is rounded once.
  */
 import { QUALITIES } from '../core/channel.js';
-import { type Buckets, emptyBuckets, MINUTE_MS, SECOND_MS } from './buckets.js';
+import { type Buckets, emptyBuckets, MINUTE_MS, meanOf, SECOND_MS } from './buckets.js';
 import type { Samples } from './chunk.js';
 
 const OK = QUALITIES.indexOf('ok');
@@ -150,15 +150,14 @@ export class Points {
   }
 
   #mean(slot: number): number {
-    const count = this.#counts[slot] ?? 0;
-    if (count === 0) return Number.NaN;
-    const [least, greatest] = [this.#minimums[slot] ?? 0, this.#maximums[slot] ?? 0];
-    const mean = (this.#origins[slot] ?? 0) + (this.#excesses[slot] ?? 0) / count;
-    // Also where infinite values made it no number.
-    if (!(mean > least)) return least;
-    if (mean > greatest) return greatest;
-    // Adding zero turns the negative zero of a rounded mean into the plain one.
-    return this.#fractions[slot] === 1 ? mean : Math.round(mean) + 0;
+    return meanOf({
+      count: this.#counts[slot] ?? 0,
+      least: this.#minimums[slot] ?? 0,
+      greatest: this.#maximums[slot] ?? 0,
+      origin: this.#origins[slot] ?? 0,
+      excess: this.#excesses[slot] ?? 0,
+      isWhole: this.#fractions[slot] === 0,
+    });
   }
 }
 

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import t from 'tap';
 import { QUALITIES } from '../../src/core/channel.js';
-import { type Buckets, bucketsOf, coarser, MINUTE_MS, mergeBuckets, SECOND_MS } from '../../src/store/buckets.js';
+import { type Buckets, bucketsOf, MINUTE_MS, SECOND_MS } from '../../src/store/buckets.js';
 import type { Samples } from '../../src/store/chunk.js';
 
 const OK = QUALITIES.indexOf('ok');
@@ -113,64 +113,4 @@ t.test('samples whose times run backwards are sorted into their buckets', async 
     { count: 2, minimum: 1, mean: 2, maximum: 3, quality: OK },
     { count: 1, minimum: 2, mean: 2, maximum: 2, quality: 3 },
   ]);
-});
-
-const parts = fc.array(samples, { minLength: 1, maxLength: 4 }).map((lists) =>
-  // Overlapping in time, as after a restart.
-  lists.map((list, i) => bucketsOf(samplesOf(list, START + i * 3_000), SECOND_MS)),
-);
-const exactOf = (buckets: Buckets) => rows(buckets).map(({ mean, ...exact }) => exact);
-const same = (a: unknown, b: unknown) => JSON.stringify(a) === JSON.stringify(b);
-
-t.test(
-  'merging is associative on times, counts, extremes and quality, and means differ by no more than their rounding',
-  async () => {
-    const property = fc.property(parts, (list) => {
-      const atOnce = mergeBuckets(list);
-      const fromLeft = list.reduce((merged, part) => mergeBuckets([merged, part]));
-      const fromRight = list.reduceRight((merged, part) => mergeBuckets([part, merged]));
-      const means = (buckets: Buckets) => rows(buckets).map(({ mean }) => mean ?? 0);
-      const [a, b, c] = [means(atOnce), means(fromLeft), means(fromRight)];
-      return (
-        same(exactOf(atOnce), exactOf(fromLeft)) &&
-        same(exactOf(atOnce), exactOf(fromRight)) &&
-        atOnce.atMs.every((at, i) => i === 0 || at > (atOnce.atMs[i - 1] ?? 0)) &&
-        a.every(
-          (mean, i) =>
-            Number.isNaN(mean) || Math.abs(mean - (b[i] ?? 0)) + Math.abs(mean - (c[i] ?? 0)) <= list.length * 2,
-        )
-      );
-    });
-    fc.assert(property, { numRuns: 300 });
-  },
-);
-
-t.test('merging leaves the buckets that it is given as they were', async (t) => {
-  const part = bucketsOf(
-    samplesOf([
-      [0, OK, 1],
-      [1_000, 2, 0],
-    ]),
-    SECOND_MS,
-  );
-  const before = rows(part);
-  mergeBuckets([part, part]);
-  coarser(part, MINUTE_MS);
-  t.same(rows(part), before);
-  t.match(rows(mergeBuckets([])), []);
-});
-
-t.test('coarser buckets are those of the samples: no extreme, no count and no lost second disappears', async () => {
-  const property = fc.property(samples, fc.constantFrom(2, 10, 60, 86_400), (list, factor) => {
-    const given = samplesOf(list);
-    const direct = bucketsOf(given, factor * SECOND_MS);
-    const stepwise = coarser(bucketsOf(given, SECOND_MS), factor * SECOND_MS);
-    const [a, b] = [rows(direct), rows(stepwise)];
-    return (
-      same(exactOf(direct), exactOf(stepwise)) &&
-      // Each second was rounded once, and the whole once more on either way.
-      a.every(({ mean = 0 }, i) => Number.isNaN(mean) || Math.abs(mean - (b[i]?.mean ?? 0)) <= 1.5)
-    );
-  });
-  fc.assert(property, { numRuns: 300 });
 });
