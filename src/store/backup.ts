@@ -20,6 +20,7 @@ import {
   BackupEncoder,
   type BackupFacts,
   type BackupTotals,
+  BLOCK_BYTES,
   type Entry,
   entryBytes,
   type KeyFile,
@@ -336,12 +337,10 @@ export async function writeBackup({ database, path, node, atMs, force }: WriteBa
   }
 }
 
-/** As large as a block, so that none is cut or joined. */
-const PIECE_BYTES = 256 * 1024;
-
+/** Each as large as a block, so that none is cut or joined. */
 async function* piecesOf(stream: RecordStream): AsyncGenerator<Piece, void, undefined> {
   for (;;) {
-    const piece = await stream.next(PIECE_BYTES);
+    const piece = await stream.next(BLOCK_BYTES);
     if (piece === undefined) return;
     yield piece;
   }

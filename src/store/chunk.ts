@@ -150,27 +150,14 @@ function readHeader(chunk: Buffer): ChunkHeader & { readonly flags: number } {
   return { flags, length, spanMs: (flags & EVEN) === 0 ? ms : ms * Math.max(0, length - 1) };
 }
 
-/** Room for the samples of any chunk, to be decoded into again and again. */
-export function roomForSamples(): Samples {
-  return {
-    length: 0,
-    atMs: new Float64Array(MAX_CHUNK_SAMPLES),
-    values: new Float64Array(MAX_CHUNK_SAMPLES),
-    qualities: new Uint8Array(MAX_CHUNK_SAMPLES),
-  };
-}
-
-/**
- * Throws RangeError for what encodeChunk() cannot have made. Times are `startAtMs` + offset. With `room` the samples lie in its
- * arrays, which are longer than `length` and hold them until the next chunk is decoded there.
- */
-export function decodeChunk(chunk: Buffer, startAtMs: number, room?: Samples): Samples {
+/** Throws RangeError for what encodeChunk() cannot have made. Times are `startAtMs` + offset. */
+export function decodeChunk(chunk: Buffer, startAtMs: number): Samples {
   const content = unchecked(chunk);
   if (isV1(content)) return decodeChunkV1(content, startAtMs);
   const { flags, length, spanMs } = readHeader(chunk);
-  const atMs = room?.atMs ?? new Float64Array(length);
-  const values = room?.values ?? new Float64Array(length);
-  const qualities = room?.qualities ?? new Uint8Array(length);
+  const atMs = new Float64Array(length);
+  const values = new Float64Array(length);
+  const qualities = new Uint8Array(length);
   if ((flags & ALL_OK) === 0) readQualities(qualities, length);
   else qualities.fill(OK, 0, length);
   if ((flags & EVEN) === 0) readTimes(atMs, { length, startAtMs });

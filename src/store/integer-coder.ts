@@ -7,6 +7,7 @@
  * needs, so that steps of one unit have no exponent at all. What was before tells what is likely: the flag is modelled by
  * whether the two integers before were 0, 1 or more, the sign by that of the latest integer that was not 0.
  */
+import { power } from './bits.js';
 import { MAX_DIRECT_BITS, type RangeDecoder } from './range-coder.js';
 
 /** 0, 1 or more, of each of the two integers before. */
@@ -33,13 +34,6 @@ export const SERIES_MODELS = MANTISSA_AT + (MAX_EXPONENT + 1) * NODES;
 const LENGTH_BITS = 6;
 
 const DIRECT_VALUES = 2 ** MAX_DIRECT_BITS;
-
-/** From a table, since `2 ** exponent` is a call of pow() each time. */
-const POWERS = Float64Array.from({ length: MAX_EXPONENT + 1 }, (_, exponent) => 2 ** exponent);
-
-function power(exponent: number): number {
-  return POWERS[exponent] ?? 0;
-}
 
 /** All bits of small integers; of large ones the highest only, as neighbours of those are about equally likely. */
 function modelledBits(exponent: number): number {

@@ -9,6 +9,7 @@ import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject,
 import { constants } from 'node:fs';
 import { chmod, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { syncDirectory } from '../core/atomic-file.js';
 import { reason, SkosError } from '../core/errors.js';
 import { keyIdOf, type Signer } from './checkpoint.js';
 
@@ -83,7 +84,7 @@ export class Keyring {
         await file.close();
       }
       await rename(temporary, this.#path(signer.keyId));
-      await this.#sync();
+      await syncDirectory(this.directory);
       return signer;
     } catch (error) {
       await rm(temporary, { force: true }).catch(() => undefined);
@@ -105,15 +106,6 @@ export class Keyring {
   async #prepare(): Promise<void> {
     await mkdir(this.directory, { recursive: true, mode: DIRECTORY_MODE });
     await chmod(this.directory, DIRECTORY_MODE);
-  }
-
-  async #sync(): Promise<void> {
-    const handle = await open(this.directory, 'r');
-    try {
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
   }
 
   async #names(faults: string[]): Promise<string[]> {

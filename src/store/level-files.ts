@@ -320,7 +320,7 @@ const MIDDLE = 3;
 const LAST = 4;
 
 /** The records of a log, put together of their fragments. What is damaged is said and passed over, to the next block. */
-export function* logRecords(bytes: Buffer, say: (why: string) => void): Generator<Buffer, void, undefined> {
+function* logRecords(bytes: Buffer, say: (why: string) => void): Generator<Buffer, void, undefined> {
   let parts: Buffer[] | undefined;
   for (let blockAt = 0; blockAt < bytes.length; blockAt += LOG_BLOCK_BYTES) {
     const block = bytes.subarray(blockAt, blockAt + LOG_BLOCK_BYTES);

@@ -26,6 +26,7 @@ import {
   entryBytes,
   isKeyFileName,
   type KeyFile,
+  MAX_KEY_FILE_BYTES,
 } from './backup-file.js';
 import { FORMAT_VERSION } from './database.js';
 import { HeadMark } from './head-mark.js';
@@ -46,7 +47,6 @@ const READ_BYTES = 256 * 1024;
 const WRITE_BUFFER_BYTES = 16 * 1024 * 1024;
 const SCAN_BATCH = 1_000;
 const SCAN_BATCH_BYTES = 1024 * 1024;
-const MAX_KEY_FILE_BYTES = 64 * 1024;
 
 type Handle = Level<Buffer, Buffer>;
 
