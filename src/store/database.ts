@@ -92,6 +92,8 @@ export class Database {
   #level: Handle | undefined;
   /** Remembered until the next reopen(): damage found while running is treated as damage found at the start. */
   #lastCorruption: string | undefined;
+  /** Set aside, and not said yet: opening the one in its place has failed so far. */
+  #setAside: SetAsideDatabase | undefined;
 
   constructor(dataDir: string, { migrate }: DatabaseOptions = {}) {
     this.#dataDir = dataDir;
@@ -108,13 +110,15 @@ export class Database {
     if (this.#state !== 'closed') throw new SkosError('SKOS_STORE_OPEN', `the database is ${this.#state}`);
     this.#state = 'opening';
     try {
-      const setAside = await this.#openHandle();
+      await this.#openHandle();
+      const setAside = this.#setAside;
       const run = await this.#checkMeta(setAside);
       // LevelDB has named its new manifest in CURRENT by a rename that it does not sync. Where a file's fsync says nothing of
       // other files, a power cut would bring back a manifest that was never synced, and with it lose all that is synced.
       await syncDirectory(this.directory);
       await syncDirectory(this.#dataDir);
       this.#state = 'open';
+      this.#setAside = undefined;
       return setAside === undefined ? { run } : { run, setAside };
     } catch (error) {
       await this.#closeHandle();
@@ -225,7 +229,7 @@ export class Database {
     return new SkosError('SKOS_STORE_READ', `reading ${this.directory}: ${reason(error)}`, { cause: error });
   }
 
-  async #openHandle(): Promise<Opened['setAside']> {
+  async #openHandle(): Promise<void> {
     await mkdir(this.#dataDir, { recursive: true, mode: 0o700 });
     const damage = this.#lastCorruption ?? (await damageBeforeOpening(this.directory));
     if (damage !== undefined) return this.#startAfresh(damage);
@@ -237,16 +241,17 @@ export class Database {
       return this.#startAfresh(reason(rootCause(error)));
     }
     const badTable = await firstBadTable(this.directory, before);
-    if (badTable === undefined) return undefined;
+    if (badTable === undefined) return;
     await this.#closeHandle();
     return this.#startAfresh(badTable);
   }
 
-  async #startAfresh(why: string): Promise<Opened['setAside']> {
+  async #startAfresh(why: string): Promise<void> {
     const path = await setAside(this.directory);
+    // One that was never opened holds nothing that the one before it does not say.
+    this.#setAside ??= { path, why };
     this.#lastCorruption = undefined;
     this.#level = await openLevel(this.directory);
-    return { path, why };
   }
 
   /** Checks the format version, has an earlier one brought to it, and counts the run. */

@@ -8,6 +8,9 @@
  * records that were put before it. So do operations of putSynced(): whoever removes another copy of something when it is
  * in the database waits for them.
  *
+ * What waits beyond MAX_OPERATIONS goes before them in batches of its own, because handing a batch to LevelDB holds up the event loop
+ * for some microseconds an operation: what a dead disk has left waiting is tens of thousands.
+ *
  * When a write fails, everything stays here and is tried again with back-off. Before each try the disk is probed, and
  * only when it takes a write is the database closed and recovered: meanwhile it can still be read. Nobody waits for any
  * of this but the callers of audit.append(). It is reported once when it begins and once when it is over.
@@ -29,6 +32,8 @@ export const MAX_RECORD_BYTES = 4 * 1024 * 1024;
 const MAX_SAMPLE_BYTES = 4 * 1024 * 1024;
 /** Waiting items of the outbox: some thousand. With a bound of their own they take no record's room when the disk fails. */
 const MAX_QUEUED_BYTES = 1024 * 1024;
+/** Of those three in one batch: a few milliseconds in which nothing else runs. */
+const MAX_OPERATIONS = 512;
 /** First and longest pause between tries: soon enough for a log rotation that makes space, rare enough to cost nothing. */
 export const RETRY_FIRST_MS = 250;
 const RETRY_MAX_MS = 15_000;
@@ -62,7 +67,7 @@ export interface WriterOptions {
 
 /** Waiting operations of one kind: latest version per key, oldest first, bounded. */
 class Waiting {
-  readonly operations = new Map<string, Operation>();
+  operations: Map<string, Operation> = new Map();
   readonly #maxBytes: number;
   #bytes = 0;
   /** Dropped since the last time somebody asked. */
@@ -79,6 +84,10 @@ class Waiting {
     this.#remove(key);
     this.operations.set(key, operation);
     this.#bytes += cost(operation);
+    this.#bound();
+  }
+
+  #bound(): void {
     for (const [oldest, dropped] of this.operations) {
       if (this.#bytes <= this.#maxBytes) break;
       this.#remove(oldest);
@@ -94,18 +103,29 @@ class Waiting {
     this.operations.delete(key);
   }
 
-  take(): Operation[] {
-    const taken = [...this.operations.values()];
-    this.operations.clear();
-    this.#bytes = 0;
+  /** The oldest. */
+  take(most: number): Operation[] {
+    const taken: Operation[] = [];
+    for (const [key, operation] of this.operations) {
+      if (taken.length >= most) break;
+      taken.push(operation);
+      this.#remove(key);
+    }
     return taken;
   }
 
   /** A batch that failed comes back; what is newer stays. */
   giveBack(operations: readonly Operation[]): void {
-    const newer = this.take();
-    for (const operation of operations) this.add(operation);
-    for (const operation of newer) this.add(operation);
+    const newer = this.operations;
+    this.operations = new Map();
+    for (const operation of operations) {
+      const key = keyText(operation.key);
+      if (newer.has(key)) continue;
+      this.operations.set(key, operation);
+      this.#bytes += cost(operation);
+    }
+    for (const [key, operation] of newer) this.operations.set(key, operation);
+    this.#bound();
   }
 }
 
@@ -131,7 +151,6 @@ interface Round {
   readonly samples: Operation[];
   readonly queued: Operation[];
   readonly synced: readonly Synced[];
-  readonly audit: Operation[];
   readonly sinceMs: number;
 }
 
@@ -155,6 +174,8 @@ export class Writer {
   #failure: { readonly why: string; readonly sinceMs: number } | undefined;
   #retryMs = RETRY_FIRST_MS;
   #syncAll = false;
+  /** Opened again, and not told to the sealer and to onFresh() yet. */
+  #untold: Opened | undefined;
   #stopped = true;
 
   constructor({ database, log, clock, onFresh, onQueuedDrop = () => undefined }: WriterOptions) {
@@ -348,7 +369,9 @@ export class Writer {
   async #run(): Promise<void> {
     try {
       if (this.#database.state !== 'open') await this.#recover();
-      await this.#writeRound();
+      if (this.#untold !== undefined) await this.#tell(this.#untold);
+      while (this.#isCrowded) await this.#writeRound({ isLast: false });
+      await this.#writeRound({ isLast: true });
       this.#reportRecovery();
     } catch (error) {
       this.#reportFailure(error);
@@ -358,26 +381,39 @@ export class Writer {
   async #recover(): Promise<void> {
     await probeDisk(dirname(this.#database.directory));
     const opened = await this.#database.reopen();
+    // A database that was set aside stays to be told, should the next one fail before it is.
+    const setAside = opened.setAside ?? this.#untold?.setAside;
+    this.#untold = setAside === undefined ? opened : { ...opened, setAside };
+  }
+
+  async #tell(opened: Opened): Promise<void> {
     await this.#sealer?.attach(opened);
+    this.#untold = undefined;
     if (opened.setAside !== undefined) this.#onFresh(opened.setAside);
   }
 
-  async #writeRound(): Promise<void> {
-    const audit = this.#sealer?.seal() ?? [];
-    const records = this.#records.take();
-    const samples = this.#samples.take();
-    const queued = this.#queued.take();
-    const synced = this.#synced;
-    this.#synced = [];
-    const ifAbsent = this.#ifAbsent;
-    this.#ifAbsent = [];
-    this.#round = { records, samples, queued, synced, audit, sinceMs: this.#clock.monotonicMs() };
+  get #isCrowded(): boolean {
+    const waiting = [this.#records, this.#samples, this.#queued].reduce((n, each) => n + each.operations.size, 0);
+    return waiting > MAX_OPERATIONS;
+  }
+
+  /** The last one has all that is left; those before it a part of the records, samples and items that were put first. */
+  async #writeRound({ isLast }: { isLast: boolean }): Promise<void> {
+    // Synced as what will stand behind them: where LevelDB begins a new log in between, syncing that one says nothing of this.
+    const isAwaited = this.#sealer?.waiting === true || this.#synced.length > 0 || this.#ifAbsent.length > 0;
+    const audit = isLast ? (this.#sealer?.seal() ?? []) : [];
+    const records = this.#records.take(MAX_OPERATIONS);
+    const samples = this.#samples.take(MAX_OPERATIONS - records.length);
+    const queued = this.#queued.take(MAX_OPERATIONS - records.length - samples.length);
+    const synced = isLast ? this.#synced.splice(0) : [];
+    const ifAbsent = isLast ? this.#ifAbsent.splice(0) : [];
+    this.#round = { records, samples, queued, synced, sinceMs: this.#clock.monotonicMs() };
     const newer = [...records, ...samples, ...queued, ...synced.flatMap((each) => each.operations), ...audit];
     try {
       const older: Operation[][] = [];
       for (const { operations } of ifAbsent) older.push(await this.#absent(operations, [...newer, ...older.flat()]));
       const operations = [...older.flat(), ...newer];
-      const sync = audit.length > 0 || synced.length > 0 || ifAbsent.length > 0 || this.#syncAll;
+      const sync = isAwaited || this.#syncAll;
       if (operations.length > 0) await this.#database.write(operations, { sync });
       if (audit.length > 0) this.#sealer?.sealed();
       for (const { written } of synced) written();

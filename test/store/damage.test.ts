@@ -1,7 +1,9 @@
 /** Damaged files: what LevelDB recovers is used, what it cannot is set aside and never deleted. */
 import { mkdir, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
+import { Level } from 'level';
 import t, { type Test } from 'tap';
+import { Database } from '../../src/store/database.js';
 import { openStore } from '../../src/store/store.js';
 import { recordingLog } from '../fixtures/logs.js';
 import { actionNamed, alertNamed, channelNamed, HandClock } from '../fixtures/store-records.js';
@@ -152,6 +154,22 @@ t.test('a file in the place of the database is set aside, and one that is locked
   await t.rejects(openStore({ dataDir, log: recordingLog(), clock: new HandClock() }), { code: 'SKOS_STORE_LOCKED' });
   t.equal((await setAsideOf(dataDir)).length, 1);
   t.match(await store.audit.verify(), { ok: true });
+});
+
+t.test('a database that was set aside is told when the one in its place opens at last', async (t) => {
+  const dataDir = await filled(t);
+  // Whoever has it open keeps the next from opening the fresh one, too: LevelDB knows its locks by name.
+  const other = new Level<Buffer, Buffer>(join(dataDir, 'db'));
+  await other.open();
+  await rm(join(dataDir, 'db', 'CURRENT'));
+  const database = new Database(dataDir);
+  await t.rejects(database.open(), { code: 'SKOS_STORE_LOCKED' });
+  await other.close();
+  const { setAside } = await database.open();
+  t.teardown(() => database.close());
+  t.match(setAside, { why: /CURRENT/ });
+  t.strictSame(await setAsideOf(dataDir), [basename(setAside?.path ?? '')]);
+  t.notOk((await database.reopen()).setAside, 'once');
 });
 
 t.test('a clock that is set years ahead and back again deletes nothing and breaks nothing', async (t) => {

@@ -4,7 +4,13 @@ import t, { type Test } from 'tap';
 import type { Clock } from '../../src/core/clock.js';
 import type { ActionRecord } from '../../src/core/ports.js';
 import { AuditChain } from '../../src/store/audit.js';
-import { Database, type DatabaseState, type Opened, type Operation } from '../../src/store/database.js';
+import {
+  Database,
+  type DatabaseState,
+  type Opened,
+  type Operation,
+  type ScanOptions,
+} from '../../src/store/database.js';
 import { Episodes } from '../../src/store/episodes.js';
 import { HeadMark } from '../../src/store/head-mark.js';
 import { PREFIX, textKey } from '../../src/store/keys.js';
@@ -19,6 +25,8 @@ class FaultyDatabase extends Database {
   reopened = 0;
   /** Recovery will find the database damaged. */
   damage = false;
+  /** So many scans are refused. */
+  unreadable = 0;
   batches: { operations: number; sync: boolean }[] = [];
   letGo: () => void = () => undefined;
   #tainted = false;
@@ -35,6 +43,14 @@ class FaultyDatabase extends Database {
     this.fault = 'none';
     this.#tainted = true;
     throw new Error('injected');
+  }
+
+  override async *scan(options: ScanOptions): AsyncGenerator<[Buffer, Buffer], void, undefined> {
+    if (this.unreadable > 0) {
+      this.unreadable--;
+      throw new Error('injected');
+    }
+    yield* super.scan(options);
   }
 
   override async reopen(): Promise<Opened> {
@@ -123,6 +139,64 @@ t.test(
     ]);
     t.match(await audit.verify(), { ok: true, entries: 2, head: { seq: 7 } });
     t.equal(writer.trouble(), '');
+  },
+);
+
+t.test('a database set aside is told although the new one could not be read at once', async (t) => {
+  let freshened = 0;
+  const { database, audit } = await parts(t, new HandClock(), () => freshened++);
+  for (let i = 1; i <= 5; i++) await audit.append(entry(i));
+  database.damage = true;
+  database.fault = 'before';
+  database.unreadable = 1;
+  const { seq } = await audit.append(entry(6));
+  database.damage = false;
+  t.equal(seq, 7, '6 is the note');
+  t.equal(freshened, 1);
+  t.match(await audit.verify(), { ok: true, entries: 2, head: { seq: 7 } });
+});
+
+t.test('what a dead disk has left waiting is written in bounded batches, before the entry behind it', async (t) => {
+  const { database, writer, audit } = await parts(t);
+  database.fault = 'before';
+  void audit.append(entry(1));
+  await until(() => writer.trouble() !== '');
+  const put = (name: string): Operation => ({ type: 'put', key: textKey(PREFIX.state, name), value: Buffer.from('1') });
+  for (let i = 0; i < 3_000; i++) writer.putRecord(put(`r${i}`));
+  for (let i = 0; i < 1_000; i++) writer.putSamples(put(`s${i}`));
+  const behind = audit.append(entry(2));
+  database.batches = [];
+  await behind;
+  t.ok(
+    database.batches.every(({ operations, sync }) => operations <= 600 && sync),
+    JSON.stringify(database.batches),
+  );
+  t.equal(writer.waitingRecords, 0, 'nothing that was put before it is missing behind it');
+  for (const name of ['r0', 'r2999', 's0', 's999']) t.ok(await database.get(textKey(PREFIX.state, name)), name);
+});
+
+t.test(
+  'a disk that dies again in the middle of what waits loses nothing, and newer versions stay the newer',
+  async (t) => {
+    const { database, writer, audit } = await parts(t);
+    database.fault = 'before';
+    void audit.append(entry(1));
+    await until(() => writer.trouble() !== '');
+    const put = (name: string, text: string): Operation => {
+      return { type: 'put', key: textKey(PREFIX.state, name), value: Buffer.from(text) };
+    };
+    for (let i = 0; i < 2_000; i++) writer.putRecord(put(`k${i}`, 'old'));
+    database.batches = [];
+    await until(() => database.batches.length >= 2);
+    database.fault = 'before';
+    writer.putRecord(put('k0', 'new'));
+    writer.putRecord(put('k1999', 'new'));
+    await audit.append(entry(2));
+    for (let i = 0; i < 2_000; i++) {
+      const value = String(await database.get(textKey(PREFIX.state, `k${i}`)));
+      if (value !== (i === 0 || i === 1_999 ? 'new' : 'old')) t.fail(`k${i} is ${value}`);
+    }
+    t.equal(writer.waitingRecords, 0);
   },
 );
 
