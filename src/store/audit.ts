@@ -43,6 +43,7 @@ import { sealOf } from './audit-export.js';
 import { type Excess, excessOf, MAX_REMOVED, PRUNED, prunedSeq } from './audit-prune.js';
 import { ChainKeys } from './chain-keys.js';
 import { CHECKPOINT_KIND, isSignedKind, KEY_KIND, PRUNE_KIND, RESTART_KIND, type Signer } from './checkpoint.js';
+import { followedInto } from './damaged-chain.js';
 import type { Database, Opened, Operation } from './database.js';
 import type { HeadMark } from './head-mark.js';
 import type { Exposure, Keyring } from './keyring.js';
@@ -54,10 +55,12 @@ export const MAX_WAITING = 10_000;
 const MAX_WAITING_BYTES = 8 * 1024 * 1024;
 /** Entries in one batch: some hundred KiB, so that a backlog goes to disk in pieces that each make progress. */
 const MAX_SEALED = 512;
+/** Beyond it a batch holds no further one: hashing and writing down a MiB takes some milliseconds. */
+const MAX_SEALED_BYTES = 256 * 1024;
 /** The most that list() returns at once: the socket's line is bounded to 4 MiB. */
 export const MAX_LISTED = 5_000;
 /** And of their canonical forms together. */
-const MAX_LISTED_BYTES = 3 * 1024 * 1024;
+export const MAX_LISTED_BYTES = 3 * 1024 * 1024;
 /** What a forger without the key could change unseen is what came since the last checkpoint. */
 const CHECKPOINT_EVERY_MS = 600_000;
 const CHECKPOINT_EVERY_ENTRIES = 1_000;
@@ -266,7 +269,7 @@ export class AuditChain implements AuditLog, Sealer {
   }
 
   seal(): Operation[] {
-    const pending = this.#waiting.slice(0, MAX_SEALED);
+    const pending = this.#waiting.slice(0, this.#sealable());
     const texts: string[] = [];
     const operations: Operation[] = [];
     let head = this.#head;
@@ -282,6 +285,16 @@ export class AuditChain implements AuditLog, Sealer {
     }
     this.#sealing = { pending, texts, head, signedSeq };
     return operations;
+  }
+
+  /** The same ones again after a failure: what comes meanwhile stands behind them. */
+  #sealable(): number {
+    let bytes = 0;
+    const most = this.#waiting.findIndex(({ draft: each }, i) => {
+      bytes += each.bytes;
+      return i > 0 && (i >= MAX_SEALED || bytes > MAX_SEALED_BYTES);
+    });
+    return most === -1 ? this.#waiting.length : most;
   }
 
   sealed(): void {
@@ -461,7 +474,9 @@ export class AuditChain implements AuditLog, Sealer {
 
   /** Finds the head on disk and compares it with the mark. */
   async #attachFirst({ setAside }: Opened): Promise<void> {
-    const { head: known, fault: markFault } = await this.#mark.read();
+    const { head: marked, fault: markFault } = await this.#mark.read();
+    const isFollowed = marked !== undefined && setAside !== undefined;
+    const known = isFollowed ? await followedInto(setAside.path, marked) : marked;
     if (markFault !== undefined) this.#reportBroken(`The mark of the audit head cannot be used: ${markFault}`, 0);
     const { head: found, fault: lastFault, isSigned } = await this.#lastOnDisk();
     this.#head = found ?? GENESIS;

@@ -24,7 +24,7 @@ import type {
   RecordKind,
   Store,
 } from '../core/ports.js';
-import { MAX_LISTED } from './audit.js';
+import { MAX_LISTED, MAX_LISTED_BYTES } from './audit.js';
 import { draft, GENESIS, seal, verifyEntries } from './audit-entry.js';
 import { sealOf } from './audit-export.js';
 import type { StoreHealth } from './health.js';
@@ -87,7 +87,13 @@ export class MemoryAudit implements AuditLog {
 
   list({ fromSeq, limit }: { fromSeq: number; limit: number }): Promise<AuditEntry[]> {
     const most = Math.min(Math.max(0, Math.floor(limit)), MAX_LISTED);
-    return Promise.resolve(this.#entries.filter(({ seq }) => seq >= fromSeq).slice(0, most));
+    const wanted = this.#entries.filter(({ seq }) => seq >= fromSeq).slice(0, most);
+    let bytes = 0;
+    const tooMany = wanted.findIndex((entry) => {
+      bytes += Buffer.byteLength(JSON.stringify(entry));
+      return bytes > MAX_LISTED_BYTES;
+    });
+    return Promise.resolve(tooMany === -1 ? wanted : wanted.slice(0, tooMany));
   }
 }
 

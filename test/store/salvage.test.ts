@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Level } from 'level';
 import t, { type Test } from 'tap';
-import type { AuditEntry } from '../../src/core/ports.js';
+import type { AuditEntry, AuditHead } from '../../src/core/ports.js';
 import { Database } from '../../src/store/database.js';
 import { type LevelStore, openStore } from '../../src/store/store.js';
 import { recordingLog } from '../fixtures/logs.js';
@@ -81,6 +81,19 @@ async function reopened(t: Test, dataDir: string, clock: HandClock) {
 
 async function entriesOf(store: LevelStore): Promise<AuditEntry[]> {
   return store.audit.list({ fromSeq: 1, limit: 5_000 });
+}
+
+async function lastEntry(dataDir: string, clock: HandClock): Promise<{ entries: AuditEntry[]; head: AuditHead }> {
+  const store = await openStore({ dataDir, log: recordingLog(), clock, node: 'nova' });
+  await store.stop();
+  const level = new Level<Buffer, Buffer>(join(dataDir, 'db'), { keyEncoding: 'buffer', valueEncoding: 'buffer' });
+  const entries: AuditEntry[] = [];
+  for await (const value of level.values({ gte: Buffer.from('a'), lt: Buffer.from('b') })) {
+    entries.push(JSON.parse(value.toString()) as AuditEntry);
+  }
+  await level.close();
+  const last = entries.at(-1);
+  return { entries, head: { seq: last?.seq ?? 0, hash: last?.hash ?? '' } };
 }
 
 async function samplesOf(store: LevelStore, channel: string, toAtMs = Infinity): Promise<number[]> {
@@ -181,6 +194,36 @@ t.test('a table that is damaged in the middle: the rest comes back, and what is 
     const all = Array.from({ length: HOURS * SAMPLES_PER_HOUR }, (_, i) => sampleOf(c, i)).join();
     for (const value of await samplesOf(store, id)) t.ok(all.includes(String(value)), `${id}: ${value}`);
   }
+});
+
+t.test(
+  'entries that were acknowledged behind a mark that lags come back, and none of their numbers is given again',
+  async (t) => {
+    const { dataDir, clock } = await filled(t);
+    const { entries, head } = await lastEntry(dataDir, clock);
+    await damageManifest(dataDir);
+    // What a kill leaves in the second after a burst.
+    await writeFile(join(dataDir, 'audit-head'), `${entries[9]?.seq} ${entries[9]?.hash}\n`);
+    const { store, over, state } = await reopened(t, dataDir, clock);
+    await over();
+    t.equal(state(), 'whole', store.health().setAside?.salvage ?? '');
+    const [note] = (await entriesOf(store)).filter(({ kind }) => kind === 'audit.restart');
+    t.match(note, { seq: head.seq + 1, previous: head.hash, what: { known: head } });
+    t.match(await store.audit.verify({ heads: [head] }), { ok: true });
+    t.strictSame((await entriesOf(store)).slice(0, head.seq), entries);
+  },
+);
+
+t.test('a chain behind the mark that does not link to it is not taken for what was acknowledged', async (t) => {
+  const { dataDir, clock } = await filled(t);
+  const { entries } = await lastEntry(dataDir, clock);
+  await damageManifest(dataDir);
+  const [marked, other] = [entries[9], entries[20]];
+  await writeFile(join(dataDir, 'audit-head'), `${marked?.seq} ${other?.hash}\n`);
+  const { store, over } = await reopened(t, dataDir, clock);
+  await over();
+  const [note] = (await entriesOf(store)).filter(({ kind }) => kind === 'audit.restart');
+  t.match(note, { seq: (marked?.seq ?? 0) + 1, what: { known: { seq: marked?.seq } } });
 });
 
 t.test('killed in the middle and begun again, nothing is there twice', async (t) => {

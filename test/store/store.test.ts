@@ -60,6 +60,16 @@ for (const [name, make] of Object.entries(implementations)) {
     t.strictSame(await audit.list({ fromSeq: 1, limit: -1 }), []);
   });
 
+  t.test(`${name} lists no more entries at once than a line of the socket has room for`, async (t) => {
+    const { audit } = await make(t);
+    const text = 'x'.repeat(40_000);
+    const large = (i: number) => ({ kind: 'a.b', who: 'agent', what: { i, text } });
+    await Promise.all(Array.from({ length: 120 }, (_, i) => audit.append(large(i))));
+    const listed = await audit.list({ fromSeq: 1, limit: 120 });
+    t.ok(listed.length > 50 && JSON.stringify(listed).length < 3.2 * 1024 * 1024, `${listed.length}`);
+    t.equal(listed.at(-1)?.seq, listed.length);
+  });
+
   t.test(`${name} keeps the entry as it was, whatever the caller does with his object`, async (t) => {
     const { audit } = await make(t);
     const what = { list: [1] };

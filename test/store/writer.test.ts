@@ -94,6 +94,25 @@ t.test('entries that come while a sync runs go together in the next batch', asyn
   ]);
 });
 
+t.test('large entries go in batches of bounded size, in their order, also over a write that fails', async (t) => {
+  const { database, audit } = await parts(t);
+  const text = 'x'.repeat(40_000);
+  const large = (i: number) => ({ kind: 'test.append', who: 'agent', what: { i, text } });
+  await audit.append(entry(0));
+  database.fault = 'after';
+  database.batches = [];
+  const entries = await Promise.all(Array.from({ length: 50 }, (_, i) => audit.append(large(i + 1))));
+  t.ok(
+    database.batches.every(({ operations }) => operations <= 7),
+    JSON.stringify(database.batches),
+  );
+  t.strictSame(
+    entries.map(({ what }) => what.i),
+    entries.map((_, i) => i + 1),
+  );
+  t.match(await audit.verify(), { ok: true, entries: 51 });
+});
+
 for (const fault of ['before', 'after'] as const) {
   t.test(`a write that fails ${fault} it is on disk loses and doubles nothing`, async (t) => {
     const { database, audit, log, writer } = await parts(t);
