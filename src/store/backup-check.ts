@@ -7,16 +7,13 @@
  * reader has checked already.
  */
 import type { AuditEntry, AuditHead } from '../core/ports.js';
-import { ChainVerifier, parseEntry } from './audit-entry.js';
+import { ChainVerifier, GENESIS, parseEntry } from './audit-entry.js';
 import { type BackupHeader, damaged, type Entry } from './backup-file.js';
 import { KEY_KIND, RESTART_KIND } from './checkpoint.js';
-import { auditSeq, PREFIX, textKey } from './keys.js';
+import { auditSeq, FIRST_FORMAT, FORMAT_KEY, PREFIX } from './keys.js';
 
 const AUDIT = PREFIX.audit.charCodeAt(0);
 const AUDIT_KEY_BYTES = 9;
-const FORMAT = textKey(PREFIX.meta, 'format');
-/** Of a database that says nothing. */
-const FIRST_FORMAT = 1;
 
 export interface ChainFinding {
   readonly entries: number;
@@ -45,7 +42,7 @@ export class ContentCheck {
   /** In the order of the file. */
   entry([key, value]: Entry): void {
     if (key[0] === AUDIT) this.#auditEntry(key, value);
-    else if (key.equals(FORMAT)) this.#format = Number(value.toString('utf8'));
+    else if (key.equals(FORMAT_KEY)) this.#format = Number(value.toString('utf8'));
   }
 
   /** After the last entry. Throws SKOS_BACKUP_DAMAGED when the header states another format than the records. */
@@ -53,7 +50,7 @@ export class ContentCheck {
     const { format, auditHead } = this.#facts;
     if (this.#format !== format) throw damaged(`it states format ${format}, and its records have ${this.#format}`);
     this.#closePart();
-    const head = this.#head ?? { seq: 0, hash: '0'.repeat(64) };
+    const head = this.#head ?? GENESIS;
     if (this.#fault === undefined && (head.seq !== auditHead.seq || head.hash !== auditHead.hash)) {
       const why = `the backup states that the chain ends with ${auditHead.seq}, and it ends with ${head.seq}`;
       this.#fault = { firstBadSeq: Math.min(head.seq, auditHead.seq) + 1, why };

@@ -26,10 +26,8 @@ import {
   type KeyFile,
 } from './backup-file.js';
 import type { Database, Snapshot } from './database.js';
-import { auditSeq, type KeyRange, PREFIX, prefixRange, textKey } from './keys.js';
+import { auditSeq, FIRST_FORMAT, FORMAT_KEY, type KeyRange, nextKey, PREFIX, prefixRange } from './keys.js';
 
-/** Of a database that says nothing: those before the number was written down. */
-const FIRST_FORMAT = 1;
 /** All keys: prefixes are letters. */
 const EVERYTHING: KeyRange = { gte: Buffer.of(0), lt: Buffer.of(0xff) };
 /** Looked up anew after so much, so that progress costs next to nothing. */
@@ -125,8 +123,7 @@ interface Opened {
 }
 
 async function formatIn(database: Database, snapshot: Snapshot): Promise<number> {
-  const key = textKey(PREFIX.meta, 'format');
-  for await (const [, value] of database.scan({ gte: key, lt: Buffer.concat([key, Buffer.of(0)]), snapshot })) {
+  for await (const [, value] of database.scan({ gte: FORMAT_KEY, lt: nextKey(FORMAT_KEY), snapshot })) {
     return Number(value.toString());
   }
   return FIRST_FORMAT;

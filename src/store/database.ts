@@ -10,27 +10,26 @@
  */
 import { access, mkdir, open, readdir, rename, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { Level } from 'level';
 import { syncDirectory } from '../core/atomic-file.js';
 import { reason, SkosError } from '../core/errors.js';
-import { type KeyRange, PREFIX, salvageKey, textKey } from './keys.js';
+import { FORMAT_KEY, type KeyRange, PREFIX, salvageKey, textKey } from './keys.js';
+import { batchesOf, isTableName, type LevelHandle, levelCode, openLevel, rootCause, TABLE_MAGIC } from './level.js';
 
 /** Bump, with a migration, when a record changes its form; a database with a higher number is refused. */
 export const FORMAT_VERSION = 2;
-export const FORMAT_KEY = textKey(PREFIX.meta, 'format');
 export const RUN_KEY = textKey(PREFIX.meta, 'run');
 
-/** Measured: saves 5 MB of resident memory against LevelDB's 4 MiB default. */
-const WRITE_BUFFER_BYTES = 1024 * 1024;
-/** Reads are rare and mostly sequential; LevelDB's default of 8 MiB would only sit there. */
-const BLOCK_CACHE_BYTES = 512 * 1024;
-/** Tables are 2 MiB each; this many cover the whole default size without keeping every one mapped. */
-const MAX_OPEN_FILES = 128;
+const LEVEL_OPTIONS = {
+  /** Measured: saves 5 MB of resident memory against LevelDB's 4 MiB default. */
+  writeBufferSize: 1024 * 1024,
+  /** Reads are rare and mostly sequential; LevelDB's default of 8 MiB would only sit there. */
+  cacheSize: 512 * 1024,
+  /** Tables are 2 MiB each; this many cover the whole default size without keeping every one mapped. */
+  maxOpenFiles: 128,
+};
 /** Entries fetched per hop to a pool thread: some tens of KiB, so that a scan neither hops nor hoards. */
 const SCAN_BATCH = 128;
 
-/** How a table ends: table/format.h of LevelDB, kTableMagicNumber. */
-const TABLE_MAGIC = Buffer.from('57fb808b247547db', 'hex');
 /** Looked at together: some hundred tables take milliseconds. */
 const TABLES_AT_ONCE = 8;
 
@@ -46,7 +45,7 @@ export interface ScanOptions extends KeyRange {
 }
 
 /** The database as it was at one moment. */
-export type Snapshot = ReturnType<Level['snapshot']>;
+export type Snapshot = ReturnType<LevelHandle['snapshot']>;
 
 export type DatabaseState = 'closed' | 'opening' | 'open' | 'tainted' | 'closing';
 
@@ -82,7 +81,7 @@ interface Tables {
   approximateSize(start: Buffer, end: Buffer): Promise<number>;
   compactRange(start: Buffer, end: Buffer): Promise<void>;
 }
-type Handle = Level<Buffer, Buffer> & Tables;
+type Handle = LevelHandle & Tables;
 
 export class Database {
   readonly directory: string;
@@ -195,17 +194,7 @@ export class Database {
   /** In key order, from a snapshot taken at the first step. Rejects with SKOS_STORE_READ, also when closed meanwhile. */
   async *scan(options: ScanOptions): AsyncGenerator<[Buffer, Buffer], void, undefined> {
     try {
-      // Scans are long and read once: they should not push out what is read again.
-      const iterator = this.#readable().iterator({ ...options, fillCache: false });
-      try {
-        for (;;) {
-          const entries = await iterator.nextv(SCAN_BATCH);
-          if (entries.length === 0) return;
-          yield* entries;
-        }
-      } finally {
-        await iterator.close();
-      }
+      for await (const entries of batchesOf(this.#readable(), options, { entries: SCAN_BATCH })) yield* entries;
     } catch (error) {
       throw this.#readError(error);
     }
@@ -235,7 +224,7 @@ export class Database {
     if (damage !== undefined) return this.#startAfresh(damage);
     const before = await tablesIn(this.directory);
     try {
-      this.#level = await openLevel(this.directory);
+      this.#level = (await openLevel(this.directory, LEVEL_OPTIONS)) as Handle;
     } catch (error) {
       if (!(await isDamage(error, this.directory))) throw error;
       return this.#startAfresh(reason(rootCause(error)));
@@ -251,7 +240,7 @@ export class Database {
     // One that was never opened holds nothing that the one before it does not say.
     this.#setAside ??= { path, why };
     this.#lastCorruption = undefined;
-    this.#level = await openLevel(this.directory);
+    this.#level = (await openLevel(this.directory, LEVEL_OPTIONS)) as Handle;
   }
 
   /** Checks the format version, has an earlier one brought to it, and counts the run. */
@@ -303,18 +292,6 @@ export class Database {
   }
 }
 
-async function openLevel(directory: string): Promise<Handle> {
-  const level = new Level<Buffer, Buffer>(directory, {
-    keyEncoding: 'buffer',
-    valueEncoding: 'buffer',
-    writeBufferSize: WRITE_BUFFER_BYTES,
-    cacheSize: BLOCK_CACHE_BYTES,
-    maxOpenFiles: MAX_OPEN_FILES,
-  });
-  await level.open();
-  return level as Handle;
-}
-
 /** Undefined when there is nothing to fear. */
 async function damageBeforeOpening(directory: string): Promise<string | undefined> {
   const status = await stat(directory).catch(() => undefined);
@@ -327,7 +304,7 @@ async function damageBeforeOpening(directory: string): Promise<string | undefine
 
 async function tablesIn(directory: string): Promise<string[]> {
   const names: string[] = await readdir(directory).catch(() => []);
-  return names.filter((name) => /^\d+\.(ldb|sst)$/.test(name));
+  return names.filter(isTableName);
 }
 
 /**
@@ -386,18 +363,6 @@ async function setAside(directory: string): Promise<string> {
     await rename(directory, path);
     return path;
   }
-}
-
-/** Errors of LevelDB come wrapped; the innermost has the code. */
-function rootCause(error: unknown): unknown {
-  let current = error;
-  while (current instanceof Error && current.cause !== undefined) current = current.cause;
-  return current;
-}
-
-function levelCode(error: unknown): string {
-  const root = rootCause(error);
-  return root instanceof Error && 'code' in root ? String(root.code) : '';
 }
 
 function isCorruption(error: unknown): boolean {

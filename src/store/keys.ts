@@ -52,6 +52,16 @@ export function textKey(prefix: Prefix, text: string): Buffer {
   return Buffer.from(prefix + text, 'utf8');
 }
 
+/** The form of the records, as a number. */
+export const FORMAT_KEY = textKey(PREFIX.meta, 'format');
+/** Of a database that says nothing: those before the number was written down. */
+export const FIRST_FORMAT = 1;
+
+/** No key is between the two. */
+export function nextKey(key: Buffer): Buffer {
+  return Buffer.concat([key, Buffer.of(0)]);
+}
+
 /** Of a typed record. A kind's name holds no 0, so that no kind is the beginning of another. */
 export function namedKey(kind: string, id: string): Buffer {
   return Buffer.from(`${PREFIX.named}${kind}\0${id}`, 'utf8');

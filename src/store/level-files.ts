@@ -15,6 +15,7 @@ import { type FileHandle, open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { reason } from '../core/errors.js';
 import type { KeyRange } from './keys.js';
+import { isTableName, TABLE_MAGIC } from './level.js';
 import { unsnap } from './snappy.js';
 
 /** Logs are a little larger than the write buffer of 1 MiB; what is beyond this is not one that we wrote. */
@@ -22,7 +23,6 @@ const MAX_LOG_BYTES = 64 * 1024 * 1024;
 /** Blocks are about 4 KiB, an index some KiB per MiB of its table. */
 const MAX_BLOCK_BYTES = 32 * 1024 * 1024;
 const FOOTER_BYTES = 48;
-const TABLE_MAGIC = 0xdb4775248b80fb57n;
 const TRAILER_BYTES = 5;
 const LOG_BLOCK_BYTES = 32_768;
 const LOG_HEADER_BYTES = 7;
@@ -97,7 +97,7 @@ class Merge {
     const names = await readdir(this.#directory);
     for (const name of names) {
       if (/^\d+\.log$/.test(name)) await this.#attempt(name, async () => this.#activate(await this.#log(name)));
-      if (!/^\d+\.(ldb|sst)$/.test(name)) continue;
+      if (!isTableName(name)) continue;
       await this.#attempt(name, async () => {
         const table = await this.#table(name);
         const first = await table.next();
@@ -221,7 +221,7 @@ class Table implements Source {
     try {
       const { size } = await file.stat();
       const footer = await readAt(file, { offset: Math.max(0, size - FOOTER_BYTES), size: FOOTER_BYTES });
-      if (footer.readBigUInt64LE(FOOTER_BYTES - 8) !== TABLE_MAGIC) throw new Error('it does not end as a table does');
+      if (!footer.subarray(-TABLE_MAGIC.length).equals(TABLE_MAGIC)) throw new Error('it does not end as a table does');
       const reader = new Reader(footer);
       handle(reader); // Of the meta index, which says nothing of the data.
       const index = [...blockEntries(await readBlock(file, handle(reader)))];

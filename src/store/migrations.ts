@@ -14,9 +14,9 @@ import { join } from 'node:path';
 import type { Clock } from '../core/clock.js';
 import { reason, SkosError } from '../core/errors.js';
 import type { Log } from '../core/ports.js';
-import { FORMAT_KEY, FORMAT_VERSION, type Opening, type Operation, RUN_KEY } from './database.js';
+import { FORMAT_VERSION, type Opening, type Operation, RUN_KEY } from './database.js';
 import { FORMER_SECONDS_KEY } from './former-seconds.js';
-import { namedKey, PREFIX, textKey } from './keys.js';
+import { FORMAT_KEY, namedKey, PREFIX, textKey } from './keys.js';
 import { recordText } from './record-form.js';
 
 /** Of backups made by migrations: the last one, and the one before in case that was a mistake. */

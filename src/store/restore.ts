@@ -12,7 +12,6 @@ import { createHash, randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
 import { type FileHandle, link, mkdir, open, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { Level } from 'level';
 import { syncDirectory } from '../core/atomic-file.js';
 import { reason, SkosError } from '../core/errors.js';
 import type { AuditHead } from '../core/ports.js';
@@ -30,6 +29,7 @@ import {
 } from './backup-file.js';
 import { FORMAT_VERSION } from './database.js';
 import { HeadMark } from './head-mark.js';
+import { batchesOf, type LevelHandle, levelCode, openLevel, rootCause } from './level.js';
 import {
   commitRestore,
   exists,
@@ -45,10 +45,7 @@ import {
 const READ_BYTES = 256 * 1024;
 /** A restore writes everything once: larger tables in memory mean that less of it is written twice. */
 const WRITE_BUFFER_BYTES = 16 * 1024 * 1024;
-const SCAN_BATCH = 1_000;
-const SCAN_BATCH_BYTES = 1024 * 1024;
-
-type Handle = Level<Buffer, Buffer>;
+const SCAN_BATCH = { entries: 1_000, highWaterMarkBytes: 1024 * 1024 };
 
 export type Stage = 'verifying' | 'writing' | 'reading back';
 
@@ -216,7 +213,7 @@ function becomeUser(uid: number, gid: number): () => void {
 /** The lock of the database in data_dir, held without opening that database. */
 export class DatabaseLock {
   readonly #directory: string;
-  #level: Handle | undefined;
+  #level: LevelHandle | undefined;
 
   private constructor(directory: string) {
     this.#directory = directory;
@@ -245,17 +242,12 @@ export class DatabaseLock {
     } catch (error) {
       throw writeError(this.#directory, error);
     }
-    const level: Handle = new Level<Buffer, Buffer>(this.#directory, {
-      keyEncoding: 'buffer',
-      valueEncoding: 'buffer',
-    });
     try {
-      await level.open();
+      this.#level = await openLevel(this.#directory);
     } catch (error) {
-      if (!isLocked(error)) throw writeError(this.#directory, error);
+      if (levelCode(error) !== 'LEVEL_LOCKED') throw writeError(this.#directory, error);
       throw new SkosError('SKOS_RESTORE_RUNNING', `${database} is open in another program`, { cause: error });
     }
-    this.#level = level;
   }
 
   /** Idempotent. */
@@ -265,13 +257,6 @@ export class DatabaseLock {
     await level?.close();
     await rm(this.#directory, { recursive: true, force: true });
   }
-}
-
-function isLocked(error: unknown): boolean {
-  for (let each = error; each instanceof Error; each = each.cause) {
-    if ('code' in each && each.code === 'LEVEL_LOCKED') return true;
-  }
-  return false;
 }
 
 /** Asked before the operator is: whether a restore could begin. Rejects with SKOS_RESTORE_RUNNING. */
@@ -358,8 +343,7 @@ async function replacedNames(dataDir: string, stamp: string): Promise<string[]> 
 
 /** LevelDB's errors are texts. */
 function spaceOrWriteError(dataDir: string, { totals }: VerifiedBackup, error: unknown): SkosError {
-  let text = reason(error);
-  for (let each = error; each instanceof Error; each = each.cause) text = each.message;
+  const text = reason(rootCause(error));
   if (!/No space left|quota exceeded/i.test(text)) return writeError(dataDir, error);
   const needed = Math.ceil((1.2 * totals.recordBytes) / 2 ** 20) + 1;
   return new SkosError(
@@ -380,7 +364,7 @@ interface Build {
 /** Makes the database, and is sure that it holds what the file holds. Returns the keys that were in the file. */
 async function build({ source, verified, database, watch, step }: Build): Promise<KeyFile[]> {
   await mkdir(database, { mode: 0o700 });
-  const level = await openLevel(database);
+  const level = await openLevel(database, { writeBufferSize: WRITE_BUFFER_BYTES, errorIfExists: true });
   try {
     const keys: KeyFile[] = [];
     const written = createHash('sha256');
@@ -407,34 +391,16 @@ async function build({ source, verified, database, watch, step }: Build): Promis
   }
 }
 
-async function openLevel(directory: string): Promise<Handle> {
-  const level: Handle = new Level<Buffer, Buffer>(directory, {
-    keyEncoding: 'buffer',
-    valueEncoding: 'buffer',
-    writeBufferSize: WRITE_BUFFER_BYTES,
-    errorIfExists: true,
-  });
-  await level.open();
-  return level;
-}
-
-async function contentHash(level: Handle, { watch, records }: { watch: Watch; records: number }): Promise<string> {
+async function contentHash(level: LevelHandle, { watch, records }: { watch: Watch; records: number }): Promise<string> {
   const hash = createHash('sha256');
-  // The bytes bound what is held at once; the option is classic-level's own.
-  const bounds = { fillCache: false, highWaterMarkBytes: SCAN_BATCH_BYTES };
-  const iterator = level.iterator(bounds);
-  try {
-    for (let read = 0; ; ) {
-      stopIfAsked(watch);
-      const entries = await iterator.nextv(SCAN_BATCH);
-      if (entries.length === 0) return hash.digest('hex');
-      for (const [key, value] of entries) hash.update(entryBytes(key, value));
-      read += entries.length;
-      watch.onProgress?.('reading back', read, records);
-    }
-  } finally {
-    await iterator.close();
+  let read = 0;
+  for await (const entries of batchesOf(level, {}, SCAN_BATCH)) {
+    for (const [key, value] of entries) hash.update(entryBytes(key, value));
+    read += entries.length;
+    watch.onProgress?.('reading back', read, records);
+    stopIfAsked(watch);
   }
+  return hash.digest('hex');
 }
 
 /** LevelDB syncs its tables and not the log of what is no table yet. */

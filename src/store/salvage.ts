@@ -33,8 +33,10 @@ import {
   chunkAddress,
   chunkKey,
   chunkStartAtMs,
+  FORMAT_KEY,
   type KeyRange,
   minutesKey,
+  nextKey,
   outboxQueueOf,
   outboxSeq,
   PREFIX,
@@ -44,7 +46,6 @@ import {
   SALVAGE_RANGE,
   salvageKey,
   salvageName,
-  textKey,
 } from './keys.js';
 import { type LevelDamage, readLevelFiles } from './level-files.js';
 import { fuller } from './points.js';
@@ -261,8 +262,7 @@ class Reading {
 
   /** False for a format that this program does not know. Where that cannot be read, each record speaks for itself. */
   async #isOurs(): Promise<boolean> {
-    const gte = textKey(PREFIX.meta, 'format');
-    for await (const [, value] of this.#read({ gte, lt: Buffer.concat([gte, Buffer.of(0)]) })) {
+    for await (const [, value] of this.#read({ gte: FORMAT_KEY, lt: nextKey(FORMAT_KEY) })) {
       const format = Number(value.toString('utf8'));
       if (format <= FORMAT_VERSION) return true;
       this.#damaged({
@@ -449,6 +449,7 @@ class Reading {
       else
         takenSeq.set(key.subarray(1).toString('utf8'), Number((queue.record as { takenSeq?: unknown }).takenSeq) || 0);
     }
+    let bytes = 0;
     for await (const [key, value] of this.#read(prefixRange(PREFIX.outboxItem))) {
       const queue = outboxQueueOf(key);
       if (outboxSeq(key) <= (takenSeq.get(queue) ?? 0)) continue;
@@ -463,6 +464,12 @@ class Reading {
         continue;
       }
       this.#count('outbox items', 1);
+      bytes += value.length;
+      if (bytes >= BATCH_BYTES) {
+        // The writer lets so many wait and no more: those before go to disk first.
+        await this.#options.writer.putSynced([]);
+        bytes = 0;
+      }
       await this.#pause();
     }
   }

@@ -8,12 +8,12 @@ import { constants } from 'node:fs';
 import { copyFile, mkdtemp, readdir, realpath, rm, stat, statfs } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
-import { Level } from 'level';
 import { reason, SkosError } from '../core/errors.js';
 import type { AuditVerdict } from '../core/ports.js';
 import { ChainVerifier, parseEntry, type VerifyOptions } from './audit-entry.js';
 import { HeadMark } from './head-mark.js';
 import { auditSeq, PREFIX, prefixRange } from './keys.js';
+import { batchesOf, type LevelHandle, openLevel, rootCause } from './level.js';
 import { lockHolder } from './lock-holder.js';
 
 /** Opening replays the log into tables of its own and writes a manifest. */
@@ -21,8 +21,6 @@ const ROOM_TO_OPEN_BYTES = 16 * 1024 * 1024;
 const SCAN_BATCH = 128;
 /** How far back a node's name is looked for: agent.start and every signed entry have it. */
 const MAX_NAME_LOOKED_AT = 5_000;
-
-type Handle = Level<Buffer, Buffer>;
 
 /** The directory of the database that `path` means. Rejects with SKOS_CLI_USAGE. */
 async function databaseIn(path: string): Promise<string> {
@@ -37,7 +35,7 @@ export class StoppedChain {
   readonly #temporaryRoot: string;
   #original = '';
   #copy: string | undefined;
-  #level: Handle | undefined;
+  #level: LevelHandle | undefined;
 
   constructor(path: string, { temporaryRoot = tmpdir() }: { temporaryRoot?: string | undefined } = {}) {
     this.#path = path;
@@ -52,11 +50,13 @@ export class StoppedChain {
     try {
       await this.#copyAll(this.#copy);
       await this.#refuseLive();
-      this.#level = await opened(this.#copy);
+      this.#level = await openLevel(this.#copy, { createIfMissing: false });
     } catch (error) {
       await this.stop();
       if (error instanceof SkosError) throw error;
-      throw new SkosError('SKOS_STORE_OPEN', `a copy of ${this.#original}: ${deepest(error)}`, { cause: error });
+      throw new SkosError('SKOS_STORE_OPEN', `a copy of ${this.#original}: ${reason(rootCause(error))}`, {
+        cause: error,
+      });
     }
   }
 
@@ -126,34 +126,11 @@ export class StoppedChain {
 
   async *#scan(options: object): AsyncGenerator<[Buffer, Buffer], void, undefined> {
     if (this.#level === undefined) throw new Error('the copy is not open');
-    const iterator = this.#level.iterator({ ...options, fillCache: false });
     try {
-      for (;;) {
-        const entries = await iterator.nextv(SCAN_BATCH);
-        if (entries.length === 0) return;
-        yield* entries;
-      }
+      for await (const entries of batchesOf(this.#level, options, { entries: SCAN_BATCH })) yield* entries;
     } catch (error) {
-      throw new SkosError('SKOS_STORE_READ', `a copy of ${this.#original}: ${deepest(error)}`, { cause: error });
-    } finally {
-      await iterator.close();
+      const text = `a copy of ${this.#original}: ${reason(rootCause(error))}`;
+      throw new SkosError('SKOS_STORE_READ', text, { cause: error });
     }
   }
-}
-
-async function opened(directory: string): Promise<Handle> {
-  const level: Handle = new Level<Buffer, Buffer>(directory, {
-    keyEncoding: 'buffer',
-    valueEncoding: 'buffer',
-    createIfMissing: false,
-  });
-  await level.open();
-  return level;
-}
-
-/** Errors of LevelDB come wrapped; the innermost says what it is. */
-function deepest(error: unknown): string {
-  let current = error;
-  while (current instanceof Error && current.cause !== undefined) current = current.cause;
-  return reason(current);
 }
