@@ -1,6 +1,14 @@
 /** Where flight recordings lie: in the database, through the writer's queue, or in memory when there is none. */
 import type { Database } from './database.js';
-import { type KeyRange, PREFIX, recordingKey, recordingPart, recordingPartKey, recordingPartRange } from './keys.js';
+import {
+  type KeyRange,
+  nextKey,
+  PREFIX,
+  recordingKey,
+  recordingPart,
+  recordingPartKey,
+  recordingPartRange,
+} from './keys.js';
 import type { Shelf } from './recordings.js';
 import type { Writer } from './writer.js';
 
@@ -75,7 +83,7 @@ export class DatabaseShelf implements Shelf {
       yield* parts;
       const last = parts.at(-1);
       if (last === undefined || parts.length < PARTS_PER_READ) return;
-      gte = Buffer.concat([last[0], Buffer.of(0)]);
+      gte = nextKey(last[0]);
     }
   }
 }
