@@ -9,6 +9,7 @@ import {
   readFileSync,
   rmdirSync,
   rmSync,
+  symlinkSync,
   writeFileSync,
   writeSync,
 } from 'node:fs';
@@ -202,9 +203,9 @@ t.test('a second agent on the same run directory is refused, and the first keeps
 
 t.test('a database that cannot be opened: the node protects, and says that the record is in memory only', async (t) => {
   const node = await heatedNode(t, { prepared: true });
-  // A file where the database's directory would be: nobody can make it, root included.
+  // A link that leads to itself where the database's directory would be: nobody can open it, root included.
   mkdirSync(node.dataDirectory);
-  writeFileSync(join(node.dataDirectory, 'db'), '');
+  symlinkSync('db', join(node.dataDirectory, 'db'));
   await node.start();
   t.match(await node.status(), { store: { ok: false } });
   t.match(await node.cli('status'), { code: 0, out: /in memory only/ });
