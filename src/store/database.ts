@@ -191,6 +191,20 @@ export class Database {
     }
   }
 
+  /** The first `limit` keys of a range, in order, without their values: for a few. Rejects with SKOS_STORE_READ. */
+  async keys({ gte, lt, limit }: KeyRange & { readonly limit: number }): Promise<Buffer[]> {
+    try {
+      const iterator = this.#readable().iterator({ gte, lt, limit, values: false, fillCache: false });
+      try {
+        return (await iterator.nextv(limit)).map(([key]) => key);
+      } finally {
+        await iterator.close();
+      }
+    } catch (error) {
+      throw this.#readError(error);
+    }
+  }
+
   /** In key order, from a snapshot taken at the first step. Rejects with SKOS_STORE_READ, also when closed meanwhile. */
   async *scan(options: ScanOptions): AsyncGenerator<[Buffer, Buffer], void, undefined> {
     try {

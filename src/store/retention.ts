@@ -8,6 +8,9 @@
  * oldest chunk that is there: below it there is nothing to lose. So it needs no memory of its own: after a restart it goes on from
  * what is left. What a wrong clock has dated in the future stays until it is due, or the size takes it.
  *
+ * A look at a channel costs as much as thousands of samples. So where its oldest chunk begins is remembered, and it is looked at when
+ * that is due, or after hours: what was put behind that, by a clock that was set back or by a salvage, is found then.
+ *
  * By size. When the files are larger than the bound, the oldest raw chunks of all channels are deleted, an hour of all of them at a
  * time, until a tenth is free; when no raw is left, seconds, then minutes. LevelDB gives space back only where tables are merged, so
  * that is done then, a part of a tier at a time, on a thread of the pool. The tenth keeps it from being done every minute.
@@ -27,9 +30,14 @@ import type { Writer } from './writer.js';
 
 /** A clock that is a month ahead for an hour costs ten hours of the oldest; a week without the agent is made good in hours. */
 const CUT_OFF_SPEED = 10;
-/** Channels looked at per step: all within a quarter of an hour of steps, at least so many. */
+/** Channels looked at per step, of those that are due: all within a quarter of an hour of steps, at least so many. */
 const CHANNELS_PER_STEP = 64;
 const STEPS_FOR_ALL = 16;
+/** An oldest chunk that is due waits for the next of its channel, which a look then finds too. */
+const DUE_TOGETHER_MS = 15 * 60_000;
+const LOOK_AGAIN_MS = 6 * HOUR_MS;
+/** Keys read at first: more are seldom due. */
+const FIRST_KEYS = 4;
 /** Chunks deleted per step and per channel in it: they wait in the writer's memory, 240 bytes each. */
 const MAX_DELETED_PER_STEP = 4_096;
 const MAX_DELETED_PER_CHANNEL = 256;
@@ -38,6 +46,8 @@ const MAX_DELETED_PER_CHANNEL = 256;
  * behind it, and time to make them), and an hour that is deleted before would be in no tier at all.
  */
 const SPARED_MS = 3 * HOUR_MS;
+/** Between two walks over the files. */
+const SIZE_EVERY_MS = 5 * 60_000;
 /** How much is free after room was made, of the bound. */
 const FREED_PART = 0.1;
 /** Deleted in one synced batch. */
@@ -50,6 +60,15 @@ const MERGE_ALL_EVERY_MS = 6 * HOUR_MS;
 const HOPELESS_MS = HOUR_MS;
 const MIB = 1024 * 1024;
 
+/** What the last look at a channel found. */
+interface Looked {
+  readonly atMonotonicMs: number;
+  /** Beginning of the oldest chunk, or of one before it that was deleted then; undefined: there was none. */
+  readonly oldestAtMs: number | undefined;
+  /** Nothing is due whose cut-off is before this. */
+  readonly dueAtMs: number;
+}
+
 interface Tier {
   readonly name: string;
   readonly prefix: typeof PREFIX.rawSeries | typeof PREFIX.secondSeries | typeof PREFIX.minuteSeries;
@@ -60,8 +79,8 @@ interface Tier {
   readonly sliceMs: number;
   /** Undefined until everything was looked at once. */
   cutOffAtMs: number | undefined;
-  /** Beginning of the oldest chunk, as far as this round over the channels has come. */
-  oldestAtMs: number;
+  /** By channel. */
+  readonly looked: Map<number, Looked>;
 }
 
 export interface RetentionOptions {
@@ -85,6 +104,7 @@ export class Retention {
   #shrinking: Promise<void> | undefined;
   #mergedAllMs = Number.NEGATIVE_INFINITY;
   #hopelessMs = Number.NEGATIVE_INFINITY;
+  #sizedMs = Number.NEGATIVE_INFINITY;
   #saidHopeless = false;
   #stopped = false;
   #onStop: () => void = () => {};
@@ -95,12 +115,12 @@ export class Retention {
     const { rawMs, secondMs, minuteMs } = options.limits;
     // A tier is kept at least as long as the finer one: readers go from one to the other once.
     const keptSecondMs = Math.max(secondMs, rawMs);
-    const chunks = { spanMs: MAX_CHUNK_SPAN_MS, cutOffAtMs: undefined, oldestAtMs: Number.POSITIVE_INFINITY };
+    const chunks = () => ({ spanMs: MAX_CHUNK_SPAN_MS, cutOffAtMs: undefined, looked: new Map<number, Looked>() });
     this.#tiers = [
-      { ...chunks, name: 'samples', prefix: PREFIX.rawSeries, keepMs: rawMs, sliceMs: HOUR_MS },
-      { ...chunks, name: 'seconds', prefix: PREFIX.secondSeries, keepMs: keptSecondMs, sliceMs: 6 * HOUR_MS },
+      { ...chunks(), name: 'samples', prefix: PREFIX.rawSeries, keepMs: rawMs, sliceMs: HOUR_MS },
+      { ...chunks(), name: 'seconds', prefix: PREFIX.secondSeries, keepMs: keptSecondMs, sliceMs: 6 * HOUR_MS },
       {
-        ...chunks,
+        ...chunks(),
         name: 'minutes',
         prefix: PREFIX.minuteSeries,
         keepMs: Math.max(minuteMs, keptSecondMs),
@@ -123,10 +143,12 @@ export class Retention {
   /** A bounded step of both; about once a minute. Making room goes on beside it. Rejects with SKOS_STORE_READ. */
   async step(): Promise<void> {
     await this.#deleteOld();
-    if (this.#stopped || this.#shrinking !== undefined) return;
+    const nowMs = this.#options.clock.monotonicMs();
+    if (this.#stopped || this.#shrinking !== undefined || nowMs - this.#sizedMs < SIZE_EVERY_MS) return;
+    this.#sizedMs = nowMs;
     const bytes = await this.bytes();
     if (bytes <= this.#options.limits.maxBytes) this.#saidHopeless = false;
-    else if (this.#options.clock.monotonicMs() - this.#hopelessMs >= HOPELESS_MS) this.#shrinkBeside();
+    else if (nowMs - this.#hopelessMs >= HOPELESS_MS) this.#shrinkBeside();
   }
 
   /** Resolves when no room is being made. */
@@ -149,12 +171,27 @@ export class Retention {
     const all = channelCount();
     const share = Math.min(all, Math.max(CHANNELS_PER_STEP, Math.ceil(all / STEPS_FOR_ALL)));
     let left = MAX_DELETED_PER_STEP;
-    for (let n = 0; n < share && left > 0 && !this.#stopped; n++) {
+    let looks = 0;
+    for (let n = 0; n < all && looks < share && left > 0 && !this.#stopped; n++) {
       const channel = this.#nextChannel % all;
       this.#nextChannel = channel + 1;
-      for (const tier of this.#tiers) left -= await this.#deleteOldOf(tier, channel, left);
-      if (this.#nextChannel === all) this.#endRound();
+      const due = this.#tiers.filter((tier) => this.#isDue(tier, channel));
+      if (due.length > 0) looks++;
+      for (const tier of due) left -= await this.#deleteOldOf(tier, channel, left);
     }
+    for (const tier of this.#tiers) if (tier.looked.size >= all) this.#leap(tier);
+  }
+
+  #isDue(tier: Tier, channel: number): boolean {
+    const looked = tier.looked.get(channel);
+    if (looked === undefined) return true;
+    const isLongAgo = this.#options.clock.monotonicMs() - looked.atMonotonicMs >= LOOK_AGAIN_MS;
+    return isLongAgo || looked.dueAtMs < this.#untilAtMs(tier);
+  }
+
+  /** A chunk that ends before is deleted. */
+  #untilAtMs({ cutOffAtMs = Number.NEGATIVE_INFINITY, keepMs }: Tier): number {
+    return Math.min(cutOffAtMs, this.#options.clock.wallMs() - keepMs);
   }
 
   #moveCutOffs(): void {
@@ -171,31 +208,41 @@ export class Retention {
   }
 
   /** All channels were looked at: below the oldest chunk there is nothing that a leap could lose. */
-  #endRound(): void {
-    for (const tier of this.#tiers) {
-      const { oldestAtMs, cutOffAtMs = Number.NEGATIVE_INFINITY, keepMs } = tier;
-      tier.oldestAtMs = Number.POSITIVE_INFINITY;
-      if (!Number.isFinite(oldestAtMs) || oldestAtMs <= cutOffAtMs) continue;
-      tier.cutOffAtMs = Math.max(cutOffAtMs, Math.min(oldestAtMs, this.#options.clock.wallMs() - keepMs));
-    }
+  #leap(tier: Tier): void {
+    const { looked, cutOffAtMs = Number.NEGATIVE_INFINITY, keepMs } = tier;
+    let oldest = Number.POSITIVE_INFINITY;
+    for (const { oldestAtMs } of looked.values()) oldest = Math.min(oldest, oldestAtMs ?? oldest);
+    if (!Number.isFinite(oldest) || oldest <= cutOffAtMs) return;
+    tier.cutOffAtMs = Math.max(cutOffAtMs, Math.min(oldest, this.#options.clock.wallMs() - keepMs));
   }
 
   /** Returns how many chunks are deleted. */
   async #deleteOldOf(tier: Tier, channel: number, most: number): Promise<number> {
-    const { clock, database, writer } = this.#options;
-    const untilMs = Math.min(tier.cutOffAtMs ?? Number.NEGATIVE_INFINITY, clock.wallMs() - tier.keepMs);
-    const limit = Math.min(MAX_DELETED_PER_CHANNEL, most) + 1;
+    const { clock, writer } = this.#options;
+    const untilMs = this.#untilAtMs(tier);
+    const limit = Math.min(MAX_DELETED_PER_CHANNEL, most);
     let deleted = 0;
-    for await (const [key] of database.scan({ ...rangeOf(tier, channel, EVER), limit })) {
-      const startAtMs = chunkStartAtMs(key);
-      if (startAtMs + tier.spanMs >= untilMs || deleted === limit - 1) {
-        tier.oldestAtMs = Math.min(tier.oldestAtMs, startAtMs);
-        break;
-      }
+    let oldestAtMs: number | undefined;
+    for await (const key of this.#oldestKeys(tier, channel, limit + 1)) {
+      oldestAtMs = chunkStartAtMs(key);
+      if (oldestAtMs + tier.spanMs >= untilMs || deleted === limit) break;
       writer.putSamples({ type: 'del', key });
       deleted++;
     }
+    // What is put where nothing is begins now at the earliest.
+    const dueAtMs = (oldestAtMs ?? clock.wallMs()) + tier.spanMs + DUE_TOGETHER_MS;
+    tier.looked.set(channel, { atMonotonicMs: clock.monotonicMs(), oldestAtMs, dueAtMs });
     return deleted;
+  }
+
+  async *#oldestKeys(tier: Tier, channel: number, most: number): AsyncGenerator<Buffer, void, undefined> {
+    const { database } = this.#options;
+    const range = rangeOf(tier, channel, EVER);
+    const first = await database.keys({ ...range, limit: Math.min(FIRST_KEYS, most) });
+    yield* first;
+    const last = first.at(-1);
+    if (last === undefined || first.length < FIRST_KEYS || most <= FIRST_KEYS) return;
+    yield* await database.keys({ ...range, gte: Buffer.concat([last, Buffer.of(0)]), limit: most - FIRST_KEYS });
   }
 
   // ---- By size -----------------------------------------------------------------------------------------------------
@@ -222,6 +269,7 @@ export class Retention {
     for (let round = 0; round < 2 && bytes > limits.maxBytes; round++) {
       await this.#makeRoom(bytes - limits.maxBytes * (1 - FREED_PART));
       bytes = await this.bytes();
+      for (const { looked } of this.#tiers) looked.clear();
     }
     if (!this.#stopped && bytes > limits.maxBytes) this.#reportHopeless(bytes);
   }
@@ -270,9 +318,8 @@ export class Retention {
   async #oldestOf(tier: Tier): Promise<number | undefined> {
     let oldestAtMs: number | undefined;
     for (const channel of this.#channels()) {
-      for await (const [key] of this.#options.database.scan({ ...rangeOf(tier, channel, EVER), limit: 1 })) {
-        oldestAtMs = Math.min(oldestAtMs ?? Number.POSITIVE_INFINITY, chunkStartAtMs(key));
-      }
+      const [key] = await this.#options.database.keys({ ...rangeOf(tier, channel, EVER), limit: 1 });
+      if (key !== undefined) oldestAtMs = Math.min(oldestAtMs ?? Number.POSITIVE_INFINITY, chunkStartAtMs(key));
     }
     return oldestAtMs;
   }

@@ -189,6 +189,34 @@ t.test('what is dated in the future stays', async (t) => {
   t.equal((await past.starts('t')).length, 1);
 });
 
+t.test('reads no keys of channels that nothing is due of', async (t) => {
+  const past = await kept(t);
+  await past.write(hours(past, 3));
+  await past.steps(5 * MINUTE_MS);
+  let reads = 0;
+  const keys = past.database.keys.bind(past.database);
+  past.database.keys = (options) => {
+    reads++;
+    return keys(options);
+  };
+  await past.steps(60 * MINUTE_MS);
+  t.equal(reads, 0);
+  await past.steps(5 * HOUR_MS);
+  t.ok(reads > 0 && reads < 3 * 20, `${reads} reads for three channels`);
+});
+
+t.test('what is put behind the oldest chunk later is found within hours', async (t) => {
+  const past = await kept(t);
+  await past.write(hours(past, 3));
+  await past.steps(10 * MINUTE_MS);
+  const late = past.clock.wall - 20 * HOUR_MS;
+  await past.write(past.put(1, late));
+  t.ok((await past.starts('t')).includes(late));
+  await past.steps(7 * HOUR_MS);
+  t.notOk((await past.starts('t')).includes(late));
+  t.ok((await past.starts('u')).includes(late), 'seconds are kept for longer');
+});
+
 t.test('above the bound the oldest samples of all channels go first, until a tenth is free', async (t) => {
   const maxBytes = 6 * 1024 * 1024;
   const past = await kept(t, { limits: { maxBytes, rawMs: 100 * DAY_MS } });
