@@ -13,6 +13,7 @@ import { chunkHeader, decodeChunk, MAX_CHUNK_SPAN_MS, type Samples } from './chu
 import { part } from './in-order.js';
 import { chunkRange, chunkStartAtMs, type KeyRange, keyText, minutesKey, PREFIX } from './keys.js';
 import { fuller, Points, type Stretch } from './points.js';
+import type { Pause } from './slices.js';
 import type { View } from './view.js';
 import type { Writer } from './writer.js';
 
@@ -23,26 +24,11 @@ export const MINUTES_WINDOW_MS = 10 * HOUR_MS;
 const HOURS_AT_ONCE = 10;
 /** The last moment that a Date can hold. */
 export const MAX_AT_MS = 8.64e15;
-/** Buckets or samples decoded before the event loop runs again: some milliseconds. */
-const DECODED_PER_SLICE = 4_000;
 /** Damaged chunks that are remembered as reported, so that each reader does not report them again. */
 const MAX_REPORTED = 256;
 
 /** The tiers whose chunks have the address of a raw chunk. */
 type ChunkTier = typeof PREFIX.rawSeries | typeof PREFIX.secondSeries;
-
-/** Lets the event loop run now and then. */
-export class Pace {
-  #done = 0;
-
-  /** So many things were done. */
-  async after(count: number): Promise<void> {
-    this.#done += count;
-    if (this.#done < DECODED_PER_SLICE) return;
-    this.#done = 0;
-    await new Promise((resolve) => setImmediate(resolve));
-  }
-}
 
 /** Says once which chunk cannot be decoded. */
 export class DamageReport {
@@ -74,7 +60,8 @@ export interface ChannelViewOptions {
   /** Beginnings of hours whose minutes are not made yet. */
   readonly pendingHours: ReadonlySet<number>;
   readonly damage: DamageReport;
-  readonly pace: Pace;
+  /** Ends a slice when it has become long. */
+  readonly pause: Pause;
   /** A window of minutes cannot be decoded: it is to be made anew. */
   readonly onDamagedWindow: (windowAtMs: number) => void;
 }
@@ -85,17 +72,17 @@ export class ChannelView {
   readonly #view: View;
   readonly #pendingHours: ReadonlySet<number>;
   readonly #damage: DamageReport;
-  readonly #pace: Pace;
+  readonly #pause: Pause;
   readonly #onDamagedWindow: (windowAtMs: number) => void;
 
   /** Throws SKOS_STORE_READ. Close it. */
-  constructor({ channel, writer, live, pendingHours, damage, pace, onDamagedWindow }: ChannelViewOptions) {
+  constructor({ channel, writer, live, pendingHours, damage, pause, onDamagedWindow }: ChannelViewOptions) {
     this.#onDamagedWindow = onDamagedWindow;
     this.#channel = channel;
     this.live = live;
     this.#pendingHours = pendingHours;
     this.#damage = damage;
-    this.#pace = pace;
+    this.#pause = pause;
     const always = { fromMs: 0, toMs: MAX_AT_MS };
     const chunks = [PREFIX.rawSeries, PREFIX.secondSeries].map((tier) => chunkRange(tier, channel, always));
     this.#view = writer.view([...chunks, minutesRange(channel, always)]);
@@ -172,7 +159,7 @@ export class ChannelView {
       while (live[0] !== undefined && (live[0].atMs[0] ?? 0) < chunkStartAtMs(key)) yield* live.splice(0, 1);
       if (chunkEndsBefore(key, bytes, fromMs)) continue;
       const samples = this.#samples(key, bytes);
-      await this.#pace.after(samples?.length ?? 0);
+      await this.#pause();
       if (samples !== undefined) yield takenFrom(samples, storedFromMs);
     }
     yield* live;
@@ -189,7 +176,7 @@ export class ChannelView {
       const buckets = this.#buckets(key, bytes, SECOND_MS);
       if (buckets === undefined) continue;
       points.addBuckets(buckets, { fromMs, toMs });
-      await this.#pace.after(buckets.length);
+      await this.#pause();
     }
   }
 
@@ -208,7 +195,7 @@ export class ChannelView {
         continue;
       }
       addButHours(points, buckets, { stretch: { fromMs, toMs }, pending, kept });
-      await this.#pace.after(buckets.length);
+      await this.#pause();
     }
     for (const group of consecutive([...pending, ...damaged].sort(ascending))) {
       const [first = 0] = group;

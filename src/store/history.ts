@@ -24,12 +24,13 @@ import type {
 } from '../core/ports.js';
 import { QUANTITIES, toBase } from '../core/units.js';
 import { type Buckets, MINUTE_MS, SECOND_MS } from './buckets.js';
-import { ChannelView, type DamageReport, HOUR_MS, MAX_AT_MS, Pace } from './channel-view.js';
+import { ChannelView, type DamageReport, HOUR_MS, MAX_AT_MS } from './channel-view.js';
 import type { Samples } from './chunk.js';
 import { PageBuilder } from './history-page.js';
 import { inOrder } from './in-order.js';
 import { PREFIX } from './keys.js';
 import { Points, type Stretch, stepFor, widened } from './points.js';
+import { slicesOf } from './slices.js';
 import type { Tiers } from './tiers.js';
 import type { Writer } from './writer.js';
 
@@ -42,8 +43,8 @@ const SEEN_SLACK_MS = 24 * HOUR_MS;
 /** What is dated later than this from now is of a clock that was ahead, and not the latest. */
 const AHEAD_MS = HOUR_MS;
 
-/** Comparing an id with a glob takes as long as decoding so many buckets. */
-const MATCH_COST = 20;
+/** Of looking through ids and chunks: shorter than a tick. */
+const SLICE_MS = 2;
 
 const OK = QUALITIES.indexOf('ok');
 const EVER: Stretch = { fromMs: 0, toMs: MAX_AT_MS };
@@ -161,10 +162,10 @@ export class StoredHistory implements History {
       return id >= fromId && firstAtMs - SEEN_SLACK_MS < stretch.toMs && lastAtMs + SEEN_SLACK_MS >= stretch.fromMs;
     });
     known.sort((a, b) => (a.id < b.id ? -1 : a.id > b.id ? 1 : 0));
-    const pace = new Pace();
+    const pause = slicesOf(SLICE_MS);
     for (const channel of known) {
       if (globMatches(glob, channel.id)) yield channel;
-      await pace.after(MATCH_COST);
+      await pause();
     }
   }
 
@@ -182,7 +183,8 @@ export class StoredHistory implements History {
     const live = Array.from(series.live(channel, stretch), ({ samples }) => samples);
     const pendingHours = tiers.pendingHours(channel);
     const onDamagedWindow = (windowAtMs: number) => tiers.onDamagedWindow(channel, windowAtMs);
-    const view = new ChannelView({ channel, writer, live, pendingHours, damage, pace: new Pace(), onDamagedWindow });
+    const pause = slicesOf(SLICE_MS);
+    const view = new ChannelView({ channel, writer, live, pendingHours, damage, pause, onDamagedWindow });
     try {
       return await use(view);
     } finally {

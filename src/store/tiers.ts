@@ -21,13 +21,13 @@ import {
   hoursOf,
   MAX_AT_MS,
   MINUTES_WINDOW_MS,
-  Pace,
   windowOf,
 } from './channel-view.js';
 import type { Samples } from './chunk.js';
 import type { Operation } from './database.js';
 import { type ChunkAddress, chunkKey, minutesKey, PREFIX } from './keys.js';
 import { fuller, Points } from './points.js';
+import { type Pause, slicesOf } from './slices.js';
 import type { Writer } from './writer.js';
 
 /** How often pending hours are looked through. */
@@ -40,6 +40,8 @@ const HOURS_PER_STEP = 8;
 const STEPS_FOR_ALL = 60;
 /** Channels that are looked at after a start, per step: a scan of some keys each. */
 const LOOKS_PER_STEP = 64;
+/** Of decoding and looking: shorter than a tick. */
+const SLICE_MS = 2;
 /** Pending hours: a day of 4,000 channels. Beyond it the channel is looked at again instead, as after a start. */
 const MAX_PENDING_HOURS = 100_000;
 
@@ -116,7 +118,7 @@ export class Tiers {
   /** Makes sure that what an earlier process left undone of this channel is pending. Rejects with SKOS_STORE_READ. */
   async look(channel: number): Promise<void> {
     if (this.#looked.has(channel)) return;
-    const view = this.#view(channel, new Pace());
+    const view = this.#view(channel, slicesOf(SLICE_MS));
     try {
       const minutes = await view.lastBuckets('minutes', MAX_AT_MS);
       const fromMs = minutes === undefined ? 0 : hourOf(minutes.atMs[minutes.length - 1] ?? 0);
@@ -164,10 +166,10 @@ export class Tiers {
       await this.#lookAtSome();
       const due = this.#due();
       const most = Math.max(HOURS_PER_STEP, Math.ceil(due.length / STEPS_FOR_ALL));
-      const pace = new Pace();
+      const pause = slicesOf(SLICE_MS);
       for (const [channel, hour] of due.slice(0, most)) {
         if (this.#stopped) return;
-        await this.#rollUp(channel, hour, pace);
+        await this.#rollUp(channel, hour, pause);
       }
     } catch (error) {
       log.warn(`Minutes could not be made of seconds: ${reason(error)}`, { event: 'store.roll_up', error });
@@ -198,9 +200,9 @@ export class Tiers {
     return due;
   }
 
-  async #rollUp(channel: number, hour: number, pace: Pace): Promise<void> {
+  async #rollUp(channel: number, hour: number, pause: Pause): Promise<void> {
     const before = this.#pending.get(channel)?.get(hour);
-    const view = this.#view(channel, pace);
+    const view = this.#view(channel, pause);
     try {
       const windowAtMs = windowOf(hour);
       const present = await view.window(windowAtMs);
@@ -227,10 +229,10 @@ export class Tiers {
     }
   }
 
-  #view(channel: number, pace: Pace): ChannelView {
+  #view(channel: number, pause: Pause): ChannelView {
     const { writer, damage } = this.#options;
     const onDamagedWindow = () => {};
-    return new ChannelView({ channel, writer, live: [], pendingHours: new Set(), damage, pace, onDamagedWindow });
+    return new ChannelView({ channel, writer, live: [], pendingHours: new Set(), damage, pause, onDamagedWindow });
   }
 
   #touch(channel: number, hour: number): void {
