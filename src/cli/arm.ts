@@ -13,8 +13,8 @@ import { SkosError } from '../core/errors.js';
 import type { ActionRecord } from '../core/ports.js';
 import type { Verbs } from '../core/protocol.js';
 import { allowListFile, compileForMachine } from './allow-list.js';
-import { type Command, type Context, type Invocation, type Io, textOption } from './command.js';
-import { confirm } from './confirm.js';
+import { type Command, type Context, type Invocation, type Io, textOption, uninterrupted } from './command.js';
+import { CONFIRM_HELP, CONFIRM_OPTION, confirm } from './confirm.js';
 import { EXIT } from './exit-codes.js';
 import { clean, paint, plural } from './format.js';
 import { tableLines, wrapped } from './table.js';
@@ -37,8 +37,8 @@ export const arm: Command = {
     'Writes conf.d/90-armed.yaml (mode: auto) beside the configuration, compiles the allow-list with its ' +
     'standing orders, and has agent and actuator read both. When that fails, everything is put back. Only ' +
     'reversible actions become automatic; others stay proposals unless auto_allow names them.',
-  options: { ...options, confirm: { type: 'string' } },
-  optionHelp: { ...optionHelp, confirm: "NODE: the node's name, instead of the question (for scripts)" },
+  options: { ...options, confirm: CONFIRM_OPTION },
+  optionHelp: { ...optionHelp, confirm: CONFIRM_HELP },
   examples: [
     ['sudo skos arm', "Shows what would be capped now, asks for the node's name."],
     ['sudo skos arm --confirm nova', 'Without a question.'],
@@ -168,8 +168,7 @@ interface Transaction {
 
 /** Writes files, which Ctrl-C does not cut in two; when that or the reload fails, both are as they were. */
 async function transact({ files, io, reload }: Transaction, write: () => Promise<void>): Promise<void> {
-  const uninterrupted = io.uninterrupted ?? ((whole: () => Promise<void>) => whole());
-  await uninterrupted(async () => {
+  await uninterrupted(io, async () => {
     const armed = await readIfThere(files.armed);
     const allow = await readIfThere(files.allow);
     let reloading = false;

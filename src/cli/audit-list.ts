@@ -5,7 +5,7 @@ import { globMatches } from '../core/glob.js';
 import type { AuditEntry } from '../core/ports.js';
 import { ChainVerifier, GENESIS } from '../store/audit-entry.js';
 import { type Context, type Invocation, type Io, textOption } from './command.js';
-import { durationSeconds } from './duration.js';
+import { durationSeconds, MAX_SINCE_SECONDS } from './duration.js';
 import { EXIT } from './exit-codes.js';
 import { clean, clockText, paint, shortClockText } from './format.js';
 import { countOption } from './number-option.js';
@@ -16,7 +16,6 @@ const DEFAULT_LIMIT = 20;
 const PAGE = 500;
 /** A signature comes at least each thousand entries; beyond this there is none. */
 const MAX_LOOKED_AHEAD = 5_000;
-const MAX_SINCE_SECONDS = 3_650 * 86_400;
 /** What tells most comes first: a narrow terminal shows little of a line. */
 const LEADING_KEYS = ['event', 'action', 'channel', 'subject', 'detail', 'state', 'mode', 'why'];
 /** Compared by programs, or said by the other columns; --json and `show` have them. */

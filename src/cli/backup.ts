@@ -10,7 +10,8 @@ import type { BackupBegun } from '../core/protocol.js';
 import { BackupTarget, NEVER_INCLUDED, type Piece, saveBackup } from '../store/backup.js';
 import { type ChainFinding, ContentCheck } from '../store/backup-check.js';
 import type { BackupFacts, BackupHeader, BackupTotals, KeyFile } from '../store/backup-file.js';
-import { type Command, type Context, type Invocation, type Io, textOption } from './command.js';
+import type { Stage, Watch } from '../store/restore.js';
+import { type Command, type Context, type Invocation, type Io, textOption, uninterrupted } from './command.js';
 import { EXIT } from './exit-codes.js';
 import { clean, clockText, paint, plural, quantityText } from './format.js';
 import { Progress } from './progress.js';
@@ -183,10 +184,6 @@ async function written(write: NonNullable<Io['write']>, bytes: Buffer): Promise<
   }
 }
 
-async function uninterrupted(io: Io, work: () => Promise<void>): Promise<void> {
-  await (io.uninterrupted ?? ((whole) => whole()))(work);
-}
-
 // ---- Verifying -------------------------------------------------------------------------------------------------------
 
 async function verify(file: string, { values, io }: { values: Invocation['values']; io: Io }): Promise<number> {
@@ -194,9 +191,7 @@ async function verify(file: string, { values, io }: { values: Invocation['values
   const source = await BackupSource.open(file);
   const progress = new Progress({ io, quiet: values.json === true });
   try {
-    const onProgress = (what: string, done: number, total: number) =>
-      progress.show({ what, fraction: total === 0 ? null : done / total, bytes: done });
-    const { header, totals, chain } = await verifyBackup(source, { onProgress, signal: io.signal });
+    const { header, totals, chain } = await verifyBackup(source, watchOf(progress, io));
     progress.clear();
     if (values.json === true) io.out(JSON.stringify(verifiedJson(file, { header, totals, chain }), null, 2));
     if (chain.fault !== undefined) throw chainError(chain.fault);
@@ -206,6 +201,13 @@ async function verify(file: string, { values, io }: { values: Invocation['values
     progress.clear();
     await source.close();
   }
+}
+
+/** What is read back is counted in records, which have no pace that says anything. */
+export function watchOf(progress: Progress, { signal }: Pick<Io, 'signal'>): Watch {
+  const onProgress = (what: Stage, done: number, total: number) =>
+    progress.show({ what, fraction: total === 0 ? null : done / total, bytes: what === 'reading back' ? null : done });
+  return { onProgress, signal };
 }
 
 export function chainError({ firstBadSeq, why }: NonNullable<ChainFinding['fault']>): SkosError {

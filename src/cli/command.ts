@@ -27,7 +27,7 @@ export interface Io {
   /** Aborted by SIGINT and by a reader that went away. */
   readonly signal: AbortSignal;
   readonly wallMs: () => number;
-  /** Runs to its end what must not be left half done; SIGINT waits. Absent: there are no signals. */
+  /** SIGINT waits for the end of the work. Absent: there are no signals. See uninterrupted(). */
   readonly uninterrupted?: (work: () => Promise<void>) => Promise<void>;
 }
 
@@ -61,6 +61,11 @@ export interface Command {
   readonly optionHelp: Readonly<Record<string, string>>;
   readonly examples: readonly (readonly [command: string, what: string])[];
   readonly run: (invocation: Invocation, context: Context) => Promise<number>;
+}
+
+/** Runs to its end what must not be left half done. */
+export async function uninterrupted(io: Pick<Io, 'uninterrupted'>, work: () => Promise<void>): Promise<void> {
+  await (io.uninterrupted === undefined ? work() : io.uninterrupted(work));
 }
 
 export function textOption(values: Values, name: string): string | undefined {

@@ -5,6 +5,9 @@ const SECONDS_PER_UNIT: Readonly<Record<string, number>> = { s: 1, m: 60, h: 360
 /** What an order to the agent may last: what shall last longer than a day belongs into the config; the agent refuses more too. */
 const DAY_SECONDS = 86_400;
 
+/** How far one may look back: longer than anything is kept. */
+export const MAX_SINCE_SECONDS = 3_650 * DAY_SECONDS;
+
 /** Seconds. SKOS_CLI_USAGE for anything else, and beyond `maxSeconds`. */
 export function durationSeconds(text: string, maxSeconds = DAY_SECONDS): number {
   const [, digits, unit = ''] = /^(\d+)([smhdw]?)$/.exec(text) ?? [];

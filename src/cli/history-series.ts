@@ -3,9 +3,7 @@ import type { Quality } from '../core/channel.js';
 import type { HistoryPage, HistoryQuery, HistorySeries, StoredChannel } from '../core/ports.js';
 import { QUANTITIES } from '../core/units.js';
 import type { PlotPoint } from './plot.js';
-
-/** A sample stands for three of its channel's periods at most: after them it is a gap. */
-const HELD_PERIODS = 3;
+import { HELD_PERIODS, medianPeriodMs } from './sparkline.js';
 
 export type Ask = (query: HistoryQuery) => Promise<HistoryPage>;
 
@@ -48,7 +46,7 @@ export function pastOf(
   toAtMs: number,
 ): Past {
   const points = parts.flatMap(pointsOf).sort((a, b) => a.atMs - b.atMs);
-  const periodMs = medianPeriodMs(points);
+  const periodMs = medianPeriodMs(points.map(({ atMs }) => atMs));
   let [sum, count] = [0, 0];
   for (const point of points) {
     sum += (point.value ?? 0) * point.count;
@@ -89,9 +87,4 @@ function pointsOf({ stepMs, atMs, values, minimums, maximums, counts, qualities 
       quality,
     };
   });
-}
-
-function medianPeriodMs(points: readonly Point[]): number {
-  const periods = points.slice(1).map(({ atMs }, i) => atMs - (points[i]?.atMs ?? 0));
-  return periods.sort((a, b) => a - b)[periods.length >> 1] ?? 0;
 }

@@ -5,15 +5,12 @@ import type { Past } from './history-series.js';
 import { localText, stretchText } from './local-time.js';
 import type { Stretch } from './moment.js';
 import { plotLines, rangeOf } from './plot.js';
-import { sparkline } from './sparkline.js';
+import { sparkColumns, sparkline } from './sparkline.js';
 import { type Column, elided, tableLines, visibleLength, wrapped } from './table.js';
 
 /** The fewer charts, the higher they are: by their number. */
 const CHART_ROWS: readonly number[] = [11, 11, 9, 7];
 const MANY_CHARTS_ROWS = 5;
-/** Narrower rows show nothing; wider ones nothing more. */
-const SPARK_WIDTH = { min: 10, max: 120 };
-const ID_SHRINKS_TO = 16;
 /** Their mean means nothing. */
 const WITHOUT_MEAN = new Set(['bitmask', 'code']);
 
@@ -81,11 +78,10 @@ export function rowsText(pasts: readonly Past[], options: TextOptions): string {
   const ranges = pasts.map(rangeText);
   const lasts = pasts.map(lastText);
   const widest = (texts: readonly string[]) => Math.max(...texts.map((text) => text.length));
-  const longest = widest(pasts.map(({ id }) => id));
   const left = io.columns - widest([...ranges, 'min … max']) - widest([...lasts, 'last']) - 6;
-  const id = Math.min(longest, Math.max(ID_SHRINKS_TO, left - SPARK_WIDTH.max, Math.floor(left / 2)));
-  const width = Math.max(SPARK_WIDTH.min, Math.min(SPARK_WIDTH.max, left - id));
-  const columns: Column[] = [{ shrinkTo: ID_SHRINKS_TO }, {}, { align: 'right' }, { align: 'right' }];
+  const ids = pasts.map((past) => past.id);
+  const { id, width, shrinkTo } = sparkColumns(ids, left);
+  const columns: Column[] = [{ shrinkTo }, {}, { align: 'right' }, { align: 'right' }];
   const header = ['', '', 'min … max', 'last'].map((text) => ({ text, paint: dim }));
   const rows = pasts.map((past, i) => [
     { text: elided(past.id, id) },

@@ -58,7 +58,7 @@ function processIo(interrupt: Interrupt): Io {
     ...(process.stderr.isTTY === true ? { overwrite: (text: string) => void process.stderr.write(text) } : {}),
     ...(process.stdin.isTTY === true ? { ask: askOnTerminal } : {}),
     env: process.env,
-    columns: terminal ? (process.stdout.columns || DEFAULT_COLUMNS) : DEFAULT_COLUMNS,
+    columns: terminal ? process.stdout.columns || DEFAULT_COLUMNS : DEFAULT_COLUMNS,
     color: terminal && !process.env.NO_COLOR,
     screen: terminal,
     euid: process.geteuid?.() ?? -1,

@@ -1,9 +1,7 @@
 /** Moments and stretches of time as people type them, in the time zone of their terminal ($TZ). Pure but for that zone. */
 import { SkosError } from '../core/errors.js';
-import { durationSeconds } from './duration.js';
+import { durationSeconds, MAX_SINCE_SECONDS } from './duration.js';
 
-/** Ten years: longer than anything is kept. */
-const MAX_SINCE_SECONDS = 3_650 * 86_400;
 const DEFAULT_SINCE = '1h';
 const DAY_MS = 86_400_000;
 

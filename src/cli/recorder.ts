@@ -7,15 +7,12 @@ import { type Command, type Context, type Invocation, type Io, textOption } from
 import { EXIT } from './exit-codes.js';
 import { clean, clockText, paint, plural, quantityText, shortClockText, spanText } from './format.js';
 import { countOption } from './number-option.js';
-import { columnOf, sparkline } from './sparkline.js';
+import { columnOf, SPARK_WIDTH, sparkColumns, sparkline } from './sparkline.js';
 import { subcommand } from './subcommand.js';
 import { type Column, elided, tableLines, wrapped } from './table.js';
 
-/** Narrower ones show nothing; wider ones nothing more. */
-const SPARK_WIDTH = { min: 10, max: 120 };
 /** Asked for per cell: the least and the greatest of its time. */
 const POINTS_PER_CELL = 2;
-const ID_SHRINKS_TO = 16;
 
 export const recorder: Command = {
   name: 'recorder',
@@ -166,13 +163,12 @@ export function showText(
     Math.max(...texts.map((text) => text.length)),
   );
   const [range = 0, at = 0, title = 0] = used;
-  const longest = Math.max(...series.map(({ channel }) => channel.length));
   const left = io.columns - range - Math.max(at, title) - 6;
-  const id = Math.min(longest, Math.max(ID_SHRINKS_TO, left - SPARK_WIDTH.max, Math.floor(left / 2)));
-  const width = Math.max(SPARK_WIDTH.min, Math.min(SPARK_WIDTH.max, left - id));
+  const ids = series.map(({ channel }) => channel);
+  const { id, width, shrinkTo } = sparkColumns(ids, left);
   const span = { fromAtMs, toAtMs, width };
   const mark = columnOf(alertAtMs, span);
-  const columns: Column[] = [{ shrinkTo: ID_SHRINKS_TO }, {}, { align: 'right' }, { align: 'right' }];
+  const columns: Column[] = [{ shrinkTo }, {}, { align: 'right' }, { align: 'right' }];
   const rows = [
     ['', mark === undefined ? '' : `${' '.repeat(mark)}▼`, 'min … max', 'at alert'].map((text) => ({
       text,

@@ -7,9 +7,9 @@
  */
 import { SkosError } from '../core/errors.js';
 import type { Restored, Standing, VerifiedBackup } from '../store/restore.js';
-import { chainError, describe } from './backup.js';
-import { type Command, type Context, type Invocation, type Io, textOption } from './command.js';
-import { CONFIRM_OPTION, confirm } from './confirm.js';
+import { chainError, describe, watchOf } from './backup.js';
+import { type Command, type Context, type Invocation, type Io, textOption, uninterrupted } from './command.js';
+import { CONFIRM_HELP, CONFIRM_OPTION, confirm } from './confirm.js';
 import { EXIT } from './exit-codes.js';
 import { clean, paint, quantityText } from './format.js';
 import { Progress } from './progress.js';
@@ -27,7 +27,7 @@ export const restore: Command = {
     'the next start that it went back, by whom and from which file. Needs root or the owner of data_dir.',
   options: { confirm: CONFIRM_OPTION, 'from-node': { type: 'string' }, json: { type: 'boolean' } },
   optionHelp: {
-    confirm: "NODE: this node's name, instead of the question (for scripts)",
+    confirm: CONFIRM_HELP,
     'from-node': 'NAME: the backup is of that other node, and is meant to become the record of this one',
     json: 'an object, and no progress',
   },
@@ -61,9 +61,7 @@ async function run(source: Source, invocation: Invocation, { io, config }: Conte
     return standing(dataDir);
   });
   const progress = new Progress({ io, quiet: values.json === true });
-  const onProgress = (what: string, done: number, total: number) =>
-    progress.show({ what, fraction: total === 0 ? null : done / total, bytes: what === 'reading back' ? null : done });
-  const watch = { onProgress, signal: io.signal };
+  const watch = watchOf(progress, io);
   try {
     const verified = await verifyBackup(source, watch);
     progress.clear();
@@ -75,7 +73,7 @@ async function run(source: Source, invocation: Invocation, { io, config }: Conte
     const who = io.euid === 0 ? 'root' : `uid ${io.euid}`;
     const given = { source, verified, dataDir, who, sudoUser, atMs: io.wallMs(), watch };
     let done: Restored | undefined;
-    await (io.uninterrupted ?? ((work) => work()))(async () => {
+    await uninterrupted(io, async () => {
       done = await asOwner(() => restoreBackup(given));
     });
     progress.clear();

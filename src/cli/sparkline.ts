@@ -7,13 +7,25 @@
 import type { RecordingSeries } from '../core/ports.js';
 
 const BLOCKS = '▁▂▃▄▅▆▇█';
-const HELD_PERIODS = 3;
+/** Narrower ones show nothing; wider ones nothing more. */
+export const SPARK_WIDTH = { min: 10, max: 120 };
+/** A sample stands for three of its channel's periods at most: after them it is a gap. */
+export const HELD_PERIODS = 3;
+const ID_SHRINKS_TO = 16;
 
 export interface Span {
   readonly fromAtMs: number;
   readonly toAtMs: number;
   /** Cells. */
   readonly width: number;
+}
+
+/** Id and sparkline of rows that have so much left for both: the longest id gets half of it, and what the line cannot use. */
+export function sparkColumns(ids: readonly string[], left: number): { id: number; width: number; shrinkTo: number } {
+  const longest = Math.max(...ids.map((id) => id.length));
+  const id = Math.min(longest, Math.max(ID_SHRINKS_TO, left - SPARK_WIDTH.max, Math.floor(left / 2)));
+  const width = Math.max(SPARK_WIDTH.min, Math.min(SPARK_WIDTH.max, left - id));
+  return { id, width, shrinkTo: ID_SHRINKS_TO };
 }
 
 type Series = Pick<RecordingSeries, 'atMs' | 'values'>;
@@ -59,7 +71,7 @@ function cellValues({ atMs, values }: Series, span: Span): (number | null)[] {
   });
 }
 
-function medianPeriodMs(atMs: readonly number[]): number {
+export function medianPeriodMs(atMs: readonly number[]): number {
   const periods = atMs.slice(1).map((each, i) => each - (atMs[i] ?? 0));
   return periods.sort((a, b) => a - b)[periods.length >> 1] ?? 0;
 }
