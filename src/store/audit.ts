@@ -64,6 +64,8 @@ export const MAX_LISTED_BYTES = 3 * 1024 * 1024;
 /** What a forger without the key could change unseen is what came since the last checkpoint. */
 const CHECKPOINT_EVERY_MS = 600_000;
 const CHECKPOINT_EVERY_ENTRIES = 1_000;
+/** So many new entries make it worth looking whether the record is within its bound. */
+const TRIMMED_EVERY = 100;
 
 interface Pending {
   readonly draft: Draft | SignedDraft;
@@ -120,6 +122,8 @@ export class AuditChain implements AuditLog, Sealer {
   #checkpoints: NodeJS.Timeout | undefined;
   #rotating = false;
   #pruning = false;
+  /** The head when trim() last found nothing to do. */
+  #trimmedSeq = Number.NEGATIVE_INFINITY;
   #attached = false;
   #waiting: Pending[] = [];
   #waitingBytes = 0;
@@ -235,8 +239,12 @@ export class AuditChain implements AuditLog, Sealer {
   /** Keeps the record within its bound, a bounded step at a time. Rejects with SKOS_STORE_READ. */
   async trim(): Promise<void> {
     const bound = this.#bound;
-    if (bound === undefined || this.#pruning || (await this.#removePruned(bound))) return;
-    const excess = await excessOf(this.#database, { head: this.#head, maxBytes: bound.maxBytes });
+    const head = this.#head;
+    const grownBy = head.seq - this.#trimmedSeq;
+    if (bound === undefined || this.#pruning || (grownBy >= 0 && grownBy < TRIMMED_EVERY)) return;
+    if (await this.#removePruned(bound)) return;
+    const excess = await excessOf(this.#database, { head, maxBytes: bound.maxBytes });
+    this.#trimmedSeq = excess === undefined ? head.seq : Number.NEGATIVE_INFINITY;
     if (excess !== undefined) this.#prune(excess, bound);
   }
 

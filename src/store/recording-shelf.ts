@@ -23,6 +23,8 @@ export class DatabaseShelf implements Shelf {
   readonly #writer: Writer;
   /** Erased ones whose parts are still there. */
   readonly #erased: number[] = [];
+  /** Parts before this recording are gone. */
+  #trimmedTo = 0;
 
   constructor({ database, writer }: { database: Database; writer: Writer }) {
     this.#database = database;
@@ -61,7 +63,9 @@ export class DatabaseShelf implements Shelf {
 
   /** One step of retention: deletes parts of what was erased, also by an earlier process: `oldest` is the oldest one kept. */
   async trim(oldest: number): Promise<void> {
+    if (oldest <= this.#trimmedTo && this.#erased.length === 0) return;
     let left = MAX_DELETED_PER_STEP;
+    const erased = this.#erased.length;
     const later = this.#erased.filter((recording) => recording >= oldest);
     const ranges = [{ from: 0, to: oldest }, ...later.map((from) => ({ from, to: from + 1 }))];
     for (const range of ranges) {
@@ -73,7 +77,8 @@ export class DatabaseShelf implements Shelf {
         if (left <= 0) return;
       }
     }
-    this.#erased.length = 0;
+    this.#erased.splice(0, erased);
+    this.#trimmedTo = oldest;
   }
 
   async *#parts({ gte: first, lt }: KeyRange): AsyncGenerator<[Buffer, Buffer], void, undefined> {
