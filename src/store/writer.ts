@@ -2,7 +2,7 @@
  * The one writer of the database: gathers what is to be written and writes it in rounds, one batch each.
  *
  * Records (alerts, actions, state, the channel dictionary), items of the outbox and samples (chunks of the time series) wait up to
- * FLUSH_AFTER_MS and go without sync; a later version of a key replaces the waiting one, so that waiting costs bounded
+ * FLUSH_AFTER_MS, less when they take half of the memory for them, and go without sync; a later version of a key replaces the waiting one, so that waiting costs bounded
  * memory. Audit entries start a round at once, and that round is synced; what arrives while it runs goes together in
  * the next one (group commit). Records that wait ride along, so that an audit entry never is on disk without the
  * records that were put before it. So do operations of putSynced(): whoever removes another copy of something when it is
@@ -77,6 +77,11 @@ class Waiting {
   constructor(maxBytes: number, onDrop?: (operation: Operation) => void) {
     this.#maxBytes = maxBytes;
     this.#onDrop = onDrop;
+  }
+
+  /** Soon there is no room for more: whoever writes does not let it wait. */
+  get isPressing(): boolean {
+    return 2 * this.#bytes > this.#maxBytes;
   }
 
   add(operation: Operation): void {
@@ -227,18 +232,18 @@ export class Writer {
 
   putRecord(operation: Operation): void {
     this.#records.add(operation);
-    this.#schedule(FLUSH_AFTER_MS);
+    this.#schedule(this.#records.isPressing ? 0 : FLUSH_AFTER_MS);
   }
 
   /** Of the outbox. Like a record, it rides with the next round, which is synced when an audit entry is in it. */
   putQueued(operation: Operation): void {
     this.#queued.add(operation);
-    this.#schedule(FLUSH_AFTER_MS);
+    this.#schedule(this.#queued.isPressing ? 0 : FLUSH_AFTER_MS);
   }
 
   putSamples(operation: Operation): void {
     this.#samples.add(operation);
-    this.#schedule(FLUSH_AFTER_MS);
+    this.#schedule(this.#samples.isPressing ? 0 : FLUSH_AFTER_MS);
   }
 
   /**
@@ -353,7 +358,7 @@ export class Writer {
   #next(): void {
     if (this.#stopped) return;
     if (this.#failure !== undefined) this.#retryLater();
-    else if (this.#sealer?.waiting === true || this.#synced.length > 0 || this.#ifAbsent.length > 0) this.#schedule(0);
+    else if (this.#isAwaited || this.#isPressing) this.#schedule(0);
     else if (this.waitingRecords > 0) this.#schedule(FLUSH_AFTER_MS);
   }
 
@@ -392,6 +397,15 @@ export class Writer {
     if (opened.setAside !== undefined) this.#onFresh(opened.setAside);
   }
 
+  /** Somebody waits for what is to be synced. */
+  get #isAwaited(): boolean {
+    return this.#sealer?.waiting === true || this.#synced.length > 0 || this.#ifAbsent.length > 0;
+  }
+
+  get #isPressing(): boolean {
+    return this.#records.isPressing || this.#samples.isPressing || this.#queued.isPressing;
+  }
+
   get #isCrowded(): boolean {
     const waiting = [this.#records, this.#samples, this.#queued].reduce((n, each) => n + each.operations.size, 0);
     return waiting > MAX_OPERATIONS;
@@ -400,7 +414,7 @@ export class Writer {
   /** The last one has all that is left; those before it a part of the records, samples and items that were put first. */
   async #writeRound({ isLast }: { isLast: boolean }): Promise<void> {
     // Synced as what will stand behind them: where LevelDB begins a new log in between, syncing that one says nothing of this.
-    const isAwaited = this.#sealer?.waiting === true || this.#synced.length > 0 || this.#ifAbsent.length > 0;
+    const sync = this.#isAwaited || this.#syncAll;
     const audit = isLast ? (this.#sealer?.seal() ?? []) : [];
     const records = this.#records.take(MAX_OPERATIONS);
     const samples = this.#samples.take(MAX_OPERATIONS - records.length);
@@ -413,7 +427,6 @@ export class Writer {
       const older: Operation[][] = [];
       for (const { operations } of ifAbsent) older.push(await this.#absent(operations, [...newer, ...older.flat()]));
       const operations = [...older.flat(), ...newer];
-      const sync = isAwaited || this.#syncAll;
       if (operations.length > 0) await this.#database.write(operations, { sync });
       if (audit.length > 0) this.#sealer?.sealed();
       for (const { written } of synced) written();

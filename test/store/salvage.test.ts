@@ -226,6 +226,25 @@ t.test('a chain behind the mark that does not link to it is not taken for what w
   t.match(note, { seq: (marked?.seq ?? 0) + 1, what: { known: { seq: marked?.seq } } });
 });
 
+t.test('a full outbox comes back whole, more than waits for the disk at once', async (t) => {
+  const dataDir = t.testdir({});
+  const clock = new HandClock();
+  const former = await openStore({ dataDir, log: recordingLog(), clock });
+  const text = 'x'.repeat(1_000);
+  for (let i = 0; i < 1_600; i++) {
+    former.outbox.put('net', { kind: 'alert', data: { i, text } });
+    if (i % 200 === 199) await (await former.snapshot()).close();
+  }
+  await former.stop();
+  await damageManifest(dataDir);
+  const { store, log, over, state } = await reopened(t, dataDir, clock);
+  await store.audit.append({ kind: 'test.append', who: 'agent', what: {} });
+  await over();
+  t.match(store.outbox.states(), [{ queue: 'net', waiting: 1_600, dropped: 0 }]);
+  t.equal(state(), 'whole');
+  t.notOk(log.lines.some(({ fields }) => fields.event === 'outbox.dropped'));
+});
+
 t.test('killed in the middle and begun again, nothing is there twice', async (t) => {
   const { dataDir, clock } = await filled(t);
   await damageManifest(dataDir);

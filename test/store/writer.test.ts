@@ -252,6 +252,18 @@ t.test('what waits for a dead disk is bounded: the latest version of a key, the 
   t.ok(await writer.get(textKey(PREFIX.state, 'k99')));
 });
 
+t.test('a burst that a healthy disk takes is not dropped for want of room', async (t) => {
+  const { database, writer } = await parts(t);
+  const value = Buffer.alloc(64 * 1024);
+  for (let i = 0; i < 60; i++) {
+    writer.putQueued({ type: 'put', key: textKey(PREFIX.state, `k${i}`), value });
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  await until(() => writer.waitingRecords === 0);
+  t.equal(writer.droppedRecords, 0);
+  for (let i = 0; i < 60; i++) if ((await database.get(textKey(PREFIX.state, `k${i}`))) === undefined) t.fail(`k${i}`);
+});
+
 t.test('history beyond its bound is deleted, the oldest first, and what is open stays known', async (t) => {
   const { database, writer, log } = await parts(t);
   const actions = new Episodes<ActionRecord>({
