@@ -53,7 +53,7 @@ async function nodeName(client: AgentClient): Promise<string> {
   return (await client.request('status', {})).node;
 }
 
-export function proposalText(
+function proposalText(
   { action, risk, effects, unavailable, forSeconds }: ProposalView,
   { color, columns }: Pick<Io, 'color' | 'columns'>,
 ): string {

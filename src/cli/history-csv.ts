@@ -1,4 +1,4 @@
-/** Stored history as CSV. Ids, units and qualities have no commas or quotes. */
+/** Stored history, and recordings, as CSV. Ids, units and qualities have no commas or quotes. */
 import { SkosError } from '../core/errors.js';
 import type { HistoryQuery, HistorySeries } from '../core/ports.js';
 import { type Ask, historyPages } from './history-series.js';

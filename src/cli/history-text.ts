@@ -14,7 +14,7 @@ const MANY_CHARTS_ROWS = 5;
 /** Their mean means nothing. */
 const WITHOUT_MEAN = new Set(['bitmask', 'code']);
 
-export interface TextOptions extends Stretch {
+interface TextOptions extends Stretch {
   readonly io: Pick<Io, 'color' | 'columns' | 'wallMs'>;
 }
 

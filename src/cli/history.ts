@@ -192,7 +192,7 @@ async function latest(client: AgentClient, { values, positionals: [glob] }: Invo
   return EXIT.ok;
 }
 
-export function latestText(rows: readonly LatestSample[], io: Pick<Io, 'color' | 'columns' | 'wallMs'>): string {
+function latestText(rows: readonly LatestSample[], io: Pick<Io, 'color' | 'columns' | 'wallMs'>): string {
   if (rows.length === 0) return 'Nothing is stored yet.';
   const { dim, bold, warn } = paint(io.color);
   const cells = rows.map(({ channel, unit, atMs, value, quality }) => [
@@ -214,7 +214,7 @@ async function byDevice(client: AgentClient, { values, positionals: [glob] }: In
   return EXIT.ok;
 }
 
-export function devicesText(rows: readonly DeviceAggregate[], io: Pick<Io, 'color' | 'columns' | 'wallMs'>): string {
+function devicesText(rows: readonly DeviceAggregate[], io: Pick<Io, 'color' | 'columns' | 'wallMs'>): string {
   if (rows.length === 0) return 'Nothing is stored of this time.';
   const { dim, bold } = paint(io.color);
   const text = (value: number | null, unit: string) => (value === null ? '–' : quantityText(value, unit));

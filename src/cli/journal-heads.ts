@@ -28,7 +28,7 @@ export interface JournalHeads {
   readonly passedOver: number;
 }
 
-export interface JournalQuery {
+interface JournalQuery {
   readonly node: string;
   /** Users whose lines count. */
   readonly uids: readonly number[];

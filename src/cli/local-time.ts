@@ -24,7 +24,7 @@ export function monthText(date: Date): string {
 }
 
 /** "2026-01-31". */
-export function dateText(date: Date): string {
+function dateText(date: Date): string {
   return `${String(date.getFullYear()).padStart(4, '0')}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
 }
 

@@ -14,7 +14,7 @@ export interface Stretch {
   readonly toAtMs: number;
 }
 
-export interface StretchText {
+interface StretchText {
   readonly since: string | undefined;
   readonly from: string | undefined;
   readonly until: string | undefined;

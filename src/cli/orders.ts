@@ -25,7 +25,7 @@ export const orders: Command = {
   },
 };
 
-export function ordersText(list: readonly OrderView[], { color, columns }: Pick<Io, 'color' | 'columns'>): string {
+function ordersText(list: readonly OrderView[], { color, columns }: Pick<Io, 'color' | 'columns'>): string {
   if (list.length === 0) return 'No standing orders: they exist while the node is armed.';
   const { warn, bad, good, dim } = paint(color);
   const rows = list.map(({ order, rule, channel, raised, value, unit, quality }) => [

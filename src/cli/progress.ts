@@ -24,7 +24,7 @@ export interface State {
   readonly bytes: number | null;
 }
 
-export interface ProgressOptions {
+interface ProgressOptions {
   readonly io: Pick<Io, 'err' | 'overwrite' | 'columns'>;
   /** Says nothing. */
   readonly quiet?: boolean;

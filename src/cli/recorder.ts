@@ -6,6 +6,7 @@ import type { RecorderView } from '../core/protocol.js';
 import { type Command, type Context, type Invocation, type Io, textOption } from './command.js';
 import { EXIT } from './exit-codes.js';
 import { clean, clockText, paint, plural, quantityText, shortClockText, spanText } from './format.js';
+import { csvHeader, csvRows } from './history-csv.js';
 import { countOption } from './number-option.js';
 import { columnOf, SPARK_WIDTH, sparkColumns, sparkline } from './sparkline.js';
 import { subcommand } from './subcommand.js';
@@ -116,21 +117,11 @@ async function eachPage(
 async function csv(client: AgentClient, query: RecordingQuery, io: Io): Promise<number> {
   let isFirst = true;
   await eachPage(client, query, (page) => {
-    const rows = page.flatMap(csvRows);
-    io.out([...(isFirst ? ['time,channel,value,unit,quality'] : []), ...rows].join('\n'));
+    const rows = page.flatMap((series) => csvRows({ ...series, stepMs: 0 }, 'samples'));
+    io.out([...(isFirst ? [csvHeader('samples')] : []), ...rows].join('\n'));
     isFirst = false;
   });
   return EXIT.ok;
-}
-
-/** Ids, units and qualities have no commas or quotes. */
-function csvRows({ channel, unit, atMs, values, qualities }: RecordingSeries): string[] {
-  let next = 0;
-  let quality = 'ok';
-  return atMs.map((each, i) => {
-    if (qualities[next]?.[0] === i) quality = qualities[next++]?.[1] ?? quality;
-    return `${new Date(each).toISOString()},${channel},${values[i] ?? ''},${unit},${quality}`;
-  });
 }
 
 async function json(client: AgentClient, query: RecordingQuery, io: Io): Promise<number> {
@@ -143,7 +134,7 @@ async function json(client: AgentClient, query: RecordingQuery, io: Io): Promise
   return EXIT.ok;
 }
 
-export function showText(
+function showText(
   recording: RecordingInfo,
   series: readonly RecordingSeries[],
   io: Pick<Io, 'color' | 'columns'>,
