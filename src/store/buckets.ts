@@ -66,10 +66,13 @@ export function meanOf({ count, least, greatest, origin, excess, isWhole }: Sum)
   return isWhole ? Math.round(mean) + 0 : mean;
 }
 
-/** Of samples with wall times. A time is of the bucket that begins at the multiple of the width at or before it. */
-export function bucketsOf(samples: Samples, widthMs: number): Buckets {
+/**
+ * Of samples with wall times. A time is of the bucket that begins at the multiple of the width at or before it. With `room`, of as many
+ * buckets as there may be samples, they lie in its arrays, until it is used again.
+ */
+export function bucketsOf(samples: Samples, widthMs: number, room?: Buckets): Buckets {
   const ordered = isAscending(samples) ? samples : ascending(samples);
-  const buckets = emptyBuckets(roomFor(ordered, widthMs));
+  const buckets = room ?? emptyBuckets(roomFor(ordered, widthMs));
   let length = 0;
   for (let first = 0; first < ordered.length; length++) {
     buckets.atMs[length] = Math.floor((ordered.atMs[first] ?? 0) / widthMs) * widthMs;

@@ -44,13 +44,18 @@ export interface Stream {
 }
 
 export class RawHead {
-  #bytes = Buffer.allocUnsafeSlow(FIRST_BYTES);
+  #bytes: Buffer;
   #end = 0;
   #count = 0;
   #lastAtMs = 0;
   #lastStepMs = 0;
   #usualStepMs = 0;
   #lastValue = 0;
+
+  /** `expectedBytes` is how long the stream will be, as far as anybody can tell. */
+  constructor(expectedBytes = 0) {
+    this.#bytes = Buffer.allocUnsafeSlow(Math.max(FIRST_BYTES, Math.min(expectedBytes, MAX_STREAM_BYTES)));
+  }
 
   /** Samples. */
   get count(): number {
@@ -150,12 +155,23 @@ function putVarint(bytes: Uint8Array, start: number, value: number): number {
   return end;
 }
 
-/** The samples of a stream, times as offsets from the first. Throws RangeError on what append() has not written. */
-export function decodeStream({ bytes, count }: Stream): Samples {
+/** Room for `length` samples, to be decoded into. */
+export function roomForSamples(length: number): Samples {
+  return {
+    length,
+    atMs: new Float64Array(length),
+    values: new Float64Array(length),
+    qualities: new Uint8Array(length),
+  };
+}
+
+/**
+ * The samples of a stream, times as offsets from the first; in the arrays of `room`, if it is given, which may be longer than `length`.
+ * Throws RangeError on what append() has not written.
+ */
+export function decodeStream({ bytes, count }: Stream, room?: Samples): Samples {
   if (count > MAX_CHUNK_SAMPLES) throw new RangeError(`${count} samples in one head`);
-  const atMs = new Float64Array(count);
-  const values = new Float64Array(count);
-  const qualities = new Uint8Array(count);
+  const { atMs, values, qualities } = room ?? roomForSamples(count);
   let position = 0;
   let offsetMs = 0;
   let lastStepMs = 0;

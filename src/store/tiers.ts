@@ -11,8 +11,8 @@
 import type { Clock } from '../core/clock.js';
 import { reason } from '../core/errors.js';
 import type { Log } from '../core/ports.js';
-import { encodeBuckets } from './bucket-chunk.js';
-import { type Buckets, bucketsOf, MINUTE_MS, SECOND_MS } from './buckets.js';
+import { encodeBuckets, MAX_CHUNK_BUCKETS } from './bucket-chunk.js';
+import { type Buckets, bucketsOf, emptyBuckets, MINUTE_MS, SECOND_MS } from './buckets.js';
 import {
   ChannelView,
   type DamageReport,
@@ -71,6 +71,8 @@ export class Tiers {
   /** By channel, by the beginning of the hour. A new object each time, by which a roll-up sees that it was overtaken. */
   readonly #pending = new Map<number, Map<number, Pending>>();
   #pendingHours = 0;
+  /** For the seconds of one chunk. */
+  readonly #room = emptyBuckets(MAX_CHUNK_BUCKETS);
   /** Channels of which everything undone is pending. */
   readonly #looked = new Set<number>();
   #timer: NodeJS.Timeout | undefined;
@@ -96,7 +98,7 @@ export class Tiers {
 
   /** The seconds of a raw chunk, for the same batch. */
   onClosed({ address, samples }: ClosedChunk): readonly Operation[] {
-    const buckets = bucketsOf(samples, SECOND_MS);
+    const buckets = bucketsOf(samples, SECOND_MS, this.#room);
     if (buckets.length === 0) return [];
     const lastAtMs = buckets.atMs[buckets.length - 1] ?? 0;
     for (let hour = hourOf(buckets.atMs[0] ?? 0); hour <= lastAtMs; hour += HOUR_MS) {

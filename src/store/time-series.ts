@@ -18,11 +18,11 @@ import { isDoneWithin } from '../core/deadline.js';
 import { reason } from '../core/errors.js';
 import type { Log } from '../core/ports.js';
 import { ChannelDictionary } from './channel-dictionary.js';
-import { chunkHeader, decodeChunk, encodeChunk, MAX_CHUNK_SPAN_MS, type Samples } from './chunk.js';
+import { chunkHeader, decodeChunk, encodeChunk, MAX_CHUNK_SAMPLES, MAX_CHUNK_SPAN_MS, type Samples } from './chunk.js';
 import type { Database, Operation } from './database.js';
 import { type ChunkAddress, chunkKey, chunkRange, chunkStartAtMs, PREFIX } from './keys.js';
 import type { StoreLimits } from './limits.js';
-import { decodeStream, RawHead, type Stream } from './raw-head.js';
+import { decodeStream, RawHead, roomForSamples, type Stream } from './raw-head.js';
 import { type LoggedHead, RawLog } from './raw-log.js';
 import { Replay } from './raw-replay.js';
 import { slicesOf } from './slices.js';
@@ -42,6 +42,8 @@ const SLICE_MS = 0.5;
 const GROUP_BYTES = 1024 * 1024;
 /** Handing a batch to LevelDB takes a microsecond or two for each operation, in one go. */
 const GROUP_OPERATIONS = 128;
+/** A stream is about as long as the one before it; beyond so much its memory is doubled. */
+const EXPECTED_GROWTH = 1.1;
 /** Memory of heads that ended and wait while the disk takes no writes: some hours of 64 channels, and once the heads of all. */
 const MAX_CLOSING_BYTES = 8 * 1024 * 1024;
 const MAX_CLOSING_BYTES_PER_CHANNEL = 16 * 1024;
@@ -81,8 +83,9 @@ class TimedHead extends RawHead implements LoggedHead {
     address: ChunkAddress,
     channel: Channel,
     times: { readonly startMs: number; readonly endMs: number; readonly wallOffsetMs: number },
+    expectedBytes: number,
   ) {
-    super();
+    super(expectedBytes);
     this.address = address;
     this.channel = channel;
     this.startMs = times.startMs;
@@ -95,6 +98,8 @@ class TimedHead extends RawHead implements LoggedHead {
 class Series {
   readonly number: number;
   head: TimedHead | undefined;
+  /** Length of its last head's stream, and what it may come to be more: one allocation instead of eight. */
+  expectedBytes = 0;
 
   constructor(number: number) {
     this.number = number;
@@ -108,7 +113,10 @@ export interface TimeSeriesOptions {
   readonly log: Log;
   readonly clock: Clock;
   readonly limits: Pick<StoreLimits, 'flushMs'>;
-  /** What is written in one batch with the chunk of these samples. Must do no harm when it is asked for the same ones again. */
+  /**
+   * What is written in one batch with the chunk of these samples, which are there for the time of the call only. Must do no harm when
+   * it is asked for the same ones again.
+   */
   readonly onClosed?: (closed: AddressedSamples) => readonly Operation[];
 }
 
@@ -118,6 +126,8 @@ export class TimeSeries {
   readonly #rawLog: RawLog;
   readonly #series = new Map<string, Series>();
   readonly #byNumber = new Map<number, Series>();
+  /** For encoding, which is synchronous: arrays of 50 KB that come and go with every chunk would leave holes in memory. */
+  readonly #room = roomForSamples(MAX_CHUNK_SAMPLES);
   /** Heads that ended and are not handed to the writer yet, oldest first. */
   #closing: TimedHead[] = [];
   #closingBytes = 0;
@@ -294,7 +304,7 @@ export class TimeSeries {
     const windowMs = channel.rateHz >= FAST_HZ ? FAST_WINDOW_MS : SLOW_WINDOW_MS;
     const endMs = startMs + windowMs - (startAtMs % windowMs);
     const address = { channel: series.number, startAtMs, run: this.#run, ordinal: this.#nextOrdinal++ };
-    series.head = new TimedHead(address, channel, { startMs, endMs, wallOffsetMs });
+    series.head = new TimedHead(address, channel, { startMs, endMs, wallOffsetMs }, series.expectedBytes);
     return series.head;
   }
 
@@ -307,6 +317,7 @@ export class TimeSeries {
     const { head } = series;
     if (head === undefined) return;
     series.head = undefined;
+    series.expectedBytes = Math.ceil(head.end * EXPECTED_GROWTH);
     this.#closing.push(head);
     this.#closingBytes += head.capacity;
     const most = MAX_CLOSING_BYTES + MAX_CLOSING_BYTES_PER_CHANNEL * this.#series.size;
@@ -390,12 +401,9 @@ export class TimeSeries {
   /** The chunk of a head, and what belongs to it. None when it cannot be made, which is said: no sample is worth the agent. */
   #operationsOf(address: ChunkAddress, stream: Stream): Operation[] {
     try {
-      const { length, atMs, values, qualities } = decodeStream(stream);
-      const value = encodeChunk({ length, atMs, values, qualities });
-      const wallTimes = atMs.map((offsetMs) => address.startAtMs + offsetMs);
-      const closed: AddressedSamples = { address, samples: { length, atMs: wallTimes, values, qualities } };
-      const chunk: Operation = { type: 'put', key: chunkKey(PREFIX.rawSeries, address), value };
-      return [chunk, ...(this.#options.onClosed?.(closed) ?? [])];
+      const samples = decodeStream(stream, this.#room);
+      const chunk: Operation = { type: 'put', key: rawKey(address), value: encodeChunk(samples) };
+      return [chunk, ...(this.#options.onClosed?.({ address, samples: wallTimed(samples, address) }) ?? [])];
     } catch (error) {
       this.#reportDamage(`Samples of ${new Date(address.startAtMs).toISOString()} cannot be encoded`, error);
       return [];
@@ -503,8 +511,14 @@ function bytesOf(operations: readonly Operation[]): number {
 }
 
 function wallSamples({ address, stream }: { address: ChunkAddress; stream: Stream }): Samples {
-  const { length, atMs, values, qualities } = decodeStream(stream);
-  return { length, atMs: atMs.map((offsetMs) => address.startAtMs + offsetMs), values, qualities };
+  return wallTimed(decodeStream(stream), address);
+}
+
+/** In their place. */
+function wallTimed(samples: Samples, { startAtMs }: ChunkAddress): Samples {
+  const { length, atMs } = samples;
+  for (let i = 0; i < length; i++) atMs[i] = startAtMs + (atMs[i] ?? 0);
+  return samples;
 }
 
 function* within(samples: Samples, { fromMs, toMs }: Window): Generator<Samples> {

@@ -169,7 +169,7 @@ t.test(
     const batches: (readonly Operation[])[] = [];
     const parts = await started(t, {
       onClosed: (each) => {
-        closed.push(each);
+        closed.push({ ...each, samples: { ...each.samples, atMs: each.samples.atMs.slice() } });
         return [{ type: 'put', key: chunkKey(PREFIX.secondSeries, each.address), value: Buffer.from('seconds') }];
       },
     });
