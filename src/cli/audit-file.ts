@@ -3,10 +3,10 @@
  * that neither side holds the chain in memory; the file gets its name only when it is whole and on disk.
  */
 import { createHash, randomBytes } from 'node:crypto';
-import { access, type FileHandle, open, rename, rm } from 'node:fs/promises';
+import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import type { AgentClient } from '../core/agent-client.js';
-import { syncDirectory } from '../core/atomic-file.js';
+import { isThere, syncDirectory } from '../core/atomic-file.js';
 import { reason, SkosError } from '../core/errors.js';
 import type { AuditEntry, AuditHead, AuditSealRequest } from '../core/ports.js';
 import { entryLine, headerLine, trailerLine } from '../store/audit-export.js';
@@ -48,13 +48,6 @@ export async function exportChain(
     if (error instanceof SkosError) throw error;
     throw new SkosError('SKOS_AUDIT_FILE', `${path}: ${reason(error)}`, { cause: error });
   }
-}
-
-async function isThere(path: string): Promise<boolean> {
-  return access(path).then(
-    () => true,
-    () => false,
-  );
 }
 
 interface Range {

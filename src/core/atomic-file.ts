@@ -1,23 +1,24 @@
 /**
- * Files of ours that root writes: to a temporary name in the same directory, synced, renamed. A reader sees the old or the
+ * Files that are written whole: to a temporary name in the same directory, synced, renamed. A reader sees the old or the
  * new content, never a part of it, also across a power loss.
  */
 import { randomBytes } from 'node:crypto';
-import { mkdir, open, readFile, rename, rm, unlink } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { access, mkdir, open, readFile, rename, rm, unlink } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { systemCode } from './errors.js';
 
 /** Readable by all, writable by its owner: skos-actuator refuses a list with more. */
-const MODE = 0o644;
+const DEFAULT_MODE = 0o644;
 
-export async function writeAtomically(file: string, text: string): Promise<void> {
+export async function writeAtomically(file: string, text: string, mode = DEFAULT_MODE): Promise<void> {
   const directory = dirname(file);
   await mkdir(directory, { recursive: true, mode: 0o755 });
-  const temporary = join(directory, `.${randomBytes(6).toString('hex')}.tmp`);
+  const temporary = join(directory, `.${basename(file)}.${randomBytes(6).toString('hex')}.tmp`);
   try {
-    const handle = await open(temporary, 'wx', MODE);
+    const handle = await open(temporary, 'wx', mode);
     try {
       // The umask may have taken bits away; the mode is part of the contract.
-      await handle.chmod(MODE);
+      await handle.chmod(mode);
       await handle.writeFile(text);
       await handle.sync();
     } finally {
@@ -41,12 +42,20 @@ export async function syncDirectory(directory: string): Promise<void> {
   }
 }
 
+/** False also where nobody may look. */
+export async function isThere(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  );
+}
+
 /** undefined when there is no such file. */
 export async function readIfThere(file: string): Promise<string | undefined> {
   try {
     return await readFile(file, 'utf8');
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
+    if (systemCode(error) === 'ENOENT') return undefined;
     throw error;
   }
 }
@@ -57,6 +66,6 @@ export async function restore(file: string, former: string | undefined): Promise
   try {
     await unlink(file);
   } catch (error) {
-    if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error;
+    if (systemCode(error) !== 'ENOENT') throw error;
   }
 }

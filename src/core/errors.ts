@@ -297,6 +297,11 @@ export class SkosError extends Error {
   }
 }
 
+/** The name that the system, or a library, gives an error: ENOENT, LEVEL_LOCKED. '' where it has none. */
+export function systemCode(error: unknown): string {
+  return error instanceof Error && 'code' in error ? String(error.code) : '';
+}
+
 /** Whatever was thrown, as text for a message or a log field. */
 export function reason(thrown: unknown): string {
   return thrown instanceof Error ? thrown.message : String(thrown);

@@ -12,7 +12,7 @@ import { randomBytes } from 'node:crypto';
 import { type FileHandle, link, open, rename, rm, unlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { syncDirectory } from '../core/atomic-file.js';
-import { reason, SkosError } from '../core/errors.js';
+import { reason, SkosError, systemCode } from '../core/errors.js';
 import type { AuditHead, RecordSnapshot } from '../core/ports.js';
 import { VERSION } from '../core/version.js';
 import { GENESIS, parseEntry } from './audit-entry.js';
@@ -204,7 +204,7 @@ export class BackupTarget {
       await link(this.#temporary, this.#path);
       await unlink(this.#temporary);
     } catch (error) {
-      if (codeOf(error) === 'EEXIST') throw alreadyThere(this.#path);
+      if (systemCode(error) === 'EEXIST') throw alreadyThere(this.#path);
       // FAT, which memory sticks have, knows no links.
       if (await exists(this.#path)) throw alreadyThere(this.#path);
       await rename(this.#temporary, this.#path);
@@ -228,7 +228,7 @@ async function exists(path: string): Promise<boolean> {
     await (await open(path, 'r')).close();
     return true;
   } catch (error) {
-    return codeOf(error) !== 'ENOENT';
+    return systemCode(error) !== 'ENOENT';
   }
 }
 
@@ -236,14 +236,10 @@ function alreadyThere(path: string): SkosError {
   return new SkosError('SKOS_BACKUP_EXISTS', `${path} is there already`);
 }
 
-function codeOf(error: unknown): string {
-  return error instanceof Error && 'code' in error ? String(error.code) : '';
-}
-
 /** A full disk is something an operator can mend; everything else says what the system said. */
 export function writeError(path: string, error: unknown): SkosError {
   if (error instanceof SkosError) return error;
-  const isFull = ['ENOSPC', 'EDQUOT', 'EFBIG'].includes(codeOf(error));
+  const isFull = ['ENOSPC', 'EDQUOT', 'EFBIG'].includes(systemCode(error));
   const code = isFull ? 'SKOS_BACKUP_SPACE' : 'SKOS_BACKUP_WRITE';
   return new SkosError(code, `writing ${path}: ${reason(error)}`, { cause: error });
 }

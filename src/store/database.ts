@@ -8,10 +8,10 @@
  * A directory that LevelDB calls corrupt is set aside under another name, never deleted, and a fresh one is begun. So is
  * one whose CURRENT file is gone: LevelDB would take it for empty and delete its tables.
  */
-import { access, mkdir, open, readdir, rename, stat } from 'node:fs/promises';
+import { mkdir, open, readdir, rename, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { syncDirectory } from '../core/atomic-file.js';
-import { reason, SkosError } from '../core/errors.js';
+import { isThere, syncDirectory } from '../core/atomic-file.js';
+import { reason, SkosError, systemCode } from '../core/errors.js';
 import { FORMAT_KEY, type KeyRange, PREFIX, salvageKey, textKey } from './keys.js';
 import { batchesOf, isTableName, type LevelHandle, levelCode, openLevel, rootCause, TABLE_MAGIC } from './level.js';
 
@@ -349,9 +349,8 @@ async function tableFault(directory: string, name: string): Promise<string | und
       await file.close();
     }
   } catch (error) {
-    const code = error instanceof Error && 'code' in error ? error.code : '';
     // Merged into another one meanwhile; or a disk that fails, which a fresh database does not mend.
-    return code === 'EISDIR' ? `${name} is a directory` : undefined;
+    return systemCode(error) === 'EISDIR' ? `${name} is a directory` : undefined;
   }
 }
 
@@ -369,11 +368,7 @@ async function setAside(directory: string): Promise<string> {
   const stamp = new Date().toISOString().replaceAll(/[-:]/g, '').replace(/\..*/, '');
   for (let n = 0; ; n++) {
     const path = `${directory}.damaged-${stamp}${n === 0 ? '' : `-${n}`}`;
-    const taken = await access(path).then(
-      () => true,
-      () => false,
-    );
-    if (taken) continue;
+    if (await isThere(path)) continue;
     await rename(directory, path);
     return path;
   }
@@ -390,10 +385,7 @@ async function isDamage(error: unknown, directory: string): Promise<boolean> {
   const text = reason(rootCause(error));
   if (/Is a directory/.test(text)) return true;
   if (!/No such file/.test(text)) return false;
-  return access(join(directory, 'CURRENT')).then(
-    () => true,
-    () => false,
-  );
+  return isThere(join(directory, 'CURRENT'));
 }
 
 function openError(directory: string, error: unknown): SkosError {

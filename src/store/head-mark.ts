@@ -5,6 +5,7 @@
  */
 import { open, readFile, rename } from 'node:fs/promises';
 import { join } from 'node:path';
+import { systemCode } from '../core/errors.js';
 import type { AuditHead } from '../core/ports.js';
 import { isHash } from './audit-entry.js';
 
@@ -31,8 +32,7 @@ export class HeadMark {
     try {
       text = await readFile(this.#path, 'utf8');
     } catch (error) {
-      const absent = error instanceof Error && 'code' in error && error.code === 'ENOENT';
-      return absent ? { head: undefined } : { head: undefined, fault: String(error) };
+      return systemCode(error) === 'ENOENT' ? { head: undefined } : { head: undefined, fault: String(error) };
     }
     const [, seq, hash] = /^(\d{1,15}) ([0-9a-f]{64})\n$/.exec(text) ?? [];
     if (seq === undefined || !isHash(hash)) return { head: undefined, fault: 'the file is damaged' };

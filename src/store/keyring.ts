@@ -5,12 +5,12 @@
  * Nothing here stops anything: a file that is damaged is named and left as it is, one that others could read is used, its mode
  * mended, and that is said, because a signature by it proves less from then on.
  */
-import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject, randomBytes, sign } from 'node:crypto';
+import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
 import { constants } from 'node:fs';
-import { chmod, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { chmod, mkdir, open, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { syncDirectory } from '../core/atomic-file.js';
-import { reason, SkosError } from '../core/errors.js';
+import { writeAtomically } from '../core/atomic-file.js';
+import { reason, SkosError, systemCode } from '../core/errors.js';
 import { keyIdOf, type Signer } from './checkpoint.js';
 
 const FILE_MODE = 0o600;
@@ -72,22 +72,12 @@ export class Keyring {
   async create(): Promise<Signer> {
     const { privateKey } = generateKeyPairSync('ed25519');
     const signer = signerOf(privateKey, this.#node);
-    const temporary = join(this.directory, `.${randomBytes(6).toString('hex')}.tmp`);
     try {
       await this.#prepare();
-      const file = await open(temporary, 'wx', FILE_MODE);
-      try {
-        await file.chmod(FILE_MODE);
-        await file.writeFile(privateKey.export({ format: 'pem', type: 'pkcs8' }));
-        await file.sync();
-      } finally {
-        await file.close();
-      }
-      await rename(temporary, this.#path(signer.keyId));
-      await syncDirectory(this.directory);
+      const pem = privateKey.export({ format: 'pem', type: 'pkcs8' });
+      await writeAtomically(this.#path(signer.keyId), pem.toString(), FILE_MODE);
       return signer;
     } catch (error) {
-      await rm(temporary, { force: true }).catch(() => undefined);
       throw new SkosError('SKOS_AUDIT_KEY', `a key could not be written to ${this.directory}: ${reason(error)}`, {
         cause: error,
       });
@@ -115,9 +105,7 @@ export class Keyring {
       const names = await readdir(this.directory);
       return names.filter((name) => NAME.test(name)).slice(0, MAX_FILES);
     } catch (error) {
-      if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) {
-        faults.push(`${this.directory}: ${reason(error)}`);
-      }
+      if (systemCode(error) !== 'ENOENT') faults.push(`${this.directory}: ${reason(error)}`);
       return [];
     }
   }

@@ -1,5 +1,6 @@
 /** LevelDB as the store uses it: opening a directory, reading in the order of keys, what its errors mean. */
 import { Level } from 'level';
+import { systemCode } from '../core/errors.js';
 
 export type LevelHandle = Level<Buffer, Buffer>;
 /** LevelDB's own, and what `level` adds. */
@@ -53,6 +54,5 @@ export function isTableName(name: string): boolean {
 
 /** Such as LEVEL_LOCKED; '' where there is none. */
 export function levelCode(error: unknown): string {
-  const root = rootCause(error);
-  return root instanceof Error && 'code' in root ? String(root.code) : '';
+  return systemCode(rootCause(error));
 }

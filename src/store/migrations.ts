@@ -9,8 +9,9 @@
  * A step reads and writes little, because protection begins when the database is open. What takes long is noted in that batch, and
  * done beside the running agent (former-seconds.ts).
  */
-import { access, mkdir, readdir, rm } from 'node:fs/promises';
+import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { isThere } from '../core/atomic-file.js';
 import type { Clock } from '../core/clock.js';
 import { reason, SkosError } from '../core/errors.js';
 import type { Log } from '../core/ports.js';
@@ -104,13 +105,6 @@ function underWay(value: Buffer | undefined): { readonly name: string; readonly 
     // It is made again.
   }
   return undefined;
-}
-
-async function isThere(path: string): Promise<boolean> {
-  return access(path).then(
-    () => true,
-    () => false,
-  );
 }
 
 async function leftovers(directory: string): Promise<string[]> {

@@ -19,7 +19,7 @@ import { type FileHandle, mkdir, open, readdir, unlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path';
 import { syncDirectory } from '../core/atomic-file.js';
 import type { Clock } from '../core/clock.js';
-import { reason, SkosError } from '../core/errors.js';
+import { reason, SkosError, systemCode } from '../core/errors.js';
 import type { Log, StoredChannel } from '../core/ports.js';
 import type { ChunkAddress } from './keys.js';
 import type { Stream } from './raw-head.js';
@@ -191,7 +191,7 @@ export class RawLog {
         const file = await open(path, 'wx', 0o600);
         return { number, path, file, channels: new Set(), endsMs, bytes: 0, firstBytes: 0 };
       } catch (error) {
-        if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error;
+        if (systemCode(error) !== 'EEXIST') throw error;
       }
     }
   }
@@ -289,7 +289,7 @@ async function earlierFiles({ directory, log }: RawLogOptions): Promise<string[]
     // The newest have what counts: each segment begins with all that was not in the database.
     return files.slice(-MAX_EARLIER_FILES).map(({ name }) => join(directory, name));
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return [];
+    if (systemCode(error) === 'ENOENT') return [];
     log.warn(`The raw log cannot be listed: ${reason(error)}`, { event: 'store.raw_log', code: 'SKOS_STORE_READ' });
     return [];
   }

@@ -13,11 +13,10 @@
  *
  * `restore.json` is also what the agent learns of it: it writes each restore into the audit chain, and then removes the file.
  */
-import { randomBytes } from 'node:crypto';
-import { open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { syncDirectory } from '../core/atomic-file.js';
-import { reason, SkosError } from '../core/errors.js';
+import { readIfThere, syncDirectory, writeAtomically } from '../core/atomic-file.js';
+import { reason, SkosError, systemCode } from '../core/errors.js';
 import type { AuditHead, AuditLog, Log } from '../core/ports.js';
 
 const MARK = 'restore.json';
@@ -66,21 +65,7 @@ export async function freeStamp(dataDir: string, atMs: number): Promise<string> 
 /** From here on the restored database is the database. Rejects before that, and then nothing has changed. */
 export async function commitRestore(dataDir: string, note: RestoreNote): Promise<void> {
   const notes = [...(await readNotes(dataDir)), note].slice(-MAX_TOLD);
-  const temporary = join(dataDir, `.${MARK}.${randomBytes(4).toString('hex')}.tmp`);
-  try {
-    const file = await open(temporary, 'wx', 0o600);
-    try {
-      await file.writeFile(`${JSON.stringify({ restores: notes }, null, 1)}\n`);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    await rename(temporary, join(dataDir, MARK));
-    await syncDirectory(dataDir);
-  } catch (error) {
-    await rm(temporary, { force: true });
-    throw error;
-  }
+  await writeAtomically(join(dataDir, MARK), `${JSON.stringify({ restores: notes }, null, 1)}\n`, 0o600);
 }
 
 /**
@@ -174,14 +159,11 @@ export async function tellRestores({ notes, dataDir, audit, log }: TellOptions):
 
 /** Oldest first; none where the file is absent. A file that is damaged says nothing: the chain's own heads show the change. */
 export async function readNotes(dataDir: string): Promise<RestoreNote[]> {
-  let text: string;
-  try {
-    text = await readFile(join(dataDir, MARK), 'utf8');
-  } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return [];
+  const text = await readIfThere(join(dataDir, MARK)).catch((error: unknown) => {
     // Whether a restore is to be finished is not known: the database must not be opened before it is.
     throw new SkosError('SKOS_STORE_OPEN', `${dataDir}: ${reason(error)}`, { cause: error });
-  }
+  });
+  if (text === undefined) return [];
   try {
     const { restores } = JSON.parse(text) as { restores: RestoreNote[] };
     return restores.filter(isNote);
@@ -200,7 +182,7 @@ export async function exists(path: string): Promise<boolean> {
     await stat(path);
     return true;
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return false;
+    if (systemCode(error) === 'ENOENT') return false;
     throw error;
   }
 }

@@ -28,6 +28,7 @@ import {
   MAX_KEY_FILE_BYTES,
 } from './backup-file.js';
 import { FORMAT_VERSION } from './database.js';
+import { bytesIn } from './file-sizes.js';
 import { HeadMark } from './head-mark.js';
 import { batchesOf, type LevelHandle, levelCode, openLevel, rootCause } from './level.js';
 import {
@@ -160,14 +161,7 @@ export interface Standing {
 
 export async function standing(dataDir: string): Promise<Standing> {
   const { head } = await new HeadMark({ dataDir, onError: () => undefined }).read();
-  return { head: head ?? null, bytes: await bytesBelow(join(dataDir, 'db')) };
-}
-
-async function bytesBelow(directory: string): Promise<number> {
-  let bytes = 0;
-  const names = await readdir(directory).catch(() => []);
-  for (const name of names) bytes += (await stat(join(directory, name)).catch(() => undefined))?.size ?? 0;
-  return bytes;
+  return { head: head ?? null, bytes: await bytesIn(join(dataDir, 'db')) };
 }
 
 /**

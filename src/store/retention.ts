@@ -15,14 +15,13 @@
  * time, until a tenth is free; when no raw is left, seconds, then minutes. LevelDB gives space back only where tables are merged, so
  * that is done then, a part of a tier at a time, on a thread of the pool. The tenth keeps it from being done every minute.
  */
-import { readdir, stat } from 'node:fs/promises';
-import { join } from 'node:path';
 import type { Clock } from '../core/clock.js';
 import { reason } from '../core/errors.js';
 import type { Log } from '../core/ports.js';
 import { HOUR_MS, MAX_AT_MS, MINUTES_WINDOW_MS, minutesRange } from './channel-view.js';
 import { MAX_CHUNK_SPAN_MS } from './chunk.js';
 import type { Database, Operation } from './database.js';
+import { bytesIn } from './file-sizes.js';
 import { chunkRange, chunkStartAtMs, type KeyRange, PREFIX, prefixRange } from './keys.js';
 import type { StoreLimits } from './limits.js';
 import type { Stretch } from './points.js';
@@ -50,13 +49,18 @@ const SPARED_MS = 3 * HOUR_MS;
 const SIZE_EVERY_MS = 5 * 60_000;
 /** How much is free after room was made, of the bound. */
 const FREED_PART = 0.1;
+/**
+ * When less of what was deleted has come free, a snapshot keeps it, as a backup has one for an hour at most: then to delete more would
+ * free no more. It is merged again later, before anything else is deleted.
+ */
+const LEAST_FREED_PART = 0.25;
 /** Deleted in one synced batch. */
 const DELETED_PER_BATCH = 512;
 /** Merged in one call: a second of a pool thread, which closing has to wait for. */
 const MERGED_BYTES = 64 * 1024 * 1024;
 /** Before anything is deleted for its size, what is deleted already may give its space back; but not every minute. */
 const MERGE_ALL_EVERY_MS = 6 * HOUR_MS;
-/** When nothing is left to delete, it is tried again so seldom. */
+/** When nothing is left to delete, or nothing comes free, it is tried again so seldom. */
 const HOPELESS_MS = HOUR_MS;
 const MIB = 1024 * 1024;
 
@@ -267,14 +271,21 @@ export class Retention {
     let bytes = await this.bytes();
     // Sizes of what is deleted are those of its values: a second time makes good what that was wrong by.
     for (let round = 0; round < 2 && bytes > limits.maxBytes; round++) {
-      await this.#makeRoom(bytes - limits.maxBytes * (1 - FREED_PART));
+      const before = bytes;
+      const deleted = await this.#makeRoom(bytes - limits.maxBytes * (1 - FREED_PART));
       bytes = await this.bytes();
       for (const { looked } of this.#tiers) looked.clear();
+      if (bytes > limits.maxBytes && before - bytes < deleted * LEAST_FREED_PART) {
+        this.#hopelessMs = clock.monotonicMs();
+        this.#mergedAllMs = Number.NEGATIVE_INFINITY;
+        return;
+      }
     }
     if (!this.#stopped && bytes > limits.maxBytes) this.#reportHopeless(bytes);
   }
 
-  async #makeRoom(wantedBytes: number): Promise<void> {
+  /** Returns how many bytes were deleted. */
+  async #makeRoom(wantedBytes: number): Promise<number> {
     let missing = wantedBytes;
     for (const tier of this.#tiers) {
       let freed = 0;
@@ -285,6 +296,7 @@ export class Retention {
       }
       if (freed > 0) await this.#merge(tier);
     }
+    return wantedBytes - missing;
   }
 
   /** A slice of time of all channels, from where the oldest chunk begins. Returns the bytes; 0: the tier is empty. */
@@ -365,15 +377,4 @@ const EVER: Stretch = { fromMs: 0, toMs: MAX_AT_MS };
 
 function rangeOf({ prefix }: Tier, channel: number, stretch: Stretch): KeyRange {
   return prefix === PREFIX.minuteSeries ? minutesRange(channel, stretch) : chunkRange(prefix, channel, stretch);
-}
-
-/** Files that vanish meanwhile, as LevelDB's do, count nothing. */
-async function bytesIn(directory: string): Promise<number> {
-  const names: string[] = await readdir(directory).catch(() => []);
-  let sum = 0;
-  for (const name of names) {
-    const found = await stat(join(directory, name)).catch(() => undefined);
-    if (found?.isFile() === true) sum += found.size;
-  }
-  return sum;
 }
