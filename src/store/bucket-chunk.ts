@@ -98,8 +98,33 @@ function writeValues(filled: number, whole: boolean): void {
   for (const values of [minimums, means, maximums]) writeColumn(out, values, filled);
 }
 
-/** Throws RangeError for what encodeBuckets() cannot have made. */
-export function decodeBuckets(bytes: Buffer, widthMs: number): Buckets {
+/**
+ * When the last bucket begins, -Infinity when there is none: for the price of the times, which are mostly two bytes. Throws RangeError for
+ * what encodeBuckets() cannot have made.
+ */
+export function lastBucketAtMs(bytes: Buffer, widthMs: number): number {
+  const { length } = readHeader(bytes);
+  if (length === 0) return Number.NEGATIVE_INFINITY;
+  const first = bits.number();
+  readColumn(bits, column, length);
+  return (first + length - 1 + (column[length - 1] ?? 0)) * widthMs;
+}
+
+/**
+ * Throws RangeError for what encodeBuckets() cannot have made. With `room`, of MAX_CHUNK_BUCKETS, the buckets lie in its arrays until it is
+ * used again.
+ */
+export function decodeBuckets(bytes: Buffer, widthMs: number, room?: Buckets): Buckets {
+  const { length, whole, end } = readHeader(bytes);
+  const buckets = room === undefined ? emptyBuckets(length) : { ...room, length };
+  if (length > 0) readBuckets(buckets, { widthMs, whole });
+  else bits.align();
+  if (bits.at !== end) throw new RangeError('the buckets go on behind their end');
+  return buckets;
+}
+
+/** Up to the first bucket. */
+function readHeader(bytes: Buffer): { length: number; whole: boolean; end: number } {
   const end = bytes.length - CRC_BYTES;
   if (end <= 0 || crc32(bytes.subarray(0, end)) !== bytes.readUInt32BE(end)) {
     throw new RangeError('the buckets do not match their check sum');
@@ -109,11 +134,7 @@ export function decodeBuckets(bytes: Buffer, widthMs: number): Buckets {
   const whole = bits.bits(1) === 1;
   const length = bits.number();
   if (length > MAX_CHUNK_BUCKETS) throw new RangeError(`the chunk claims ${length} buckets`);
-  const buckets = emptyBuckets(length);
-  if (length > 0) readBuckets(buckets, { widthMs, whole });
-  else bits.align();
-  if (bits.at !== end) throw new RangeError('the buckets go on behind their end');
-  return buckets;
+  return { length, whole, end };
 }
 
 function readBuckets(buckets: Buckets, { widthMs, whole }: { widthMs: number; whole: boolean }): void {

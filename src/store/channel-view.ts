@@ -7,8 +7,8 @@
  */
 import { reason } from '../core/errors.js';
 import type { Log } from '../core/ports.js';
-import { decodeBuckets } from './bucket-chunk.js';
-import { type Buckets, MINUTE_MS, SECOND_MS } from './buckets.js';
+import { decodeBuckets, lastBucketAtMs, MAX_CHUNK_BUCKETS } from './bucket-chunk.js';
+import { type Buckets, emptyBuckets, MINUTE_MS, SECOND_MS } from './buckets.js';
 import { chunkHeader, decodeChunk, MAX_CHUNK_SPAN_MS, type Samples } from './chunk.js';
 import { part } from './in-order.js';
 import { chunkRange, chunkStartAtMs, type KeyRange, keyText, minutesKey, PREFIX } from './keys.js';
@@ -29,6 +29,14 @@ const MAX_REPORTED = 256;
 
 /** The tiers whose chunks have the address of a raw chunk. */
 type ChunkTier = typeof PREFIX.rawSeries | typeof PREFIX.secondSeries;
+
+/** Seconds are summed up as soon as they are decoded: one room serves all views. */
+const secondsRoom = emptyBuckets(MAX_CHUNK_BUCKETS);
+
+interface Decoding {
+  readonly widthMs: number;
+  readonly room?: Buckets;
+}
 
 /** Says once which chunk cannot be decoded. */
 export class DamageReport {
@@ -132,7 +140,7 @@ export class ChannelView {
         ? ([chunkRange(PREFIX.secondSeries, this.#channel, stretch), SECOND_MS] as const)
         : ([minutesRange(this.#channel, stretch), MINUTE_MS] as const);
     for await (const [key, bytes] of this.#view.scan({ ...range, reverse: true, limit: 1 })) {
-      return this.#buckets(key, bytes, widthMs);
+      return this.#buckets(key, bytes, { widthMs });
     }
     return undefined;
   }
@@ -173,7 +181,8 @@ export class ChannelView {
     });
     for await (const [key, bytes] of this.#view.scan(range)) {
       if (before !== undefined && Buffer.compare(key.subarray(1), before.subarray(1)) >= 0) return;
-      const buckets = this.#buckets(key, bytes, SECOND_MS);
+      if (secondsEndBefore(key, bytes, fromMs)) continue;
+      const buckets = this.#buckets(key, bytes, { widthMs: SECOND_MS, room: secondsRoom });
       if (buckets === undefined) continue;
       points.addBuckets(buckets, { fromMs, toMs });
       await this.#pause();
@@ -187,7 +196,7 @@ export class ChannelView {
     const damaged: number[] = [];
     const kept = new Map<number, Buckets[]>();
     for await (const [key, bytes] of this.#view.scan(minutesRange(this.#channel, windows({ fromMs, toMs })))) {
-      const buckets = this.#buckets(key, bytes, MINUTE_MS);
+      const buckets = this.#buckets(key, bytes, { widthMs: MINUTE_MS });
       if (buckets === undefined) {
         const windowAtMs = chunkStartAtMs(key);
         damaged.push(...hoursOf(windowAtMs).filter((hour) => isWithin(hour) && !pending.includes(hour)));
@@ -218,7 +227,7 @@ export class ChannelView {
   async window(windowAtMs: number): Promise<{ bytes: Buffer; buckets: Buckets | undefined } | undefined> {
     const range = minutesRange(this.#channel, { fromMs: windowAtMs, toMs: windowAtMs + 1 });
     for await (const [key, bytes] of this.#view.scan({ ...range, limit: 1 })) {
-      return { bytes, buckets: this.#buckets(key, bytes, MINUTE_MS) };
+      return { bytes, buckets: this.#buckets(key, bytes, { widthMs: MINUTE_MS }) };
     }
     return undefined;
   }
@@ -232,9 +241,9 @@ export class ChannelView {
     return hours;
   }
 
-  #buckets(key: Buffer, bytes: Buffer, widthMs: number): Buckets | undefined {
+  #buckets(key: Buffer, bytes: Buffer, { widthMs, room }: Decoding): Buckets | undefined {
     try {
-      return decodeBuckets(bytes, widthMs);
+      return decodeBuckets(bytes, widthMs, room);
     } catch (error) {
       this.#damage.tell(key, error);
       return undefined;
@@ -262,6 +271,16 @@ export function windowOf(atMs: number): number {
 /** Of a window. */
 export function hoursOf(windowAtMs: number): number[] {
   return Array.from({ length: MINUTES_WINDOW_MS / HOUR_MS }, (_, i) => windowAtMs + i * HOUR_MS);
+}
+
+/** Not decoded for the hour behind its own. */
+function secondsEndBefore(key: Buffer, bytes: Buffer, atMs: number): boolean {
+  try {
+    return chunkStartAtMs(key) < atMs && lastBucketAtMs(bytes, SECOND_MS) < atMs;
+  } catch {
+    // Damaged; decoding it reports that.
+    return false;
+  }
 }
 
 function ascending(a: number, b: number): number {

@@ -3,8 +3,8 @@ import fc from 'fast-check';
 import t from 'tap';
 import { SHAPES } from '../../scripts/bench/store-shapes.js';
 import { QUALITIES } from '../../src/core/channel.js';
-import { decodeBuckets, encodeBuckets, MAX_CHUNK_BUCKETS } from '../../src/store/bucket-chunk.js';
-import { type Buckets, bucketsOf, MINUTE_MS, SECOND_MS } from '../../src/store/buckets.js';
+import { decodeBuckets, encodeBuckets, lastBucketAtMs, MAX_CHUNK_BUCKETS } from '../../src/store/bucket-chunk.js';
+import { type Buckets, bucketsOf, emptyBuckets, MINUTE_MS, SECOND_MS } from '../../src/store/buckets.js';
 
 const OK = QUALITIES.indexOf('ok');
 const START = 1_700_000_000_000;
@@ -37,15 +37,23 @@ function bucketsFrom(list: readonly Bucket[], widthMs: number): Buckets {
   };
 }
 
+/** Keeps what was decoded there before. */
+const room = emptyBuckets(MAX_CHUNK_BUCKETS);
+
 function comesBack(buckets: Buckets, widthMs: number): boolean {
-  const decoded = decodeBuckets(encodeBuckets(buckets, widthMs), widthMs);
+  const bytes = encodeBuckets(buckets, widthMs);
   const columns = ['atMs', 'counts', 'minimums', 'means', 'maximums', 'qualities'] as const;
-  return (
+  const isSame = (decoded: Buckets) =>
     decoded.length === buckets.length &&
     columns.every((column) => {
       const given = buckets[column];
-      return Array.from(decoded[column]).every((number, i) => Object.is(number, given[i]));
-    })
+      return Array.from(decoded[column].subarray(0, decoded.length)).every((number, i) => Object.is(number, given[i]));
+    });
+  const last = buckets.length === 0 ? Number.NEGATIVE_INFINITY : (buckets.atMs[buckets.length - 1] ?? 0);
+  return (
+    isSame(decodeBuckets(bytes, widthMs)) &&
+    isSame(decodeBuckets(bytes, widthMs, room)) &&
+    lastBucketAtMs(bytes, widthMs) === last
   );
 }
 
