@@ -22,7 +22,7 @@ import { HOUR_MS, MAX_AT_MS, MINUTES_WINDOW_MS, minutesRange } from './channel-v
 import { MAX_CHUNK_SPAN_MS } from './chunk.js';
 import type { Database, Operation } from './database.js';
 import { bytesIn } from './file-sizes.js';
-import { chunkRange, chunkStartAtMs, type KeyRange, PREFIX, prefixRange } from './keys.js';
+import { chunkRange, chunkStartAtMs, type KeyRange, nextKey, PREFIX, prefixRange } from './keys.js';
 import type { StoreLimits } from './limits.js';
 import type { Stretch } from './points.js';
 import type { Writer } from './writer.js';
@@ -110,6 +110,8 @@ export class Retention {
   #hopelessMs = Number.NEGATIVE_INFINITY;
   #sizedMs = Number.NEGATIVE_INFINITY;
   #saidHopeless = false;
+  /** A snapshot kept what was deleted. */
+  #isHeld = false;
   #stopped = false;
   #onStop: () => void = () => {};
   readonly #untilStopped: Promise<void>;
@@ -264,9 +266,10 @@ export class Retention {
 
   async #shrink(): Promise<void> {
     const { clock, limits } = this.#options;
-    if (clock.monotonicMs() - this.#mergedAllMs >= MERGE_ALL_EVERY_MS) {
+    if (this.#isHeld || clock.monotonicMs() - this.#mergedAllMs >= MERGE_ALL_EVERY_MS) {
       this.#mergedAllMs = clock.monotonicMs();
-      for (const tier of this.#tiers) await this.#merge(tier);
+      for (const tier of this.#tiers) await this.#merge(tier, { whole: this.#isHeld });
+      this.#isHeld = false;
     }
     let bytes = await this.bytes();
     // Sizes of what is deleted are those of its values: a second time makes good what that was wrong by.
@@ -277,7 +280,7 @@ export class Retention {
       for (const { looked } of this.#tiers) looked.clear();
       if (bytes > limits.maxBytes && before - bytes < deleted * LEAST_FREED_PART) {
         this.#hopelessMs = clock.monotonicMs();
-        this.#mergedAllMs = Number.NEGATIVE_INFINITY;
+        this.#isHeld = true;
         return;
       }
     }
@@ -294,7 +297,7 @@ export class Retention {
         freed += slice;
         missing -= slice;
       }
-      if (freed > 0) await this.#merge(tier);
+      if (freed > 0) await this.#merge(tier, { whole: false });
     }
     return wantedBytes - missing;
   }
@@ -346,15 +349,21 @@ export class Retention {
     await Promise.race([this.#options.writer.putSynced(operations), this.#untilStopped]);
   }
 
-  /** A part of the channels after the other. */
-  async #merge(tier: Tier): Promise<void> {
+  /**
+   * A part of the channels after the other. LevelDB leaves the tables of the last level alone, unless there are newer ones over them.
+   * `whole`: a deletion of nothing at both ends makes one that goes over all of them.
+   */
+  async #merge(tier: Tier, { whole }: { whole: boolean }): Promise<void> {
     const { database, channelCount } = this.#options;
     const all = channelCount();
     const bytes = await database.approximateBytes(prefixRange(tier.prefix));
     const parts = Math.min(all, Math.ceil(bytes / MERGED_BYTES) || 1);
     for (let part = 0; part < parts && !this.#stopped; part++) {
       const [from, to] = [part, part + 1].map((n) => Math.floor((all * n) / parts));
-      await database.compact({ gte: rangeOf(tier, from ?? 0, EVER).gte, lt: rangeOf(tier, to ?? all, EVER).gte });
+      const range = { gte: rangeOf(tier, from ?? 0, EVER).gte, lt: rangeOf(tier, to ?? all, EVER).gte };
+      // No chunk has such a key, with a byte more than its address.
+      if (whole) await this.#write([range.gte, rangeOf(tier, (to ?? all) - 1, EVER).lt].map(deletionBehind));
+      await database.compact(range);
     }
   }
 
@@ -377,4 +386,8 @@ const EVER: Stretch = { fromMs: 0, toMs: MAX_AT_MS };
 
 function rangeOf({ prefix }: Tier, channel: number, stretch: Stretch): KeyRange {
   return prefix === PREFIX.minuteSeries ? minutesRange(channel, stretch) : chunkRange(prefix, channel, stretch);
+}
+
+function deletionBehind(key: Buffer): Operation {
+  return { type: 'del', key: nextKey(key) };
 }

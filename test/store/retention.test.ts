@@ -250,6 +250,30 @@ t.test('above the bound the oldest samples of all channels go first, until a ten
   t.equal(past.log.lines.length, 0);
 });
 
+t.test(
+  'a snapshot that keeps what is deleted costs no more than is to go, and room is there when it is closed',
+  async (t) => {
+    const maxBytes = 6 * 1024 * 1024;
+    const past = await kept(t, { limits: { maxBytes, rawMs: 100 * DAY_MS } });
+    const first = past.clock.wall - 100 * HOUR_MS;
+    for (let hour = 0; hour < 100; hour++) {
+      for (let n = 0; n < 5; n++) await past.write(past.put(n % 2, first + hour * HOUR_MS + n, 7_000));
+    }
+    const excess = (await past.retention.bytes()) - 0.9 * maxBytes;
+    const before = (await past.starts('t')).length;
+    const snapshot = past.database.snapshot();
+    await past.steps(10 * MINUTE_MS);
+    const deleted = (before - (await past.starts('t')).length) * 7_000;
+    t.ok(deleted > 0.5 * excess && deleted < 1.3 * excess, `${deleted} bytes of ${excess}`);
+    await snapshot.close();
+    await past.steps(2 * HOUR_MS);
+    t.ok((await past.retention.bytes()) <= maxBytes, `${await past.retention.bytes()}`);
+    const atLast = (before - (await past.starts('t')).length) * 7_000;
+    t.equal(atLast, deleted, 'what was deleted is all that had to go');
+    t.notOk(past.log.lines.some(({ fields }) => fields.event === 'store.over_bound'));
+  },
+);
+
 t.test('when raw is gone seconds go, then minutes; then it is said once that nothing is left', async (t) => {
   const maxBytes = 400_000;
   const past = await kept(t, { limits: { maxBytes } });
