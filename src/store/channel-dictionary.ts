@@ -12,6 +12,7 @@ import type { Log, StoredChannel } from '../core/ports.js';
 import { QUANTITIES } from '../core/units.js';
 import type { Database } from './database.js';
 import { channelKey, channelNumber, PREFIX, prefixRange } from './keys.js';
+import { parseRecord, recordText } from './record-form.js';
 import type { Writer } from './writer.js';
 
 /** Channels that may have a number; beyond it new ones are not stored, and that is said once. */
@@ -57,7 +58,7 @@ export class ChannelDictionary {
     for await (const [key, value] of this.#database.scan(prefixRange(PREFIX.channel))) {
       const number = channelNumber(key);
       this.#nextNumber = Math.max(this.#nextNumber, number + 1);
-      const entry = entryOf(value.toString('utf8'));
+      const entry = entryOf(value);
       if (entry === undefined) {
         const message = `The entry of channel ${number} in the dictionary cannot be read; its samples are passed over`;
         this.#log.error(message, { event: 'store.damaged', code: 'SKOS_STORE_READ' });
@@ -138,22 +139,19 @@ export class ChannelDictionary {
     const entry = this.#entries.get(number);
     if (entry === undefined) return;
     // A channel of which only the id is known is written as it was found.
-    const text = entry.record === undefined ? entry.id : JSON.stringify({ v: RECORD_VERSION, record: entry.record });
+    const text = entry.record === undefined ? entry.id : recordText(RECORD_VERSION, entry.record);
     entry.writtenAtMs = entry.record?.lastAtMs ?? 0;
     this.#writer.putRecord({ type: 'put', key: channelKey(number), value: Buffer.from(text, 'utf8') });
   }
 }
 
-function entryOf(text: string): Entry | undefined {
+function entryOf(value: Buffer): Entry | undefined {
+  const text = value.toString('utf8');
   // An id never begins with a brace; its segments have only letters, digits and _-~.
   if (!text.startsWith('{')) return text === '' ? undefined : { id: text, record: undefined, writtenAtMs: 0 };
-  try {
-    const { v, record } = JSON.parse(text) as { v: unknown; record: unknown };
-    if (v !== RECORD_VERSION || !isStoredChannel(record)) return undefined;
-    return { id: record.id, record, writtenAtMs: record.lastAtMs };
-  } catch {
-    return undefined;
-  }
+  const found = parseRecord(value);
+  if ('fault' in found || found.version !== RECORD_VERSION || !isStoredChannel(found.record)) return undefined;
+  return { id: found.record.id, record: found.record, writtenAtMs: found.record.lastAtMs };
 }
 
 const TEXTS = ['id', 'source', 'device', 'name', 'label'] as const;

@@ -275,25 +275,22 @@ export class Writer {
 
   /** The value that a key has, or will have when what waits is written. */
   async get(key: Buffer): Promise<Buffer | undefined> {
-    const waiting = this.#overlay().get(keyText(key));
+    let waiting: Operation | undefined;
+    for (const operation of this.#waiting()) if (operation.key.equals(key)) waiting = operation;
     if (waiting !== undefined) return waiting.type === 'put' ? waiting.value : undefined;
     return this.#database.get(key);
   }
 
   /** Entries of a range as they will be when what waits is written; at most `limit`. */
   async range(options: ScanOptions & { readonly limit: number }): Promise<[Buffer, Buffer][]> {
-    const overlay = this.#overlayWithin(options);
-    const found = new Map<string, [Buffer, Buffer]>();
-    for await (const [key, value] of this.#database.scan({ ...options, limit: options.limit + overlay.size })) {
-      found.set(keyText(key), [key, value]);
+    const view = this.view([options]);
+    try {
+      const found: [Buffer, Buffer][] = [];
+      for await (const entry of view.scan(options)) found.push(entry);
+      return found;
+    } finally {
+      await view.close();
     }
-    for (const [text, operation] of overlay) {
-      if (operation.type === 'put') found.set(text, [operation.key, operation.value]);
-      else found.delete(text);
-    }
-    const sorted = [...found].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, entry]) => entry);
-    if (options.reverse === true) sorted.reverse();
-    return sorted.slice(0, options.limit);
   }
 
   /** These ranges as they are now, with what waits: for scans that must fit together. Throws SKOS_STORE_READ. */
@@ -308,12 +305,6 @@ export class Writer {
       const { key } = operation;
       if (Buffer.compare(key, gte) >= 0 && Buffer.compare(key, lt) < 0) overlay.set(keyText(key), operation);
     }
-    return overlay;
-  }
-
-  #overlay(): Map<string, Operation> {
-    const overlay = new Map<string, Operation>();
-    for (const operation of this.#waiting()) overlay.set(keyText(operation.key), operation);
     return overlay;
   }
 
