@@ -24,6 +24,7 @@
  */
 import { inflateRawSync } from 'node:zlib';
 import { QUALITIES } from '../core/channel.js';
+import { ByteReader } from './byte-reader.js';
 import type { ChunkHeader, Samples } from './chunk.js';
 import { SERIES_MODELS, SeriesDecoder, takeNumber, takeSigned } from './integer-coder.js';
 import { RangeDecoder } from './range-coder.js';
@@ -37,7 +38,8 @@ const FLOATS = 2;
 const CODED = 4;
 const EVEN = 8;
 const ALL_OK = 16;
-const MAX_VARINT_BYTES = 10;
+/** Some numbers were longer than can be exact: a zigzag difference of counters. */
+const MAX_NUMBER = 2 ** 64;
 /** A body takes less: 8 bytes a value, 10 a time, 4 a quality run. */
 const MAX_BODY_BYTES = MAX_SAMPLES * 64;
 
@@ -54,69 +56,36 @@ const timesDecoder = new SeriesDecoder(decoder, TIMES_AT);
 const valuesDecoder = new SeriesDecoder(decoder, VALUES_AT);
 const steps = new Float64Array(MAX_SAMPLES);
 
-/** Reads with bounds: a damaged chunk throws RangeError, never reads beyond its end nor runs away. */
-class Reader {
-  readonly #bytes: Uint8Array;
-  #at = 0;
-
-  constructor(bytes: Uint8Array) {
-    this.#bytes = bytes;
-  }
-
-  byte(): number {
-    const byte = this.#bytes[this.#at++];
-    if (byte === undefined) throw new RangeError('the chunk ends too early');
-    return byte;
-  }
-
-  varint(): number {
-    let value = 0;
-    let factor = 1;
-    for (let i = 0; i < MAX_VARINT_BYTES; i++) {
-      const byte = this.byte();
-      value += (byte % 128) * factor;
-      if (byte < 128) return value;
-      factor *= 128;
-    }
-    throw new RangeError('a number of the chunk is too long');
+class Reader extends ByteReader {
+  number(): number {
+    return this.varint(MAX_NUMBER);
   }
 
   signed(): number {
-    const value = this.varint();
+    const value = this.number();
     return value % 2 === 0 ? value / 2 : -(value + 1) / 2;
-  }
-
-  double(): number {
-    const at = this.#at;
-    this.#at += 8;
-    if (this.#at > this.#bytes.length) throw new RangeError('the chunk ends too early');
-    return new DataView(this.#bytes.buffer, this.#bytes.byteOffset + at, 8).getFloat64(0, true);
-  }
-
-  rest(): Uint8Array {
-    return this.#bytes.subarray(this.#at);
   }
 }
 
 /** Whether the content of a chunk, its check sum cut off, is of this format. */
-export function isV1(content: Uint8Array): boolean {
+export function isV1(content: Buffer): boolean {
   const flags = content[0] ?? 0;
   return flags <= DEFLATED + FLOATS || (flags & ~(EVEN | ALL_OK)) === CODED;
 }
 
-export function headerOfV1(content: Uint8Array): ChunkHeader {
+export function headerOfV1(content: Buffer): ChunkHeader {
   return readHeader(new Reader(content));
 }
 
 function readHeader(reader: Reader): ChunkHeader & { readonly flags: number } {
   const flags = reader.byte();
-  const length = reader.varint();
+  const length = reader.number();
   if (length > MAX_SAMPLES) throw new RangeError(`the chunk claims ${length} samples`);
-  const ms = reader.varint();
+  const ms = reader.number();
   return { flags, length, spanMs: (flags & EVEN) === 0 ? ms : ms * Math.max(0, length - 1) };
 }
 
-export function decodeChunkV1(content: Uint8Array, startAtMs: number): Samples {
+export function decodeChunkV1(content: Buffer, startAtMs: number): Samples {
   const outer = new Reader(content);
   const { flags, length, spanMs } = readHeader(outer);
   const packed = outer.rest();
@@ -131,7 +100,7 @@ export function decodeChunkV1(content: Uint8Array, startAtMs: number): Samples {
   return { length, atMs, values, qualities };
 }
 
-function inflated(packed: Uint8Array): Uint8Array {
+function inflated(packed: Buffer): Buffer {
   try {
     return inflateRawSync(packed, { maxOutputLength: MAX_BODY_BYTES });
   } catch (cause) {
@@ -213,9 +182,9 @@ function okCount(qualities: Uint8Array): number {
 function takeQualities(body: Reader, length: number): Uint8Array {
   const qualities = new Uint8Array(length);
   let at = 0;
-  for (let runs = body.varint(); runs > 0; runs--) {
-    const quality = body.varint();
-    const until = at + body.varint();
+  for (let runs = body.number(); runs > 0; runs--) {
+    const quality = body.number();
+    const until = at + body.number();
     if (quality >= QUALITIES.length || until > length || until === at) throw new RangeError('a quality run is wrong');
     qualities.fill(quality, at, until);
     at = until;
@@ -233,7 +202,7 @@ function takeTimes(body: Reader, { length, startAtMs }: { length: number; startA
     if (i > 0) {
       const change = zeros > 0 ? 0 : body.signed();
       if (zeros > 0) zeros--;
-      else if (change === 0) zeros = body.varint() - 1;
+      else if (change === 0) zeros = body.number() - 1;
       step += change;
       offset += step;
     }
@@ -245,7 +214,7 @@ function takeTimes(body: Reader, { length, startAtMs }: { length: number; startA
 type Target = Pick<Samples, 'values' | 'qualities'>;
 
 function takeFloats(body: Reader, { values, qualities }: Target): void {
-  for (let i = 0; i < values.length; i++) if (qualities[i] === OK) values[i] = body.double();
+  for (let i = 0; i < values.length; i++) if (qualities[i] === OK) values[i] = body.bytes(8).readDoubleLE(0);
 }
 
 function takeIntegers(body: Reader, { values, qualities }: Target): void {
@@ -255,7 +224,7 @@ function takeIntegers(body: Reader, { values, qualities }: Target): void {
     if (qualities[i] !== OK) continue;
     if (value === undefined) {
       value = body.signed();
-      divisor = body.varint();
+      divisor = body.number();
     } else if (divisor !== 0) {
       value += body.signed() * divisor;
     }

@@ -14,6 +14,7 @@
 import { type FileHandle, open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { reason } from '../core/errors.js';
+import { ByteReader } from './byte-reader.js';
 import type { KeyRange } from './keys.js';
 import { isTableName, TABLE_MAGIC } from './level.js';
 import { unsnap } from './snappy.js';
@@ -222,13 +223,13 @@ class Table implements Source {
       const { size } = await file.stat();
       const footer = await readAt(file, { offset: Math.max(0, size - FOOTER_BYTES), size: FOOTER_BYTES });
       if (!footer.subarray(-TABLE_MAGIC.length).equals(TABLE_MAGIC)) throw new Error('it does not end as a table does');
-      const reader = new Reader(footer);
+      const reader = new ByteReader(footer);
       handle(reader); // Of the meta index, which says nothing of the data.
       const index = [...blockEntries(await readBlock(file, handle(reader)))];
       const blocks = index.flatMap(([key, value], i) => {
         // An index key is not less than its block's last key, and less than the next block's first.
         const isAfter = i > 0 && Buffer.compare(userKey(index[i - 1]?.[0] ?? key), range.lt) >= 0;
-        return Buffer.compare(userKey(key), range.gte) < 0 || isAfter ? [] : [handle(new Reader(value))];
+        return Buffer.compare(userKey(key), range.gte) < 0 || isAfter ? [] : [handle(new ByteReader(value))];
       });
       return new Table({ file, blocks, range, say });
     } catch (error) {
@@ -285,7 +286,7 @@ async function readBlock(file: FileHandle, { offset, size }: Block): Promise<Buf
 /** Keys share what they begin with; the restart points behind them are for searching. */
 function* blockEntries(block: Buffer): Generator<[Buffer, Buffer], void, undefined> {
   const restarts = block.readUInt32LE(block.length - 4);
-  const reader = new Reader(block.subarray(0, block.length - 4 * (restarts + 1)));
+  const reader = new ByteReader(block.subarray(0, block.length - 4 * (restarts + 1)));
   let key = Buffer.alloc(0);
   while (!reader.isAtEnd) {
     const [shared, rest, length] = [reader.varint(), reader.varint(), reader.varint()];
@@ -295,7 +296,7 @@ function* blockEntries(block: Buffer): Generator<[Buffer, Buffer], void, undefin
   }
 }
 
-function handle(reader: Reader): Block {
+function handle(reader: ByteReader): Block {
   return { offset: reader.varint(), size: reader.varint() };
 }
 
@@ -349,10 +350,10 @@ function* logRecords(bytes: Buffer, say: (why: string) => void): Generator<Buffe
 /** A batch: the sequence number of its first operation, their count, the operations. */
 function* batchVersions(batch: Buffer, say: (why: string) => void): Generator<Version, void, undefined> {
   try {
-    const reader = new Reader(batch.subarray(12));
+    const reader = new ByteReader(batch.subarray(12));
     const firstSeq = batch.readUIntLE(0, 6) + batch.readUInt16LE(6) * 2 ** 48;
     for (let seq = firstSeq; !reader.isAtEnd; seq++) {
-      const type = reader.bytes(1)[0];
+      const type = reader.byte();
       if (type !== VALUE && type !== DELETION) throw new Error(`an operation of unknown type ${type}`);
       const key = reader.bytes(reader.varint());
       yield { key, seq, value: type === VALUE ? reader.bytes(reader.varint()) : undefined };
@@ -362,39 +363,7 @@ function* batchVersions(batch: Buffer, say: (why: string) => void): Generator<Ve
   }
 }
 
-// ---- Bytes -------------------------------------------------------------------------------------------------------------
-
-class Reader {
-  readonly #bytes: Buffer;
-  #at = 0;
-
-  constructor(bytes: Buffer) {
-    this.#bytes = bytes;
-  }
-
-  get isAtEnd(): boolean {
-    return this.#at >= this.#bytes.length;
-  }
-
-  varint(): number {
-    let value = 0;
-    for (let scale = 1; scale < Number.MAX_SAFE_INTEGER; scale *= 128) {
-      const byte = this.#bytes[this.#at++];
-      if (byte === undefined) break;
-      value += (byte & 0x7f) * scale;
-      if (byte < 0x80) return value;
-    }
-    throw new Error('a number does not end');
-  }
-
-  bytes(length: number): Buffer {
-    const end = this.#at + length;
-    if (end > this.#bytes.length) throw new Error('there are fewer bytes than are said');
-    const bytes = this.#bytes.subarray(this.#at, end);
-    this.#at = end;
-    return bytes;
-  }
-}
+// ---- Checksums ---------------------------------------------------------------------------------------------------------
 
 /** CRC-32C (Castagnoli), reflected: RFC 3720, appendix B.4. */
 const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, n) => {

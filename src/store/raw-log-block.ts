@@ -17,6 +17,7 @@
  */
 import { crc32 } from 'node:zlib';
 import type { StoredChannel } from '../core/ports.js';
+import { ByteReader } from './byte-reader.js';
 import { isStoredChannel } from './channel-dictionary.js';
 import { MAX_CHUNK_SAMPLES } from './chunk.js';
 import type { ChunkAddress } from './keys.js';
@@ -150,36 +151,24 @@ export type BlockRecord = { readonly number: number; readonly record: StoredChan
 /** The records of an intact block. Throws RangeError on what BlockBuilder does not write. */
 export function* blockRecords(block: Buffer): Generator<BlockRecord, void, undefined> {
   const run = block.readUInt32BE(8);
-  let position = HEADER_BYTES;
-  const varint = (most: number): number => {
-    let value = 0;
-    for (let scale = 1; ; scale *= 128) {
-      const byte = block[position++];
-      if (byte === undefined) throw new RangeError('the block ends within a number');
-      value += (byte & 127) * scale;
-      if (value > most) throw new RangeError(`${value} is more than ${most}`);
-      if (byte < 128) return value;
-    }
-  };
-  const bytes = (most: number): Buffer => {
-    const length = varint(most);
-    const part = block.subarray(position, position + length);
-    if (part.length < length) throw new RangeError('the block ends within a record');
-    position += length;
-    return part;
-  };
-  while (position < block.length) {
-    const kind = block[position++];
-    const number = varint(2 ** 32 - 1);
+  const reader = new ByteReader(block, HEADER_BYTES);
+  while (!reader.isAtEnd) {
+    const kind = reader.byte();
+    const number = reader.varint(2 ** 32 - 1);
     if (kind === CHANNEL) {
-      const record: unknown = JSON.parse(bytes(MAX_CHANNEL_BYTES).toString('utf8'));
+      const record: unknown = JSON.parse(reader.bytes(reader.varint(MAX_CHANNEL_BYTES)).toString('utf8'));
       if (isStoredChannel(record)) yield { number, record };
     } else if (kind === PIECE) {
-      const startAtMs = varint(Number.MAX_SAFE_INTEGER);
-      const ordinal = varint(2 ** 32 - 1);
-      const offset = varint(MAX_STREAM_BYTES);
-      const count = varint(MAX_CHUNK_SAMPLES);
-      yield { address: { channel: number, startAtMs, run, ordinal }, offset, count, bytes: bytes(MAX_STREAM_BYTES) };
+      const startAtMs = reader.varint(Number.MAX_SAFE_INTEGER);
+      const ordinal = reader.varint(2 ** 32 - 1);
+      const offset = reader.varint(MAX_STREAM_BYTES);
+      const count = reader.varint(MAX_CHUNK_SAMPLES);
+      yield {
+        address: { channel: number, startAtMs, run, ordinal },
+        offset,
+        count,
+        bytes: reader.bytes(reader.varint(MAX_STREAM_BYTES)),
+      };
     } else {
       throw new RangeError(`a record of kind ${kind}`);
     }
