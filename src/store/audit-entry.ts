@@ -32,7 +32,9 @@
  *                     to be set aside, entries lost to a bad disk or to somebody's hands), the chain goes on with this entry.
  *                     `known` is the last head that was known; the entry takes the next number after it and links to its hash, so that
  *                     numbers are never used twice. As the first entry of a chain it is a beginning, and its key is in
- *                     force; anywhere else it states a loss, and verification says so.
+ *                     force; anywhere else it states a loss, and verification says so. Where what came before was put back
+ *                     (`store.salvage` {audit: {fromSeq, toSeq}}), it is not a beginning any more: without those entries the chain is
+ *                     broken.
  *   audit.prune       {removed: {from: {seq}, to: {seq, hash}, entries, damaged}, why} is written before retention removes the oldest
  *                     entries. A chain that begins behind entry 1 is whole when such an entry of the key in force says that all
  *                     before its beginning were removed. Unsigned, it counts only in a chain that has no key.
@@ -58,6 +60,8 @@ import {
 } from './checkpoint.js';
 
 const NO_HASH = '0'.repeat(64);
+/** Says what was put back from a database that was set aside: salvage.ts. */
+export const SALVAGE_KIND = 'store.salvage';
 export const GENESIS: AuditHead = Object.freeze({ seq: 0, hash: NO_HASH });
 
 /** An entry whose canonical form is larger keeps its kind and who, and says how large it was: MQTT carries 64 KiB. */
@@ -215,6 +219,9 @@ export class ChainVerifier {
   #bad: { firstBadSeq: number; why: string } | undefined;
   /** It begins behind entry 1, and nothing has explained that yet: the head before its first entry. */
   #unexplained: AuditHead | undefined;
+  /** It begins with a restart note behind this number, and an entry says that what was before was put back. */
+  #begunBehind: number | undefined;
+  #putBackAt: number | undefined;
 
   constructor({ after, known = [], partial = false, pinned, introductions = [] }: VerifyOptions = {}) {
     this.#head = after;
@@ -279,6 +286,10 @@ export class ChainVerifier {
       const why = `the chain begins with ${this.#unexplained.seq + 1}: entries before it were removed`;
       return { firstBadSeq: 1, why };
     }
+    if (this.#putBackAt !== undefined && !this.#partial) {
+      const why = `the entries up to ${this.#begunBehind} were put back, as ${this.#putBackAt} says, and were removed since`;
+      return { firstBadSeq: 1, why };
+    }
     if (this.#partial || this.#knownSeq <= seq) return undefined;
     const why = `the chain ends at ${seq}, but entry ${this.#knownSeq} was acknowledged: entries were cut off`;
     return { firstBadSeq: seq + 1, why };
@@ -336,6 +347,7 @@ export class ChainVerifier {
   #isBeginning(entry: AuditEntry): boolean {
     const known = restartKnown(entry);
     if (this.#entries > 0 || known?.seq !== entry.seq - 1 || known.hash !== entry.previous) return false;
+    this.#begunBehind = known.seq;
     this.#signatures.remark(`the chain begins at ${entry.seq} with a restart note: what came before is not in it`);
     return true;
   }
@@ -352,6 +364,11 @@ export class ChainVerifier {
   /** An entry about retention may say why the chain begins where it does. */
   #explain(entry: AuditEntry): void {
     const to = prunedTo(entry);
+    if (this.#begunBehind !== undefined) {
+      if (entry.kind === SALVAGE_KIND && putBackTo(entry) === this.#begunBehind) this.#putBackAt ??= entry.seq;
+      // Removed by retention since, as it says itself.
+      if (to !== undefined && to.seq >= this.#begunBehind) this.#putBackAt = this.#begunBehind = undefined;
+    }
     const before = this.#unexplained;
     if (to === undefined || before === undefined || to.seq < before.seq) return;
     // Where it says less than what is gone, or something else, the beginning stays unexplained.
@@ -368,6 +385,12 @@ export class ChainVerifier {
     if (known.every((each) => each === hash)) return undefined;
     return { firstBadSeq: seq, why: `another entry was acknowledged as ${seq}: the chain was rewritten` };
   }
+}
+
+/** The last of the entries that were put back from a damaged database. */
+function putBackTo({ what }: AuditEntry): number | undefined {
+  const audit = what.audit as { readonly toSeq?: unknown } | null | undefined;
+  return typeof audit?.toSeq === 'number' ? audit.toSeq : undefined;
 }
 
 /** The head that a restart note says was known. */

@@ -80,7 +80,7 @@ export class ContentCheck {
   #restart({ seq }: AuditEntry): void {
     this.#closePart();
     this.#restarts.push(seq);
-    this.#verifier = new ChainVerifier({ introductions: this.#introductions });
+    this.#verifier = new ChainVerifier({ introductions: this.#introductions, partial: true });
   }
 
   #closePart(): void {

@@ -37,9 +37,10 @@ const MAX_KEYS_SHOWN = 32;
 const MAX_REMARKS = 20;
 /**
  * An honest chain has a checkpoint each thousand entries, give or take a batch. A rewritten one whose forger has no key has
- * none: who pins a key is told.
+ * none, but the node itself signs what it finds when it starts: so a checkpoint vouches for no more entries than this. Who pins a key
+ * is told of more as of a fault, others in a remark.
  */
-const MAX_UNSIGNED_WHEN_PINNED = 2_048;
+const MAX_UNSIGNED = 2_048;
 
 /** A private key that signs for a node. */
 export interface Signer {
@@ -147,6 +148,8 @@ export class SignatureCheck {
   #joinedLate = false;
   #sawPinned = false;
   #signedSeq = 0;
+  /** Entries since the last one that is signed. */
+  #unsignedRun = 0;
   #node: string | undefined;
 
   constructor({ pinned }: SignatureOptions = {}) {
@@ -160,10 +163,12 @@ export class SignatureCheck {
 
   /** Key entries from elsewhere in the chain, each sound by itself: they say how one key came from another. */
   introduce(entry: AuditEntry): string | undefined {
-    const signed = this.#signedSeq;
+    const [signed, run] = [this.#signedSeq, this.#unsignedRun];
+    this.#unsignedRun = 0;
     this.#joinedLate = true;
     const fault = entry.kind === KEY_KIND || entry.kind === RESTART_KIND ? this.next(entry) : 'it introduces no key';
     this.#signedSeq = signed;
+    this.#unsignedRun = run;
     return fault;
   }
 
@@ -178,16 +183,20 @@ export class SignatureCheck {
 
   /** What is wrong with the entry, if anything. */
   next(entry: AuditEntry): string | undefined {
+    this.#unsignedRun++;
     if (!isSignedKind(entry.kind)) return undefined;
     const signer = signerOf(entry);
     if (typeof signer === 'string') return signer;
     if (signer === undefined) return this.#unsignedFault(entry);
     const fault = entry.kind === CHECKPOINT_KIND ? checkpointFault(entry) : undefined;
     if (fault !== undefined) return fault;
+    const runFault = this.#runFault(entry);
+    if (runFault !== undefined) return runFault;
     const introduces = entry.kind === KEY_KIND || entry.kind === RESTART_KIND;
     const keyFault = introduces ? this.#introductionFault(entry, signer) : this.#useFault(entry, signer);
     if (keyFault !== undefined) return keyFault;
     this.#signedSeq = entry.seq;
+    this.#unsignedRun = 0;
     this.#noticeNode(entry);
     return undefined;
   }
@@ -221,7 +230,7 @@ export class SignatureCheck {
       return { firstBadSeq: this.#keys[0]?.sinceSeq ?? firstSeq, why };
     }
     const unsigned = this.#unsigned(headSeq, entries);
-    if (unsigned <= MAX_UNSIGNED_WHEN_PINNED && this.#signedSeq >= firstSeq) return undefined;
+    if (unsigned <= MAX_UNSIGNED && this.#signedSeq >= firstSeq) return undefined;
     return { firstBadSeq: headSeq - unsigned + 1, why: `${unsigned} entries follow that no key has signed` };
   }
 
@@ -237,6 +246,16 @@ export class SignatureCheck {
 
   #unsigned(headSeq: number, entries: number): number {
     return Math.min(entries, Math.max(0, headSeq - this.#signedSeq));
+  }
+
+  /** Before a key is known, nobody could have signed. */
+  #runFault({ seq }: AuditEntry): string | undefined {
+    const run = this.#unsignedRun - 1;
+    if (this.#inForce === undefined || run <= MAX_UNSIGNED) return undefined;
+    const why = `the ${run} entries before ${seq} were signed only there: whoever could write to the database could change them`;
+    if (this.#sawPinned) return why;
+    this.remark(why);
+    return undefined;
   }
 
   #unsignedFault({ kind }: AuditEntry): string | undefined {

@@ -17,7 +17,7 @@ import { readdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { reason } from '../core/errors.js';
 import type { AuditEntry, AuditInput, AuditLog, Log, OutboxItem, StoredChannel } from '../core/ports.js';
-import { hashFault, parseEntry } from './audit-entry.js';
+import { hashFault, parseEntry, SALVAGE_KIND } from './audit-entry.js';
 import { decodeBuckets, encodeBuckets } from './bucket-chunk.js';
 import { type Buckets, MINUTE_MS, SECOND_MS } from './buckets.js';
 import { isStoredChannel } from './channel-dictionary.js';
@@ -206,7 +206,7 @@ export class Salvage {
     const level = isWhole ? 'info' : 'warn';
     this.#options.log[level](`Of the damaged database ${path}: ${salvage}`, { event: 'store.salvaged', path });
     // The chain may refuse it while the disk fails; the journal has it, and so has the marker.
-    await this.#options.audit.append({ kind: 'store.salvage', who: 'agent', what }).catch(() => undefined);
+    await this.#options.audit.append({ kind: SALVAGE_KIND, who: 'agent', what }).catch(() => undefined);
     this.#state = { path, why, salvage, state: isWhole ? 'whole' : 'missing' };
   }
 }

@@ -125,6 +125,23 @@ t.test('a pinned key does not vouch for thousands of entries that nobody signed'
   t.match(await verifyEntries(honest().plain(2_047).texts, { pinned: first.keyId }), { ok: false, firstBadSeq: 6 });
 });
 
+t.test(
+  'a signature does not vouch for thousands of entries at once, which a forger may have left to the node',
+  async (t) => {
+    const chain = (unsigned: number) => honest().plain(unsigned).checkpoint(first).plain(2);
+    const pinned = first.keyId;
+    t.match(await verifyEntries(chain(2_000).texts, { pinned }), { ok: true, remarks: [] });
+    t.match(await verifyEntries(chain(2_100).texts, { pinned }), {
+      ok: false,
+      firstBadSeq: 2_108,
+      why: /2102 entries before 2108 were signed only there/,
+    });
+    t.match(await verifyEntries(chain(2_100).texts), { ok: true, remarks: [/2102 entries before 2108/] });
+    const former = new ChainMaker().plain(3_000).key(first).plain(3).checkpoint(first);
+    t.match(await verifyEntries(former.texts, { pinned }), { ok: true, remarks: [] }, 'before there was a key');
+  },
+);
+
 t.test('a record that went on under the name of another node says so', async (t) => {
   const chain = honest()
     .checkpoint({ ...first, node: 'lyra' })

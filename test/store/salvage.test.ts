@@ -7,7 +7,10 @@ import { fileURLToPath } from 'node:url';
 import { Level } from 'level';
 import t, { type Test } from 'tap';
 import type { AuditEntry, AuditHead } from '../../src/core/ports.js';
+import { verifyEntries } from '../../src/store/audit-entry.js';
+import { writeBackup } from '../../src/store/backup.js';
 import { Database } from '../../src/store/database.js';
+import { BackupSource, verifyBackup } from '../../src/store/restore.js';
 import { type LevelStore, openStore } from '../../src/store/store.js';
 import { recordingLog } from '../fixtures/logs.js';
 import { actionNamed, alertNamed, channelNamed, HandClock } from '../fixtures/store-records.js';
@@ -94,6 +97,14 @@ async function lastEntry(dataDir: string, clock: HandClock): Promise<{ entries: 
   await level.close();
   const last = entries.at(-1);
   return { entries, head: { seq: last?.seq ?? 0, hash: last?.hash ?? '' } };
+}
+
+async function copyOf(t: Test, store: LevelStore, dataDir: string): Promise<Database> {
+  await store.stop();
+  const database = new Database(dataDir);
+  await database.open();
+  t.teardown(() => database.close());
+  return database;
 }
 
 async function samplesOf(store: LevelStore, channel: string, toAtMs = Infinity): Promise<number[]> {
@@ -243,6 +254,28 @@ t.test('a full outbox comes back whole, more than waits for the disk at once', a
   t.match(store.outbox.states(), [{ queue: 'net', waiting: 1_600, dropped: 0 }]);
   t.equal(state(), 'whole');
   t.notOk(log.lines.some(({ fields }) => fields.event === 'outbox.dropped'));
+});
+
+t.test('who removes what was put back is found out', async (t) => {
+  const { dataDir, clock } = await filled(t);
+  await damageManifest(dataDir);
+  const { store, over } = await reopened(t, dataDir, clock);
+  await over();
+  // The state is told when the entry is on disk.
+  const entries = await entriesOf(store);
+  t.match(await verifyEntries(entries), { ok: true });
+  const from = entries.findIndex(({ kind }) => kind === 'audit.restart');
+  t.ok(from > 0);
+  t.match(await verifyEntries(entries.slice(from)), { ok: false, firstBadSeq: 1, why: /were put back, as \d+ says/ });
+  const told = entries.findIndex(({ kind }) => kind === 'store.salvage');
+  t.match(await verifyEntries(entries.slice(from, told)), { ok: true }, 'before they were, that was the beginning');
+  const after = { seq: entries[from - 1]?.seq ?? 0, hash: entries[from - 1]?.hash ?? '' };
+  t.match(await verifyEntries(entries.slice(from), { after, partial: true }), { ok: true }, 'an export of that part');
+  const path = join(dataDir, 'backup.skos');
+  await writeBackup({ database: await copyOf(t, store, dataDir), path, node: 'nova', atMs: clock.wallMs() });
+  const source = await BackupSource.open(path);
+  t.match(await verifyBackup(source), { chain: { fault: undefined, entries: entries.length + 1 } }, 'and a checkpoint');
+  await source.close();
 });
 
 t.test('killed in the middle and begun again, nothing is there twice', async (t) => {
