@@ -11,15 +11,22 @@ import { type Channel, DEVICE_CLASSES } from '../core/channel.js';
 import type { Log, StoredChannel } from '../core/ports.js';
 import { QUANTITIES } from '../core/units.js';
 import type { Database } from './database.js';
-import { channelKey, channelNumber, PREFIX, prefixRange } from './keys.js';
+import { channelKey, channelNumber, type KeyRange, PREFIX, type Prefix, prefixRange } from './keys.js';
 import { parseRecord, recordText } from './record-form.js';
 import type { Writer } from './writer.js';
 
 /** Channels that may have a number; beyond it new ones are not stored, and that is said once. */
 export const MAX_CHANNELS = 16_384;
+/** A number beyond it is damage: numbers are given one by one, and whoever goes over all channels counts up to the last. */
+const MAX_NUMBER = 1_000_000;
 /** How far behind the stored time of the last sight may be: an hour, so that it costs some KiB a day. */
 const SEEN_EVERY_MS = 3_600_000;
 const RECORD_VERSION = 1;
+/** A prefix and a number. */
+const KEY_BYTES = 5;
+
+/** Their keys begin with the number, too. */
+const SERIES = [PREFIX.rawSeries, PREFIX.secondSeries, PREFIX.minuteSeries] as const;
 
 /** What a number stands for, as far as it is known. */
 interface Entry {
@@ -56,16 +63,22 @@ export class ChannelDictionary {
   /** Reads what is stored. Rejects with SKOS_STORE_READ. */
   async start(): Promise<void> {
     for await (const [key, value] of this.#database.scan(prefixRange(PREFIX.channel))) {
-      const number = channelNumber(key);
-      this.#nextNumber = Math.max(this.#nextNumber, number + 1);
+      const number = numberIn(key);
+      this.#nextNumber = Math.max(this.#nextNumber, (number ?? -1) + 1);
       const entry = entryOf(value);
-      if (entry === undefined) {
-        const message = `The entry of channel ${number} in the dictionary cannot be read; its samples are passed over`;
+      if (number === undefined || entry === undefined) {
+        const message = `The entry of channel ${number ?? 'without a number'} in the dictionary cannot be read; its samples are passed over`;
         this.#log.error(message, { event: 'store.damaged', code: 'SKOS_STORE_READ' });
         continue;
       }
       this.#numbers.set(entry.id, number);
       this.#entries.set(number, entry);
+    }
+    for (const prefix of SERIES) {
+      // An entry that a failing disk has not taken, and whose samples it took, must not have its number given to another.
+      for await (const [key] of this.#database.scan({ ...seriesRange(prefix), reverse: true, limit: 1 })) {
+        this.#nextNumber = Math.max(this.#nextNumber, (numberIn(key) ?? -1) + 1);
+      }
     }
   }
 
@@ -143,6 +156,19 @@ export class ChannelDictionary {
     entry.writtenAtMs = entry.record?.lastAtMs ?? 0;
     this.#writer.putRecord({ type: 'put', key: channelKey(number), value: Buffer.from(text, 'utf8') });
   }
+}
+
+/** Keys of numbers that there may be. */
+function seriesRange(prefix: Prefix): KeyRange {
+  const { gte } = prefixRange(prefix);
+  const end = channelKey(MAX_NUMBER);
+  return { gte, lt: Buffer.concat([gte, end.subarray(gte.length)]) };
+}
+
+/** Undefined for a key that none of ours can be. */
+function numberIn(key: Buffer): number | undefined {
+  const number = key.length >= KEY_BYTES ? channelNumber(key) : MAX_NUMBER;
+  return number < MAX_NUMBER ? number : undefined;
 }
 
 function entryOf(value: Buffer): Entry | undefined {

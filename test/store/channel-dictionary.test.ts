@@ -1,7 +1,7 @@
 import t, { type Test } from 'tap';
 import { ChannelDictionary, MAX_CHANNELS } from '../../src/store/channel-dictionary.js';
-import { Database } from '../../src/store/database.js';
-import { channelKey } from '../../src/store/keys.js';
+import { Database, type Operation } from '../../src/store/database.js';
+import { channelKey, chunkKey, minutesKey, PREFIX } from '../../src/store/keys.js';
 import { Writer } from '../../src/store/writer.js';
 import { recordingLog } from '../fixtures/logs.js';
 import { channelNamed, HandClock } from '../fixtures/store-records.js';
@@ -121,4 +121,36 @@ t.test('there are at most so many channels; what is beyond is said once', async 
   t.equal(dictionary.numberOf('net/veth4/rx'), undefined);
   t.equal(dictionary.numberOf('net/veth5/rx'), 5, 'what has samples stays');
   t.equal(dictionary.add(channelNamed('net/one/more'), 2_000), MAX_CHANNELS, 'no number is given twice');
+});
+
+t.test(
+  'a number under which there are samples is not given to another channel, whatever became of its entry',
+  async (t) => {
+    const first = await opened(t);
+    first.dictionary.add(channelNamed('hwmon/a/temp1'), first.clock.wall);
+    const put = (key: Buffer): Operation => ({ type: 'put', key, value: Buffer.from('x') });
+    const address = { channel: 4, startAtMs: 1, run: 1, ordinal: 1 };
+    await first.database.write([put(chunkKey(PREFIX.rawSeries, address)), put(minutesKey(6, 0))], { sync: true });
+    await first.close();
+    const { dictionary, clock } = await opened(t, first.dataDir);
+    t.equal(dictionary.add(channelNamed('hwmon/a/temp1'), clock.wall), 0);
+    t.equal(dictionary.add(channelNamed('hwmon/new/temp1'), clock.wall), 7);
+  },
+);
+
+t.test('keys with numbers that nobody gave, or without one, are passed over', async (t) => {
+  const first = await opened(t);
+  first.dictionary.add(channelNamed('hwmon/a/temp1'), first.clock.wall);
+  const keys = [
+    channelKey(2 ** 32 - 1),
+    Buffer.from('d'),
+    Buffer.from('d\0'),
+    Buffer.from('t\xff\xff\xff\xff', 'latin1'),
+  ];
+  const operations = keys.map((key): Operation => ({ type: 'put', key, value: Buffer.from('hwmon/b/temp1') }));
+  await first.database.write(operations, { sync: true });
+  await first.close();
+  const { dictionary, clock, log } = await opened(t, first.dataDir);
+  t.equal(dictionary.add(channelNamed('hwmon/new/temp1'), clock.wall), 1);
+  t.equal(log.lines.length, 3);
 });
