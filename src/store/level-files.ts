@@ -6,6 +6,9 @@
  * opened when its first key is reached and closed after its last, so that a handful is open at once; of each, one block
  * is in memory. Logs are read whole: they are as large as LevelDB's write buffer.
  *
+ * Not LevelDB's own repair: that rewrites the directory, and neither looks at checksums nor says what is missing, so that a flipped byte
+ * comes back as a value.
+ *
  * Where a block cannot be read, what was in it is missing, or an older version of it comes up. Where the manifest was the only
  * one to know that a table is obsolete, deleted keys may come up again.
  *
@@ -17,6 +20,7 @@ import { reason } from '../core/errors.js';
 import { ByteReader } from './byte-reader.js';
 import type { KeyRange } from './keys.js';
 import { isTableName, TABLE_MAGIC } from './level.js';
+import { slicesOf } from './slices.js';
 import { unsnap } from './snappy.js';
 
 /** Logs are a little larger than the write buffer of 1 MiB; what is beyond this is not one that we wrote. */
@@ -27,6 +31,8 @@ const FOOTER_BYTES = 48;
 const TRAILER_BYTES = 5;
 const LOG_BLOCK_BYTES = 32_768;
 const LOG_HEADER_BYTES = 7;
+/** A log takes some milliseconds for each of its check sums, its records and their order. */
+const SLICE_MS = 2;
 
 const VALUE = 1;
 const DELETION = 0;
@@ -156,10 +162,12 @@ class Merge {
   async #log(name: string): Promise<Source> {
     const bytes = await readWhole(join(this.#directory, name));
     const versions: Version[] = [];
+    const pause = slicesOf(SLICE_MS);
     for (const batch of logRecords(bytes, (why) => this.#onDamage({ file: name, why }))) {
       for (const version of batchVersions(batch, (why) => this.#onDamage({ file: name, why }))) {
         if (isWithin(version.key, this.#range)) versions.push(version);
       }
+      await pause();
     }
     versions.sort((a, b) => (isBefore(a, b) ? -1 : 1));
     let position = 0;

@@ -23,11 +23,11 @@ import {
   MINUTES_WINDOW_MS,
   windowOf,
 } from './channel-view.js';
-import type { Samples } from './chunk.js';
 import type { Operation } from './database.js';
-import { type ChunkAddress, chunkKey, minutesKey, PREFIX } from './keys.js';
+import { chunkKey, minutesKey, PREFIX } from './keys.js';
 import { fuller, Points } from './points.js';
 import { type Pause, slicesOf } from './slices.js';
+import type { AddressedSamples } from './time-series.js';
 import type { Writer } from './writer.js';
 
 /** How often pending hours are looked through. */
@@ -44,13 +44,6 @@ const LOOKS_PER_STEP = 64;
 const SLICE_MS = 2;
 /** Pending hours: a day of 4,000 channels. Beyond it the channel is looked at again instead, as after a start. */
 const MAX_PENDING_HOURS = 100_000;
-
-/** A raw chunk that is encoded now. */
-export interface ClosedChunk {
-  readonly address: ChunkAddress;
-  /** With wall times. */
-  readonly samples: Samples;
-}
 
 export interface TiersOptions {
   readonly writer: Writer;
@@ -97,7 +90,7 @@ export class Tiers {
   }
 
   /** The seconds of a raw chunk, for the same batch. */
-  onClosed({ address, samples }: ClosedChunk): readonly Operation[] {
+  onClosed({ address, samples }: AddressedSamples): readonly Operation[] {
     const buckets = bucketsOf(samples, SECOND_MS, this.#room);
     if (buckets.length === 0) return [];
     const lastAtMs = buckets.atMs[buckets.length - 1] ?? 0;

@@ -20,8 +20,10 @@ import type { Log } from '../core/ports.js';
 import { ChannelDictionary } from './channel-dictionary.js';
 import { chunkHeader, decodeChunk, encodeChunk, MAX_CHUNK_SAMPLES, MAX_CHUNK_SPAN_MS, type Samples } from './chunk.js';
 import type { Database, Operation } from './database.js';
+import { part } from './in-order.js';
 import { type ChunkAddress, chunkKey, chunkRange, chunkStartAtMs, PREFIX } from './keys.js';
 import type { StoreLimits } from './limits.js';
+import type { Stretch } from './points.js';
 import { decodeStream, RawHead, roomForSamples, type Stream } from './raw-head.js';
 import { type LoggedHead, RawLog } from './raw-log.js';
 import { Replay } from './raw-replay.js';
@@ -54,12 +56,6 @@ const CHUNKS_PER_READ = 64;
 
 const OK = QUALITIES.indexOf('ok');
 const NO_DATA = QUALITIES.indexOf('no_data');
-
-/** Half-open, wall time. */
-export interface Window {
-  readonly fromMs: number;
-  readonly toMs: number;
-}
 
 /** The samples of one chunk, or of one that will be, with wall times. */
 export interface AddressedSamples {
@@ -224,17 +220,17 @@ export class TimeSeries {
   }
 
   /** As samples(), by the channel's id. An unknown channel has none. */
-  async *range(channelId: string, window: Window): AsyncGenerator<Samples, void, undefined> {
+  async *range(channelId: string, stretch: Stretch): AsyncGenerator<Samples, void, undefined> {
     const number = this.dictionary.numberOf(channelId);
-    if (number !== undefined) yield* this.samples(number, window);
+    if (number !== undefined) yield* this.samples(number, stretch);
   }
 
   /**
-   * The samples of a channel in the window, wall times, oldest chunk first, one chunk at a time: the reader sets the
+   * The samples of a channel in the stretch, wall times, oldest chunk first, one chunk at a time: the reader sets the
    * pace. What is in memory is included, as it was at the beginning. Rejects with SKOS_STORE_READ.
    */
-  async *samples(channel: number, window: Window): AsyncGenerator<Samples, void, undefined> {
-    const { fromMs, toMs } = window;
+  async *samples(channel: number, stretch: Stretch): AsyncGenerator<Samples, void, undefined> {
+    const { fromMs, toMs } = stretch;
     const range = { fromMs: Math.max(0, fromMs - MAX_CHUNK_SPAN_MS), toMs };
     const { gte, lt } = chunkRange(PREFIX.rawSeries, channel, range);
     // As they are now: while the reader reads they grow, end and become chunks, which are then passed over.
@@ -248,21 +244,21 @@ export class TimeSeries {
       for (; next < open.length; next++) {
         const head = open[next];
         if (head === undefined || Buffer.compare(head.key, key) > 0) break;
-        yield* within(wallSamples(head), window);
+        yield* within(wallSamples(head), stretch);
       }
       if (mine.has(key.toString('latin1'))) continue;
       const samples = this.#decode(key, bytes, { fromMs });
-      if (samples !== undefined) yield* within(samples, window);
+      if (samples !== undefined) yield* within(samples, stretch);
     }
-    for (const head of open.slice(next)) yield* within(wallSamples(head), window);
+    for (const head of open.slice(next)) yield* within(wallSamples(head), stretch);
   }
 
   /** Only what is in memory, and in no chunk yet: in order of time, each with the address of the chunk that it will be. */
-  live(channel: number, window: Window): AddressedSamples[] {
+  live(channel: number, stretch: Stretch): AddressedSamples[] {
     return this.#openHeads(channel).flatMap((head) => {
       const { address } = head;
-      if (address.startAtMs >= window.toMs || address.startAtMs + MAX_CHUNK_SPAN_MS < window.fromMs) return [];
-      return [...within(wallSamples({ address, stream: head.stream() }), window)].map((samples) => ({
+      if (address.startAtMs >= stretch.toMs || address.startAtMs + MAX_CHUNK_SPAN_MS < stretch.fromMs) return [];
+      return [...within(wallSamples({ address, stream: head.stream() }), stretch)].map((samples) => ({
         address,
         samples,
       }));
@@ -521,16 +517,11 @@ function wallTimed(samples: Samples, { startAtMs }: ChunkAddress): Samples {
   return samples;
 }
 
-function* within(samples: Samples, { fromMs, toMs }: Window): Generator<Samples> {
+function* within(samples: Samples, { fromMs, toMs }: Stretch): Generator<Samples> {
   let first = 0;
   let end = samples.length;
   while (first < end && (samples.atMs[first] ?? 0) < fromMs) first++;
   while (end > first && (samples.atMs[end - 1] ?? 0) >= toMs) end--;
   if (end === first) return;
-  yield {
-    length: end - first,
-    atMs: samples.atMs.subarray(first, end),
-    values: samples.values.subarray(first, end),
-    qualities: samples.qualities.subarray(first, end),
-  };
+  yield part(samples, first, end);
 }
