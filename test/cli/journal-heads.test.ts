@@ -38,8 +38,8 @@ t.test('a refusal is told in its own words', async (t) => {
 
 t.test('one that hangs is ended, and what it said counts', async (t) => {
   const startMs = performance.now();
-  const { answer } = await asked(t, { mode: 'hangs' }, { deadlineMs: 700 });
-  t.ok(performance.now() - startMs < 2_500);
+  const { answer } = await asked(t, { mode: 'hangs' }, { deadlineMs: 4_000 });
+  t.ok(performance.now() - startMs < 15_000);
   t.match(answer, { state: 'failed', why: /did not end/, heads: { length: 3 } });
 });
 
