@@ -71,7 +71,9 @@ export async function* readLevelFiles(
   try {
     await merge.start();
     let last: Buffer | undefined;
+    const pause = slicesOf(SLICE_MS);
     for (let version = await merge.next(); version !== undefined; version = await merge.next()) {
+      await pause();
       if (last?.equals(version.key) === true) continue;
       last = version.key;
       if (version.value !== undefined) yield [version.key, version.value];
