@@ -386,6 +386,14 @@ bool Actuator::AtRest() const {
          std::none_of(orders_.begin(), orders_.end(), [](const auto& order) { return order->raised.load(); });
 }
 
+std::string Actuator::Standing() const {
+  std::string ids;
+  for (const auto& target : targets_) {
+    if (!target->AtRest()) ids += (ids.empty() ? "" : " ") + target->spec().id;
+  }
+  return ids;
+}
+
 // ---- Requests ------------------------------------------------------------------------------------------------------
 
 void Actuator::Request(std::string_view packet, Reply reply, void* context) {

@@ -61,6 +61,8 @@ class Actuator {
   void RestoreAll();
   // Nothing of ours stands in any device and no lease waits.
   bool AtRest() const;
+  // IDs of the targets in which something of ours stands, separated by blanks.
+  std::string Standing() const;
 
  private:
   struct Waiting {

@@ -267,7 +267,11 @@ int Loop(const Settings& settings, Actuator* actuator, StateFile* state, int lis
     const bool at_rest = actuator->AtRest();
     if (leave_by_ns != 0 && (at_rest || NowNs() > leave_by_ns)) {
       state->Event("stopped", "actuator", at_rest ? "everything restored" : "a device did not take its value back in time");
-      if (!at_rest) return kExitHeld;
+      if (!at_rest) {
+        std::fprintf(stderr, "skos-actuator: not given back in time: %s; start it again, and it is tried again\n",
+                     actuator->Standing().c_str());
+        return kExitHeld;
+      }
       state->Leave();
       return 0;
     }

@@ -284,6 +284,7 @@ t.test('says by its exit status and its state file whether everything was given 
   machine.remove(POLICY);
   first.actuator.process.kill('SIGTERM');
   t.equal(await first.actuator.exited, 6);
+  t.match(first.actuator.said(), /not given back in time: cpufreq\/policy0; start it again/, 'for the journal');
   t.notOk(isRestored());
   machine.addCpufreq({ policies: [[0, 1]], maxKHz: 3_000_000, minKHz: 800_000 });
   machine.set(MAX, 1_500_000);

@@ -169,6 +169,24 @@ t.test('what sets GPUs is reached by the actuator alone, and leaves it a setter 
   t.strictSame(setter.get('PrivateNetwork'), ['yes']);
 });
 
+t.test('the actuator finds a setter for as long as it gives limits back', async (t) => {
+  // Stopped with the actuator, or ordered after its stop, no setter could be started meanwhile.
+  for (const unit of ['skos-gpu-set.socket', 'skos-gpu-set.service']) {
+    const keys = ['PartOf', 'BindsTo', 'Before', 'Conflicts', 'StopPropagatedFrom'];
+    t.strictSame(
+      [...settings(unit).keys()].filter((key) => keys.includes(key)),
+      [],
+      unit,
+    );
+    for (const key of ['Requires', 'After'])
+      t.notMatch((settings(unit).get(key) ?? []).join(' '), 'skos-actuator', `${unit} ${key}`);
+  }
+  t.match(settings('skos-actuator.service').get('After')?.join(' '), 'skos-gpu-set.socket');
+  const actuator = settings('skos-actuator.service');
+  const tied = ['Requires', 'BindsTo', 'PropagatesStopTo'].flatMap((key) => actuator.get(key) ?? []);
+  t.notMatch(tied.join(' '), 'gpu-set');
+});
+
 t.test('users and directories are made as their tools take them', { skip }, async (t) => {
   const root = t.testdir({ etc: {} });
   const has = (tool: string) => spawnSync(tool, ['--version']).status === 0;
