@@ -245,6 +245,8 @@ export class ActuatorLink {
     try {
       for (let events = await client.events(this.#drainedSeq); events.length > 0; ) {
         for (const event of events) this.#tell(event);
+        // Also after `systemctl reload skos-actuator`, of which nobody else tells us.
+        if (events.some(({ kind }) => kind === 'loaded')) await this.#options.executor.refreshTargets();
         this.#options.store.putState(DRAINED_KEY, { boot: this.#bootId, seq: this.#drainedSeq });
         events = await client.events(this.#drainedSeq);
       }

@@ -78,6 +78,21 @@ t.test('drains events once over reconnects and restarts of the agent, and anew i
   t.strictSame(third.told(), [1, 2, 3, 4, 1]);
 });
 
+t.test('looks at the targets again when somebody else has the actuator read its allow-list', async (t) => {
+  const { link, server, executor, told } = linked(t);
+  let looks = 0;
+  executor.refreshTargets = async () => {
+    looks += 1;
+  };
+  await link.start();
+  server.events.push({ seq: 1, kind: 'applied' });
+  await until(() => told().length === 1);
+  t.equal(looks, 0);
+  server.events.push({ seq: 2, kind: 'loaded' });
+  await until(() => looks === 1);
+  await until(() => told().length === 2);
+});
+
 t.test('does not wait for a dead disk', async (t) => {
   for (const disk of ['hangs', 'fails'] as const) {
     const store = new FakeStore();
