@@ -19,7 +19,7 @@ import { chartsText, rowsText } from './history-text.js';
 import { localText, zoneText } from './local-time.js';
 import { type Stretch, stretchOf } from './moment.js';
 import { countOption } from './number-option.js';
-import { type Column, tableLines } from './table.js';
+import { type Cell, type Column, tableLines, wrapped } from './table.js';
 
 /** A page is read from the disk of a busy node. */
 const DEADLINE_MS = 30_000;
@@ -167,18 +167,48 @@ export function listText(found: readonly StoredChannelView[], io: Pick<Io, 'colo
   if (found.length === 0) return 'Nothing is stored yet.';
   const { dim, warn } = paint(io.color);
   const nowMs = io.wallMs();
-  const rows = found.map(({ id, quantity, firstAtMs, lastAtMs, gone }) => [
-    { text: id },
-    { text: QUANTITIES[quantity].unit, paint: dim },
-    { text: `since ${localText(firstAtMs, nowMs)}` },
-    gone ? { text: `gone, last seen ${localText(lastAtMs, nowMs)}`, paint: warn } : { text: 'here' },
-  ]);
+  const rows = found.map(({ id, quantity, firstAtMs, lastAtMs, gone }) => ({
+    id,
+    cells: [
+      { text: QUANTITIES[quantity].unit, paint: dim },
+      { text: `since ${localText(firstAtMs, nowMs)}` },
+      gone ? { text: `gone, last seen ${localText(lastAtMs, nowMs)}`, paint: warn } : { text: '' },
+    ],
+  }));
   const gone = found.filter((each) => each.gone).length;
   const here = gone === 0 ? '' : `, ${gone} of them gone from this machine`;
   return [
-    ...tableLines({ columns: [{}, {}, {}, {}], rows, width: io.columns }),
-    dim(`${plural(found.length, 'channel')}${here}; to about an hour, ${zoneText(new Date(nowMs))}.`),
+    ...linesByDevice(rows, { columns: [{}, {}, { shrinkTo: 8 }], io }),
+    ...wrapped(`${plural(found.length, 'channel')}${here}; times to about an hour, ${zoneText(new Date(nowMs))}.`, {
+      width: io.columns,
+    }).map(dim),
   ].join('\n');
+}
+
+/** The ids of a GPU's channels fill a line by themselves: the device stands above the names of its own. */
+function linesByDevice(
+  rows: readonly { readonly id: string; readonly cells: readonly Cell[] }[],
+  { columns, io }: { columns: readonly Column[]; io: Pick<Io, 'color' | 'columns'> },
+): string[] {
+  const parts = rows.map(({ id }) => deviceAndName(id));
+  const lines = tableLines({
+    columns: [{ shrinkTo: 16 }, ...columns],
+    rows: rows.map(({ cells }, i) => [{ text: parts[i]?.name ?? '' }, ...cells]),
+    width: io.columns,
+    indent: 2,
+  });
+  const devices = parts.map(({ device }) => device);
+  return belowDevices(lines, devices, paint(io.color).bold);
+}
+
+/** Each device once, above its lines. */
+function belowDevices(lines: readonly string[], devices: readonly string[], bold: (text: string) => string): string[] {
+  return lines.flatMap((line, i) => (devices[i] === devices[i - 1] ? [line] : [bold(devices[i] ?? ''), line]));
+}
+
+function deviceAndName(id: string): { readonly device: string; readonly name: string } {
+  const [source, device, ...name] = id.split('/');
+  return { device: `${source}/${device}`, name: name.join('/') };
 }
 
 // ---- The last sample, and devices --------------------------------------------------------------------------------------
@@ -195,13 +225,14 @@ async function latest(client: AgentClient, { values, positionals: [glob] }: Invo
 function latestText(rows: readonly LatestSample[], io: Pick<Io, 'color' | 'columns' | 'wallMs'>): string {
   if (rows.length === 0) return 'Nothing is stored yet.';
   const { dim, bold, warn } = paint(io.color);
-  const cells = rows.map(({ channel, unit, atMs, value, quality }) => [
-    { text: channel },
-    value === null ? { text: quality, paint: warn } : { text: quantityText(value, unit), paint: bold },
-    { text: `${spanText(io.wallMs() - atMs)} ago`, paint: dim },
-  ]);
-  const columns: Column[] = [{ shrinkTo: 16 }, { align: 'right' }, { align: 'right' }];
-  return tableLines({ columns, rows: cells, width: io.columns }).join('\n');
+  const cells = rows.map(({ channel, unit, atMs, value, quality }) => ({
+    id: channel,
+    cells: [
+      value === null ? { text: quality, paint: warn } : { text: quantityText(value, unit), paint: bold },
+      { text: `${spanText(io.wallMs() - atMs)} ago`, paint: dim },
+    ],
+  }));
+  return linesByDevice(cells, { columns: [{ align: 'right' }, { align: 'right' }], io }).join('\n');
 }
 
 async function byDevice(client: AgentClient, { values, positionals: [glob] }: Invocation, io: Io): Promise<number> {
@@ -219,7 +250,6 @@ function devicesText(rows: readonly DeviceAggregate[], io: Pick<Io, 'color' | 'c
   const { dim, bold } = paint(io.color);
   const text = (value: number | null, unit: string) => (value === null ? '–' : quantityText(value, unit));
   const cells = rows.map((row) => [
-    { text: `${row.source}/${row.device}` },
     { text: row.channels === 1 ? row.quantity : `${row.quantity} of ${row.channels}` },
     { text: text(row.minimum, row.unit) },
     { text: text(row.mean, row.unit) },
@@ -228,10 +258,12 @@ function devicesText(rows: readonly DeviceAggregate[], io: Pick<Io, 'color' | 'c
     // What it was stands behind the device.
     { text: row.maximumOf.split('/').slice(2).join('/'), paint: dim },
   ]);
-  const header = ['device', 'quantity', 'min', 'mean', 'max', 'max at', ''].map((each) => ({ text: each, paint: dim }));
+  const header = ['', 'min', 'mean', 'max', 'max at', ''].map((each) => ({ text: each, paint: dim }));
   const right = { align: 'right' } as const;
-  const columns: Column[] = [{ shrinkTo: 16 }, { shrinkTo: 8 }, right, right, right, right, { shrinkTo: 6 }];
-  return tableLines({ columns, rows: [header, ...cells], width: io.columns }).join('\n');
+  const columns: Column[] = [{ shrinkTo: 8 }, right, right, right, right, { shrinkTo: 6 }];
+  const [head = '', ...lines] = tableLines({ columns, rows: [header, ...cells], width: io.columns, indent: 2 });
+  const devices = rows.map(({ source, device }) => `${source}/${device}`);
+  return [head, ...belowDevices(lines, devices, bold)].join('\n');
 }
 
 // ---- Samples -----------------------------------------------------------------------------------------------------------

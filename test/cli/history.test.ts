@@ -274,9 +274,13 @@ t.test('without a channel it lists what is stored, and marks what is gone, over 
   });
   const { out } = await each.skos(['history'], { columns: 120 });
   const lines = out.split('\n');
-  t.match(lines[0], /^hwmon\/coretemp-0\/temp1 +celsius +since \S+ \S+ +here$/);
-  t.match(lines[1], /^hwmon\/old-card\/in0 +volts +since .* gone, last seen \S+ \S+$/);
-  t.match(lines[2], /^2 channels, 1 of them gone from this machine/);
+  t.match(lines, [
+    /^hwmon\/coretemp-0$/,
+    /^ {2}temp1 +celsius +since \S+ \S+$/,
+    /^hwmon\/old-card$/,
+    /^ {2}in0 +volts +since .* gone, last seen \S+ \S+$/,
+    /^2 channels, 1 of them gone from this machine/,
+  ]);
   t.match(JSON.parse((await each.skos(['history', '--json'])).out), [
     { id: TEMP, quantity: 'temperature', unit: 'celsius', gone: false, firstAtMs: Number },
     { unit: 'volts', gone: true },
@@ -325,19 +329,66 @@ t.test('shows the last sample of each channel, and aggregates by device', async 
     },
   });
   const latest = (await each.skos(['history', '--latest'])).out.split('\n');
-  t.match(latest, [/^hwmon\/coretemp-0\/temp1 +54\.0 °C +3 s ago$/, /^hwmon\/x\/fan1 +hung +1 d ago$/]);
+  t.match(latest, [/^hwmon\/coretemp-0$/, /^ {2}temp1 +54\.0 °C +3 s ago$/, /^hwmon\/x$/, /^ {2}fan1 +hung +1 d ago$/]);
   t.match(JSON.parse((await each.skos(['history', TEMP, '--latest', '--json'])).out), [{ value: 54 }, { value: null }]);
   const devices = (
     await each.skos(['history', 'hwmon/**', '--by', 'device', '--since', '2h'], { columns: 100 })
   ).out.split('\n');
-  t.match(devices[0], /^device +quantity +min +mean +max +max at$/);
-  t.match(devices[1], /^hwmon\/coretemp-0 +temperature of 4 +40\.0 °C +50\.0 °C +91\.0 °C +\S+ +temp1$/);
-  t.match(devices[2], /^hwmon\/x +temperature +– +– +–$/);
+  t.match(devices, [
+    /^ +min +mean +max +max at$/,
+    /^hwmon\/coretemp-0$/,
+    /^ {2}temperature of 4 +40\.0 °C +50\.0 °C +91\.0 °C +\S+ +temp1$/,
+    /^hwmon\/x$/,
+    /^ {2}temperature +– +– +–$/,
+  ]);
   t.match(asked[0], { glob: 'hwmon/**', fromAtMs: NOW_MS - 2 * HOUR_MS, toAtMs: NOW_MS });
   t.match(JSON.parse((await each.skos(['history', '--by', 'device', '--json'])).out), [
     { maximum: 91 },
     { maximum: null },
   ]);
+});
+
+t.test('GPUs with their long ids can be told apart on 80 columns, and no name is cut', async (t) => {
+  const gpus = [0, 1].map((i) => `nvml/gpu-00000000-0000-4000-8000-00000000000${i}`);
+  const names = ['temperature', 'temperature_memory_time_to_limit', 'ecc_uncorrected_aggregate_dram'];
+  const ids = gpus.flatMap((gpu) => names.map((name) => `${gpu}/${name}`));
+  const each = await node(t, {
+    'history.channels': () => ({ rows: ids.map((id) => stored({ id })), after: null }),
+    'history.latest': () => ({
+      rows: ids.map((channel) => ({ channel, unit: 'celsius', atMs: NOW_MS, value: 54, quality: 'ok' })),
+      after: null,
+    }),
+    'history.devices': () => ({
+      rows: gpus.flatMap((gpu) =>
+        ['temperature', 'temperature slope'].map((quantity) => ({
+          source: 'nvml',
+          device: gpu.slice('nvml/'.length),
+          quantity,
+          unit: 'celsius_per_second',
+          channels: 12,
+          minimum: -40,
+          mean: 50,
+          maximum: 91,
+          maximumOf: `${gpu}/temperature`,
+          maximumAtMs: NOW_MS - 60_000,
+        })),
+      ),
+      after: null,
+    }),
+  });
+  for (const argv of [['history'], ['history', '--latest'], ['history', '--by=device']]) {
+    const { code, out, err } = await each.skos(argv);
+    t.equal(code, EXIT.ok, err);
+    const lines = out.split('\n');
+    for (const line of lines) t.ok([...line].length <= 80, line);
+    t.same(
+      lines.filter((line) => line.startsWith('nvml/')),
+      gpus,
+      'each once, whole',
+    );
+    if (argv[1] !== '--by=device') for (const name of names) t.equal(out.split(`  ${name} `).length - 1, 2, name);
+    else t.match(out, /^ {2}temperature slope of 12 /m);
+  }
 });
 
 t.test('a channel that is not known gets a suggestion', async (t) => {
