@@ -129,7 +129,7 @@ function entryLines(entries: readonly AuditEntry[], { columns, color, wallMs }: 
 function whatText(what: AuditEntry['what']): string {
   const others = Object.keys(what).filter((key) => !LEADING_KEYS.includes(key) && !UNSHOWN_KEYS.includes(key));
   return [...LEADING_KEYS.filter((key) => key in what), ...others]
-    .map((key, i) => (i === 0 ? '' : `${key} `) + valueText(what[key]))
+    .map((key, i) => (i === 0 && LEADING_KEYS.includes(key) ? '' : `${key} `) + valueText(what[key]))
     .join(', ');
 }
 
@@ -148,12 +148,13 @@ interface Coverage {
 }
 
 export async function showEntry(
-  { values, positionals }: Invocation,
+  { values }: Invocation,
   { io, agent }: Context,
   text: string | undefined,
 ): Promise<number> {
   if (text === undefined || !/^[1-9]\d{0,14}$/.test(text)) {
-    throw new SkosError('SKOS_CLI_USAGE', `skos ${positionals.join(' ')}: expected the number of an entry`);
+    const given = text === undefined ? '' : ` "${clean(text)}"`;
+    throw new SkosError('SKOS_CLI_USAGE', `skos audit show${given}: expected the number of an entry`);
   }
   const seq = Number(text);
   const client = await agent();

@@ -181,8 +181,11 @@ function report({ verdict, journal }: Verified, { io, json, demand }: { io: Io; 
 }
 
 function brokenText({ firstBadSeq, entries, why }: AuditVerdict & { ok: false }): string {
-  const where = firstBadSeq === 0 ? 'no single entry is bad' : `first bad entry ${firstBadSeq}`;
-  return `${where}, ${plural(entries, 'entry', 'entries')} before it are whole: ${clean(why)}`;
+  const whole = `${plural(entries, 'entry', 'entries')} ${entries === 1 ? 'is' : 'are'} whole`;
+  if (firstBadSeq === 0) return `what is around the entries is bad, though ${whole}: ${clean(why)}`;
+  // A chain of another key than the pinned one is whole, and bad from its first entry on.
+  const before = entries < firstBadSeq ? `, before it ${whole}` : '';
+  return `first bad entry ${firstBadSeq}${before}: ${clean(why)}`;
 }
 
 function signedText({ signatures: { signedSeq, unsigned }, head }: AuditVerdict & { ok: true }): string {

@@ -65,7 +65,7 @@ export async function runCli(argv: readonly string[], io: Io): Promise<number> {
   try {
     return await dispatch(argv, io);
   } catch (error) {
-    io.err(errorText(error, io));
+    io.err(errorText(error, { io, word: argv[0] }));
     return exitCodeOf(error);
   }
 }
@@ -106,12 +106,11 @@ function understood(command: Command, args: readonly string[]): Invocation {
     const { values, positionals } = parseArgs({ args: [...args], options, allowPositionals: true, strict: true });
     const most = Math.max(...command.usage.map(positionalCount));
     const extra = positionals[most];
-    if (extra !== undefined)
-      throw new SkosError('SKOS_CLI_USAGE', `"${extra}" is one word too many; see skos ${command.name} --help`);
+    if (extra !== undefined) throw new SkosError('SKOS_CLI_USAGE', `"${extra}" is one word too many`);
     return { values, positionals };
   } catch (error) {
     if (error instanceof SkosError) throw error;
-    throw new SkosError('SKOS_CLI_USAGE', usageText(error, Object.keys(options), command.name), { cause: error });
+    throw new SkosError('SKOS_CLI_USAGE', usageText(error, Object.keys(options)), { cause: error });
   }
 }
 
@@ -121,11 +120,14 @@ function positionalCount(usage: string): number {
   return words.filter((word) => word !== '' && !word.startsWith('-')).length - 1;
 }
 
-function usageText(error: unknown, names: readonly string[], command: string): string {
-  const text = reason(error).split('. ')[0] ?? '';
-  const [, unknown] = /'--?([^' ]+)/.exec(text) ?? [];
-  const close = unknown === undefined ? undefined : suggest(unknown, names);
-  return `${text}${close === undefined ? '' : `; did you mean --${close}?`} (skos ${command} --help)`;
+function usageText(error: unknown, names: readonly string[]): string {
+  const text = reason(error).split(/\. |\n/)[0] ?? '';
+  const [, name] = /'(?:-\w, )?--?([^' ]+)/.exec(text) ?? [];
+  if (name === undefined) return text;
+  // Node.js has three lines for it.
+  if (text.includes('ambiguous')) return `--${name} needs a value; one that begins with "-" is written --${name}=-1`;
+  const close = names.includes(name) ? undefined : suggest(name, names);
+  return `${text}${close === undefined ? '' : `; did you mean --${close}?`}`;
 }
 
 // ---- What a command is given ---------------------------------------------------------------------------------------
@@ -164,10 +166,16 @@ async function dataDir(load: () => Promise<LoadedConfig>, io: Io): Promise<strin
   }
 }
 
-function errorText(error: unknown, io: Pick<Io, 'color'>): string {
+function errorText(error: unknown, { io, word }: { io: Pick<Io, 'color'>; word: string | undefined }): string {
   const { bad } = paint(io.color);
   if (!(error instanceof SkosError)) return `${bad('skos')}: ${reason(error)}`;
   const lines = error.message.split('\n');
   const message = lines.length === 1 ? ` ${lines[0]}` : lines.map((line) => `\n  ${line}`).join('');
-  return `${bad('skos')}: ${error.code}:${message}\nnext: ${error.next}`;
+  return `${bad('skos')}: ${error.code}:${message}\nnext: ${nextStep(error, word)}`;
+}
+
+/** The overview is of no use to who has found the command. */
+function nextStep({ code, next }: SkosError, word: string | undefined): string {
+  const known = code === 'SKOS_CLI_USAGE' && COMMANDS.some(({ name }) => name === word);
+  return known ? `See \`skos ${word} --help\`.` : next;
 }

@@ -13,6 +13,7 @@ import { CONFIRM_HELP, CONFIRM_OPTION, confirm } from './confirm.js';
 import { EXIT } from './exit-codes.js';
 import { clean, paint, quantityText } from './format.js';
 import { Progress } from './progress.js';
+import { wrapped } from './table.js';
 
 /** Lazily: it opens databases, which no other command does. */
 const restoring = () => import('../store/restore.js');
@@ -117,8 +118,10 @@ function previewText({ file, node, dataDir, verified, now }: Preview, io: Io): s
     `${bad('Risk: HIGH')}. What ${node} remembers is replaced by what this file holds:`,
     ...describe(file, verified, io),
     bold(`What ${node} has now, in ${clean(dataDir)}: ${size}`),
-    '  It is kept there under the name db.replaced-TIME, its raw samples as raw-log.replaced-TIME.',
-    `  ${keys}`,
+    ...wrapped(`It is kept there under the name db.replaced-TIME, its raw samples as raw-log.replaced-TIME. ${keys}`, {
+      width: io.columns,
+      indent: '  ',
+    }),
   ].join('\n');
 }
 

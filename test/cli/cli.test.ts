@@ -47,6 +47,10 @@ t.test('what is not understood ends with 2, and nothing is done', async (t) => {
     [['alerts', '--limit', '0'], 'whole number'],
     [['alerts', '--limit', '1e3'], 'whole number'],
     [['actions', '--limit'], 'argument missing'],
+    [['hold', '--for', '-1'], '--for needs a value; one that begins with "-" is written --for=-1\nnext'],
+    [['hold', '--end=1'], "Option '--end' does not take an argument"],
+    [['audit', 'show'], 'skos audit show: expected the number of an entry'],
+    [['audit', 'show', 'x'], 'skos audit show "x": expected'],
     [['sensors', '--once', '--watch'], 'exclude each other'],
     [['explain', 'SKOS_STORE_OPNE'], 'did you mean SKOS_STORE_OPEN?'],
     [['config', 'explain', 'thermal.keeep'], 'did you mean thermal.keep?'],
@@ -55,6 +59,10 @@ t.test('what is not understood ends with 2, and nothing is done', async (t) => {
     t.equal(code, EXIT.usage, argv.join(' '));
     t.match(err, says, argv.join(' '));
     t.equal(out, '');
+    const [word = ''] = argv;
+    const isCommand = COMMANDS.some(({ name }) => name === word);
+    if (isCommand) t.match(err, `next: See \`skos ${word} --help\`.`);
+    t.ok((err.match(/did you mean/g) ?? []).length <= 1);
   }
 });
 
@@ -196,6 +204,7 @@ t.test('lists the last audit entries, or those from a number on', async (t) => {
   });
   const { out } = await each.skos(['audit', 'list', '--limit', '5']);
   t.ok(out.length <= 80, out);
+  t.match(out, / arm +root +auto, text xxx/, 'only what leads goes without its name');
   await each.skos(['audit', 'list', '--from', '3']);
   t.match(asked, [
     { fromSeq: 8, limit: 5 },
