@@ -5,7 +5,7 @@
  * operator's tool. A lost connection rejects what is outstanding with SKOS_SOCKET_UNAVAILABLE (or with the reason that
  * the agent gave). A client is used for one connection: to connect again, make a new one.
  */
-import { accessSync, constants, existsSync } from 'node:fs';
+import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { ERRORS, type ErrorCode, reason, SkosError } from './errors.js';
@@ -21,13 +21,15 @@ type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
  * Where the agent's socket is, for server and clients alike: $SKOS_RUN_DIR, else /run/skos where an agent already
- * listens or one may be started by this user, else the data directory.
+ * listens or one may be started by this user, else the data directory, unless this user may not even look into it: then the
+ * agent that is not running is the installed one.
  */
 export function agentSocketPath(options: { env: Environment; dataDir: string; runDirectory?: string }): string {
   const { env, dataDir, runDirectory = RUN_DIRECTORY } = options;
   if (env.SKOS_RUN_DIR) return join(env.SKOS_RUN_DIR, SOCKET_NAME);
   const installed = join(runDirectory, SOCKET_NAME);
-  return existsSync(installed) || isWritable(runDirectory) ? installed : join(dataDir, SOCKET_NAME);
+  const isInstalled = existsSync(installed) || isWritable(runDirectory) || isForbidden(dataDir);
+  return isInstalled ? installed : join(dataDir, SOCKET_NAME);
 }
 
 function isWritable(directory: string): boolean {
@@ -36,6 +38,15 @@ function isWritable(directory: string): boolean {
     return true;
   } catch {
     return false; // Absent or not ours: the data directory is used instead.
+  }
+}
+
+function isForbidden(directory: string): boolean {
+  try {
+    statSync(join(directory, SOCKET_NAME));
+    return false;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EACCES';
   }
 }
 

@@ -1,4 +1,4 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
@@ -120,4 +120,19 @@ t.test('the socket is found by server and clients in the same place', async (t) 
   t.equal(at({ SKOS_RUN_DIR: '' }), '/data/agent.sock', 'an empty variable is none');
   mkdirSync(runDirectory);
   t.equal(at({}), join(runDirectory, 'agent.sock'), 'a run directory that we may write');
+});
+
+t.test('who may not look into the data directory is sent to the installed agent, which may be stopped', async (t) => {
+  const dataDir = shortDirectory(t);
+  const at = () => agentSocketPath({ env: {}, dataDir, runDirectory: '/nonexistent/run' });
+  t.equal(at(), join(dataDir, 'agent.sock'));
+  chmodSync(dataDir, 0);
+  t.teardown(() => chmodSync(dataDir, 0o700));
+  const isRoot = process.geteuid?.() === 0;
+  if (isRoot) process.seteuid?.(65_534);
+  try {
+    t.equal(at(), '/nonexistent/run/agent.sock');
+  } finally {
+    if (isRoot) process.seteuid?.(0);
+  }
 });
