@@ -465,13 +465,8 @@ export class Writer {
     this.#queued.dropped = 0;
     this.#failure = undefined;
     this.#retryMs = RETRY_FIRST_MS;
-    this.#log.warn(
-      `The disk takes writes again after ${seconds} s; ${lost} records did not fit into memory and are lost`,
-      {
-        event: 'store.recovered',
-        lost,
-      },
-    );
+    const fate = lost === 0 ? 'nothing was lost' : `${lost} records did not fit into memory and are lost`;
+    this.#log.warn(`The disk takes writes again after ${seconds} s; ${fate}`, { event: 'store.recovered', lost });
   }
 }
 
