@@ -332,7 +332,8 @@ export class LevelStore implements Store {
       await this.#alerts.trim();
       await this.#actions.trim();
       this.outbox.trim();
-      await this.#shelf.trim(this.recordings.oldest);
+      // Parts of recordings that are being put back are known only when all of them are there.
+      if (this.#salvage.state?.state !== 'under way') await this.#shelf.trim(this.recordings.oldest);
     } catch (error) {
       this.#log.warn(`Old records could not be looked through: ${reason(error)}`, { event: 'store.trim', error });
     }
