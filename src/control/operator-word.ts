@@ -40,8 +40,11 @@ export class OperatorWord {
   recall(known: unknown): void {
     const { boot, list, hold, approved } = (known ?? {}) as Readonly<Record<string, unknown>>;
     if (boot !== this.#options.bootId) return;
-    if (Array.isArray(list)) this.#bars = list.filter(isBar);
-    if (isHold(hold)) this.#hold = hold;
+    const nowMs = this.#options.clock.monotonicMs();
+    // What takes protection away ends within a day, also where the record of it is damaged.
+    const isOurs = ({ sinceMs, untilMs }: Bar | OperatorHold) => sinceMs <= nowMs && untilMs - sinceMs <= MAX_BAR_MS;
+    if (Array.isArray(list)) this.#bars = list.filter((bar) => isBar(bar) && isOurs(bar));
+    if (isHold(hold) && isOurs(hold)) this.#hold = hold;
     if (!Array.isArray(approved)) return;
     for (const key of approved.slice(0, MAX_APPROVALS)) if (typeof key === 'string') this.#approved.add(key);
   }

@@ -229,3 +229,24 @@ t.test('a cap that stood before the agent was restarted stays during a hold', as
   await tick(next, core, 20_000);
   t.equal(core.leases.size, 1);
 });
+
+t.test('a hold or a bar that no operator can have set takes no protection away', (t) => {
+  const clock = new FakeClock();
+  clock.nowMs = 50 * MAX_BAR_MS;
+  const sinceMs = clock.nowMs - 1_000;
+  const long = { sinceMs, untilMs: 1e300 };
+  const later = { sinceMs: clock.nowMs + 1_000, untilMs: clock.nowMs + 60_000 };
+  const whole = { sinceMs, untilMs: sinceMs + MAX_BAR_MS };
+  for (const [times, stands] of [
+    [long, false],
+    [later, false],
+    [whole, true],
+  ] as const) {
+    const word = new OperatorWord({ bootId: 'b', store: new FakeStore(), clock });
+    word.recall({ boot: 'b', list: [{ rule: 'hot', ...times }], hold: { ...times, who: 'root' }, approved: [] });
+    t.equal(word.bars.length, stands ? 1 : 0);
+    t.equal(word.hold !== undefined, stands);
+    t.match(word.about({ rule: 'hot', key: 'k', isActing: false }, clock.nowMs), { isBarred: stands, isHeld: stands });
+  }
+  t.end();
+});
