@@ -1,8 +1,8 @@
 /**
- * A program that stores 64 channels at 10 Hz for simulated hours, and says what that cost this process: run by store.mjs as a child,
+ * A program that stores 64 channels for simulated hours, and says what that cost this process: run by store.mjs as a child,
  * so that nothing else is in its memory and its bytes.
  *
- *   node store-load.js DATA_DIR HOURS FLUSH_SECONDS
+ *   node store-load.js DATA_DIR HOURS FLUSH_SECONDS RATE_HZ
  *
  * The clock goes on four seconds at a time, and every interval that is due fires, so that there are as many flushes, closed windows
  * and roll-ups to a simulated hour as to a real one. Between the steps the disk has real time to finish what was begun. What a block
@@ -14,12 +14,11 @@ import { cpuSinceNs, Feed, rest } from './store-feed.js';
 import { randomWalk } from './store-shapes.js';
 
 const CHANNELS = 64;
-const RATE_HZ = 10;
 const STEP_MS = 4_000;
 const PAUSE_MS = 2;
 const HOUR_MS = 3_600_000;
-/** The first hour compiles; it counts for memory alone. */
-const WARM_UP_HOURS = 1;
+/** The first hours compile; they count for memory alone. */
+const WARM_UP_HOURS = 2;
 const FEEDING_HOURS = 1;
 const LOOK_EVERY_MS = 60_000;
 /** Samples are made before, so that making them costs next to nothing while they are stored. */
@@ -31,8 +30,9 @@ export interface Load {
   /** Without what making the samples takes: all told, and of sample() alone. */
   readonly cpuNs: number;
   readonly appendNs: number;
-  /** Greatest resident memory over that before the store was opened. */
+  /** Greatest over that before the store was opened, without collecting first: resident memory, and what of it is no file's. */
   readonly growthBytes: number;
+  readonly ownGrowthBytes: number;
   /** Bytes that the process handed to write(), and pages of files that it made dirty: /proc/self/io. */
   readonly wchar: number;
   readonly writeBytes: number;
@@ -42,8 +42,10 @@ function ioCounter(name: string): number {
   return Number(new RegExp(`^${name}: (\\d+)$`, 'm').exec(readFileSync('/proc/self/io', 'latin1'))?.[1]);
 }
 
-function residentBytes(): number {
-  return 1024 * Number(/^VmRSS:\s+(\d+) kB$/m.exec(readFileSync('/proc/self/status', 'latin1'))?.[1]);
+/** `RssAnon` is without the code of programs and the tables of the database, which the kernel takes back when it wants. */
+function residentBytes(what: 'VmRSS' | 'RssAnon'): number {
+  const found = new RegExp(`^${what}:\\s+(\\d+) kB$`, 'm').exec(readFileSync('/proc/self/status', 'latin1'));
+  return 1024 * Number(found?.[1]);
 }
 
 function madeSeries(seed: number): () => number {
@@ -53,8 +55,8 @@ function madeSeries(seed: number): () => number {
 }
 
 /** What making so many samples costs where nobody takes them: [all of it, without the pauses]. */
-async function feedingNs(feed: Feed, hours: number): Promise<[all: number, giving: number]> {
-  const count = (STEP_MS * RATE_HZ) / 1000;
+async function feedingNs(feed: Feed, hours: number, rateHz: number): Promise<[all: number, giving: number]> {
+  const count = (STEP_MS * rateHz) / 1000;
   const nobody = { sample: () => undefined };
   const before = process.cpuUsage();
   let giving = 0;
@@ -67,17 +69,25 @@ async function feedingNs(feed: Feed, hours: number): Promise<[all: number, givin
   return [cpuSinceNs(before), giving];
 }
 
-async function load(dataDir: string, { hours, flushMs }: { hours: number; flushMs: number }): Promise<Load> {
+interface Loading {
+  readonly hours: number;
+  readonly flushMs: number;
+  readonly rateHz: number;
+}
+
+async function load(dataDir: string, { hours, flushMs, rateHz }: Loading): Promise<Load> {
   const series = Array.from({ length: CHANNELS }, (_, i) => madeSeries(i + 1));
   for (const next of series) next();
   globalThis.gc?.();
-  const beforeBytes = residentBytes();
-  const feed = await Feed.open({ dataDir, rateHz: RATE_HZ, series, limits: { ...DEFAULT_LIMITS, flushMs } });
-  let growthBytes = 0;
+  const [beforeBytes, ownBeforeBytes] = [residentBytes('VmRSS'), residentBytes('RssAnon')];
+  const feed = await Feed.open({ dataDir, rateHz, series, limits: { ...DEFAULT_LIMITS, flushMs } });
+  let [growthBytes, ownGrowthBytes] = [0, 0];
   const pass = async (passedHours: number) => {
     for (let ms = 0; ms < passedHours * HOUR_MS; ms += STEP_MS) {
       await feed.pass(STEP_MS, PAUSE_MS);
-      if (ms % LOOK_EVERY_MS === 0) growthBytes = Math.max(growthBytes, residentBytes() - beforeBytes);
+      if (ms % LOOK_EVERY_MS !== 0) continue;
+      growthBytes = Math.max(growthBytes, residentBytes('VmRSS') - beforeBytes);
+      ownGrowthBytes = Math.max(ownGrowthBytes, residentBytes('RssAnon') - ownBeforeBytes);
     }
   };
   await pass(WARM_UP_HOURS);
@@ -88,7 +98,7 @@ async function load(dataDir: string, { hours, flushMs }: { hours: number; flushM
   const [wchar, writeBytes] = [ioCounter('wchar') - before.wchar, ioCounter('write_bytes') - before.writeBytes];
   const samples = feed.samples - samplesBefore;
   const appendNs = feed.givingNs - givingBefore;
-  const [feeding, giving] = await feedingNs(feed, FEEDING_HOURS);
+  const [feeding, giving] = await feedingNs(feed, FEEDING_HOURS, rateHz);
   const part = hours / FEEDING_HOURS;
   await feed.stop();
   return {
@@ -97,11 +107,13 @@ async function load(dataDir: string, { hours, flushMs }: { hours: number; flushM
     cpuNs: cpuNs - part * feeding,
     appendNs: appendNs - part * giving,
     growthBytes,
+    ownGrowthBytes,
     wchar,
     writeBytes,
   };
 }
 
-const [dataDir = '', hours = '', flushSeconds = ''] = process.argv.slice(2);
-const cost = await load(dataDir, { hours: Number(hours), flushMs: Number(flushSeconds) * 1000 });
+const [dataDir = '', ...numbers] = process.argv.slice(2);
+const [hours = 0, flushSeconds = 0, rateHz = 0] = numbers.map(Number);
+const cost = await load(dataDir, { hours, flushMs: flushSeconds * 1000, rateHz });
 process.stdout.write(`${JSON.stringify(cost)}\n`);

@@ -218,7 +218,7 @@ export const configShape = object({
       flush_seconds: withDefault(
         number({ min: 1, max: 300 }),
         8,
-        'How much of the raw samples a kill or a power cut may take. 30 writes less than half as much to the disk.',
+        'How much of the raw samples a kill or a power cut may take. 64 channels at 1 Hz write 48 MB a day at 8, 22 at 30.',
       ),
       raw_hours: withDefault(number({ min: 0.5, max: 720 }), 6, 'How long every single sample is kept.'),
       second_days: withDefault(
