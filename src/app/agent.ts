@@ -194,10 +194,9 @@ async function compose(given: {
     config,
     rulebook,
     discover: async () => {
-      const { channels, skipped } = await machine.discover(config.get());
+      const discovery = await machine.discover(config.get());
       const ofWorkloads = workloadGpuChannels(workloadUnits(config.get()), gpus);
-      const all = withDerived([...channels, ...ofWorkloads, ...gpus.channels]);
-      return { channels: all, skipped };
+      return { ...discovery, channels: withDerived([...discovery.channels, ...ofWorkloads, ...gpus.channels]) };
     },
     createSampler: samplerMaker({
       addon,

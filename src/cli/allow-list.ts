@@ -6,12 +6,15 @@ import { Machine } from '../control/machine.js';
 import { readIfThere } from '../core/atomic-file.js';
 import { SkosError } from '../core/errors.js';
 import type { Context, Io } from './command.js';
+import { plural } from './format.js';
 import { userId } from './users.js';
 
 const INSTALLED_FILE = '/etc/skos/actuator.allow';
 const RUN_FILE = 'actuator.allow';
 /** The user that systemd's units run the agent as. */
 const AGENT_USER = 'skos';
+/** Nothing waits for the list but an actuator that has none yet; a node that has just booted may be busy. */
+const SOURCE_DEADLINE_MS = 20_000;
 
 /**
  * As named; else in $SKOS_RUN_DIR; else beside the socket of an agent that has an actuator of its own as a child; else where
@@ -32,14 +35,36 @@ export interface CompileForMachine {
   readonly controller?: string | undefined;
 }
 
-/** The text of the allow-list for this machine. */
-export async function compileForMachine({ config, io, socketPath, controller }: CompileForMachine): Promise<string> {
+export interface CompiledList {
+  readonly text: string;
+  /** Sources of sensors that did not answer: what watches theirs is not in the list. */
+  readonly unanswered: readonly string[];
+}
+
+/** The allow-list for this machine. */
+export async function compileForMachine(options: CompileForMachine): Promise<CompiledList> {
+  const { config, io, socketPath, controller } = options;
   const machine = new Machine(io.env);
-  return machine.allowList({
-    config,
-    channels: (await machine.discover(config)).channels,
-    controllerUid: await controllerUid({ controller, socketPath, euid: io.euid }),
-  });
+  const { channels, unanswered = [] } = await machine.discover(config, { sourceDeadlineMs: SOURCE_DEADLINE_MS });
+  const uid = await controllerUid({ controller, socketPath, euid: io.euid });
+  return { text: await machine.allowList({ config, channels, controllerUid: uid }), unanswered };
+}
+
+/**
+ * SKOS_ACTUATOR_SENSORS where standing orders would be lost because their sensors were not found in time: a node that is too busy
+ * for that, as at its boot, needs them more than any other.
+ */
+export function requireOrders(
+  { text, unanswered }: CompiledList,
+  { former, file }: { former: string | undefined; file: string },
+): void {
+  if (former === undefined || unanswered.length === 0) return;
+  const orders = (list: string) => [...list.matchAll(/^order (\S+) /gm)].map(([, name = '']) => name);
+  const kept = new Set(orders(text));
+  const lost = orders(former).filter((name) => !kept.has(name));
+  if (lost.length === 0) return;
+  const would = `without ${unanswered.join(', ')}, which did not answer, it would lose ${plural(lost.length, 'standing order')}`;
+  throw new SkosError('SKOS_ACTUATOR_SENSORS', `${file} stays as it is: ${would}`);
 }
 
 /** As named; else who owns the agent's socket; else the installed agent's user; else who asks. */

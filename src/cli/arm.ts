@@ -20,6 +20,8 @@ import { clean, paint, plural } from './format.js';
 import { tableLines, wrapped } from './table.js';
 
 const ARMED_FILE = '90-armed.yaml';
+/** Sensors are looked for anew, which takes some seconds where a driver or the machine is slow. */
+const RELOAD_DEADLINE_MS = 20_000;
 const ARMED_TEXT =
   "# Written by `skos arm`; `skos disarm` removes it. Later files and a rule's own mode win.\nmode: auto\n";
 
@@ -56,7 +58,7 @@ export const arm: Command = {
       armed: armedFile(loaded),
       allow: await allowListFile(context, textOption(invocation.values, 'allow')),
     };
-    const reload = () => client.request('reload', {});
+    const reload = () => client.request('reload', {}, { deadlineMs: RELOAD_DEADLINE_MS });
     await transact({ files, reload, io: context.io }, async () => {
       await writeAtomically(files.armed, ARMED_TEXT);
       await compileFiles({ files, invocation, context, expected: 'auto' });
@@ -119,7 +121,7 @@ async function runningAgent({ agent, io }: Context): Promise<AgentClient | undef
 
 /** What the allow-list would name: an actuator that was never armed knows none yet, and this must be shown before the question. */
 async function movableTargets({ config }: LoadedConfig, { values }: Invocation, context: Context): Promise<string[]> {
-  const text = await compileForMachine({
+  const { text } = await compileForMachine({
     config,
     io: context.io,
     socketPath: await context.socketPath(),
@@ -190,7 +192,7 @@ async function transact({ files, io, reload }: Transaction, write: () => Promise
 /** The files stay disarmed whatever the agent says: it may be what is broken, and must not start armed again. */
 async function tellDisarmed(client: AgentClient | undefined): Promise<void> {
   try {
-    await client?.request('reload', {});
+    await client?.request('reload', {}, { deadlineMs: RELOAD_DEADLINE_MS });
   } catch (error) {
     if (!(error instanceof SkosError)) throw error;
     const text = `${error.message}\nThe files are disarmed, but the running agent did not take them: restart it.`;
@@ -208,12 +210,15 @@ interface Application {
 async function compileFiles({ files, invocation, context, expected }: Application): Promise<void> {
   const loaded = await context.config();
   requireMode(loaded, expected);
-  const text = await compileForMachine({
+  const { text, unanswered } = await compileForMachine({
     config: loaded.config,
     io: context.io,
     socketPath: await context.socketPath(),
     controller: textOption(invocation.values, 'controller'),
   });
+  if (unanswered.length > 0) {
+    context.io.err(`skos: ${unanswered.join(', ')} did not answer: no standing order watches their sensors`);
+  }
   await writeAtomically(files.allow, text);
 }
 

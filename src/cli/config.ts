@@ -3,7 +3,7 @@ import { type ExplainedKey, explainConfig } from '../config/explain.js';
 import type { LoadedConfig } from '../config/load.js';
 import { readIfThere, writeAtomically } from '../core/atomic-file.js';
 import { SkosError } from '../core/errors.js';
-import { allowListFile, compileForMachine } from './allow-list.js';
+import { allowListFile, compileForMachine, requireOrders } from './allow-list.js';
 import { type Command, type Context, type Invocation, type Io, textOption } from './command.js';
 import { EXIT } from './exit-codes.js';
 import { paint, plural } from './format.js';
@@ -90,7 +90,8 @@ async function compile({ values }: Invocation, context: Context): Promise<number
   const { io, config: load, socketPath } = context;
   const loaded = await load();
   const controller = textOption(values, 'controller');
-  const text = await compileForMachine({ config: loaded.config, io, socketPath: await socketPath(), controller });
+  const list = await compileForMachine({ config: loaded.config, io, socketPath: await socketPath(), controller });
+  const { text } = list;
   const output = textOption(values, 'output');
   if (output === '-') {
     io.out(text.trimEnd());
@@ -100,6 +101,7 @@ async function compile({ values }: Invocation, context: Context): Promise<number
   const former = await readIfThere(file);
   printDiff({ former, text, file }, io);
   if (values['dry-run'] === true || former === text) return EXIT.ok;
+  requireOrders(list, { former, file });
   warnOfForeignFiles(loaded, io);
   if (output === undefined && io.euid !== 0) throw new SkosError('SKOS_CLI_ROOT', `only root may write ${file}`);
   await writeAtomically(file, text);

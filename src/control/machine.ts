@@ -30,7 +30,13 @@ export class Machine {
   }
 
   /** `hasActuator`: somebody will ask one for what it alone may read. */
-  async discover(config: Config, { hasActuator = config.actuator.mode !== 'off' } = {}): Promise<Discovery> {
+  async discover(
+    config: Config,
+    {
+      hasActuator = config.actuator.mode !== 'off',
+      sourceDeadlineMs,
+    }: { hasActuator?: boolean; sourceDeadlineMs?: number } = {},
+  ): Promise<Discovery> {
     // Read once: lm-sensors itself reads its configuration when a program starts.
     this.#sensorsConf ??= loadSensorsConf();
     return discoverAll(SOURCES, {
@@ -40,6 +46,7 @@ export class Machine {
       workloads: workloadUnits(config),
       hasActuator,
       sensorsConf: await this.#sensorsConf,
+      ...(sourceDeadlineMs === undefined ? {} : { sourceDeadlineMs }),
     });
   }
 

@@ -93,16 +93,18 @@ export class Sensing {
 
   /** After the configuration changed: rules and rates are made anew. */
   async reload(): Promise<void> {
-    await this.#look((channels) => this.#replaceSampler(this.#withWatched(channels)));
+    await this.#look((channels, unanswered) => this.#replaceSampler(this.#withKept(channels, unanswered)));
   }
 
   /** Discovers and hands over what was found, unless a newer discovery has begun in the meantime. */
-  async #look(use: (channels: readonly Channel[]) => void): Promise<void> {
+  async #look(use: (channels: readonly Channel[], unanswered: readonly string[]) => void): Promise<void> {
     const generation = ++this.#generation;
-    const { channels, skipped } = await this.#options.discover();
+    const { channels, skipped, unanswered = [] } = await this.#options.discover();
     if (this.#stopped || generation !== this.#generation) return;
-    use(channels);
+    use(channels, unanswered);
     this.#skipped = skipped;
+    // A machine that is too busy to answer now may be hot, too.
+    if (unanswered.length > 0) this.#rediscoverSoon();
   }
 
   /** Every sample since the last call, per channel in order of time. */
@@ -167,8 +169,8 @@ export class Sensing {
     this.#isSoon = false;
     this.#timer = undefined;
     try {
-      await this.#look((channels) => {
-        const next = this.#withWatched(channels);
+      await this.#look((channels, unanswered) => {
+        const next = this.#withKept(channels, unanswered);
         if (fingerprint(next) === fingerprint(this.channels)) return;
         const before = this.channels;
         this.#replaceSampler(next);
@@ -199,14 +201,17 @@ export class Sensing {
     if (this.#sampler !== undefined) this.#schedule(delayMs);
   }
 
-  #withWatched(found: readonly Channel[]): Channel[] {
+  #withKept(found: readonly Channel[], unanswered: readonly string[]): Channel[] {
     const ids = new Set(found.map(({ id }) => id));
     const { bound } = this.#options.rulebook;
     const watched = new Set(bound.map(({ channel }) => channel.id));
     const raised = new Set(bound.filter(({ ladder }) => ladder.rung !== NO_RUNG).map(({ channel }) => channel.id));
-    const gone = this.channels.filter(({ id }) => watched.has(id) && !ids.has(id));
+    const missing = this.channels.filter(({ id }) => !ids.has(id));
+    const gone = missing.filter(({ id }) => watched.has(id));
     const quiet = gone.filter(({ id }) => !raised.has(id)).slice(-MAX_GONE);
-    return [...found, ...gone.filter((channel) => raised.has(channel.id) || quiet.includes(channel))];
+    const isKept = (channel: Channel) =>
+      unanswered.includes(channel.source) || raised.has(channel.id) || quiet.includes(channel);
+    return [...found, ...missing.filter(isKept)];
   }
 
   /** Once, in one line: who wonders why a sensor is missing looks into the journal of the start. */

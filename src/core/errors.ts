@@ -201,6 +201,10 @@ export const ERRORS = {
     meaning: 'The allow-list is missing, malformed, or root does not own it alone.',
     next: 'Run `skos config compile` as root; the file must belong to root with mode 0644.',
   },
+  SKOS_ACTUATOR_SENSORS: {
+    meaning: 'Sensors that standing orders watch could not be looked for. The allow-list stays as it is.',
+    next: 'See `skos doctor`, and `journalctl -k` for a driver that hangs; run `skos config compile` again when the machine is less busy.',
+  },
   SKOS_ACTUATOR_FAILED: {
     meaning: 'The kernel did not take the value, or reads back weaker than asked.',
     next: 'See the action with `skos actions`; another controller may own the target.',

@@ -107,6 +107,8 @@ export interface Source {
 export interface Discovery {
   readonly channels: readonly Channel[];
   readonly skipped: readonly { readonly source: string; readonly what: string; readonly why: string }[];
+  /** Sources that failed or did not answer in time: nothing is known of their channels, not even that they are gone. */
+  readonly unanswered?: readonly string[];
 }
 
 /** Raised after `samples` consecutive readings above `raise`; cleared after as many below `clear`. Canonical units. */

@@ -49,6 +49,7 @@ type Skipped = Discovery['skipped'][number];
 interface Result {
   readonly channels: readonly Channel[];
   readonly skipped: readonly Skipped[];
+  readonly failed: boolean;
   readonly timing: SourceTiming;
 }
 
@@ -63,6 +64,7 @@ export async function discoverAll(sources: readonly Source[], options: DiscoverO
       ...stuckReads(options.trees),
       ...(options.sensorsConf.issues ?? []).slice(0, MAX_SKIPPED).map(confIssue),
     ],
+    unanswered: results.filter(({ failed }) => failed).map(({ timing }) => timing.source),
     timings: results.map(({ timing }) => timing),
   };
 }
@@ -95,6 +97,7 @@ async function run(source: Source, options: DiscoverOptions): Promise<Result> {
   return {
     channels,
     skipped: [...failure, ...skipped],
+    failed: failure.length > 0,
     timing: { source: source.name, durationMs, channels: channels.length },
   };
 }

@@ -1,6 +1,7 @@
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
+import { requireOrders } from '../../src/cli/allow-list.js';
 import { readAllowList } from '../fixtures/allow-list.js';
 import { node, withCpufreq } from '../fixtures/cli.js';
 
@@ -37,6 +38,25 @@ t.test('compile prints a diff and writes a list that the actuator takes', async 
   const changed = await each.skos(['config', 'compile']);
   t.match(changed.out, /^\+ # left out: quota\/demo/m, 'this machine has no cgroup controllers');
   t.match(changed.out, /^ {2}target cpufreq\/policy0 /m);
+});
+
+t.test('a list keeps its standing orders when their sensors did not answer', async (t) => {
+  const order = (name: string) => `order ${name} sensor=devices/temp raise=95000 clear=90000 samples=2\n`;
+  const former = `skos-allow 1\n${order('a')}${order('b')}end 2\n`;
+  const unanswered = ['thermal_zone', 'hwmon'];
+  const file = '/etc/skos/actuator.allow';
+  const text = `skos-allow 1\n${order('a')}end 1\n`;
+  t.throws(() => requireOrders({ text, unanswered }, { former, file }), {
+    code: 'SKOS_ACTUATOR_SENSORS',
+    message: /actuator\.allow stays as it is: without thermal_zone, hwmon, .* lose 1 standing order$/,
+  });
+  for (const [given, before] of [
+    [{ text, unanswered: [] }, former],
+    [{ text, unanswered }, undefined],
+    [{ text: former, unanswered }, text],
+    [{ text, unanswered }, text],
+  ] as const)
+    t.doesNotThrow(() => requireOrders(given, { former: before, file }));
 });
 
 t.test('compile finds version 2, version 1 and hybrid hierarchies', async (t) => {

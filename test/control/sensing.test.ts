@@ -16,6 +16,7 @@ function sensing(t: Test, first: readonly Channel[] = [CPU]) {
   const made = {
     found: first,
     skipped: [] as Discovery['skipped'],
+    unanswered: [] as readonly string[],
     fails: '' as '' | 'discover' | 'create' | 'start',
     discoveries: 0,
     /** When set, discovery answers only when these are called. */
@@ -31,7 +32,7 @@ function sensing(t: Test, first: readonly Channel[] = [CPU]) {
       const { gates } = made;
       if (gates !== undefined) await new Promise<void>((resolve) => gates.push(resolve));
       if (made.fails === 'discover') throw new Error('the tree is gone');
-      return { channels: found, skipped: made.skipped };
+      return { channels: found, skipped: made.skipped, unanswered: made.unanswered };
     },
     createSampler: (channels, tripwires) => {
       if (made.fails === 'create') throw new Error('bad spec');
@@ -96,6 +97,26 @@ t.test('a watched channel that is gone stays listed, its alert stands', async (t
   );
   for (let i = 0; i < 3; i++) feed(0, 'no_data');
   t.match(alerts.standing, [{ severity: 'critical', verdict: 'no_data' }]);
+});
+
+t.test('channels of a source that did not answer in time stay, and it is asked again soon', async (t) => {
+  const { mock } = await import('node:test');
+  mock.timers.enable({ apis: ['setTimeout'] });
+  t.teardown(() => mock.timers.reset());
+  const { part, made } = sensing(t, [CPU, DISK]);
+  await part.start();
+  const ids = () => part.channels.map(({ id }) => id);
+  made.found = [];
+  made.unanswered = ['hwmon'];
+  await part.reload();
+  t.strictSame(ids(), [CPU.id, DISK.id]);
+  const before = made.discoveries;
+  made.unanswered = [];
+  made.found = [CPU];
+  mock.timers.tick(3_000);
+  await turns(3);
+  t.equal(made.discoveries, before + 1);
+  t.strictSame(ids(), [CPU.id], 'what it says then holds');
 });
 
 t.test('gone channels without an alert do not pile up', async (t) => {

@@ -94,6 +94,7 @@ t.test('goes on without a source that hangs, and takes nothing from it afterward
   t.ok(found.channels.every(({ source }) => source === 'memory') && found.channels.length > 0);
   t.match(found.skipped, [{ source: 'hanging', why: /100 ms/ }]);
   t.equal(found.skipped.length, 1);
+  t.strictSame(found.unanswered, ['hanging']);
 });
 
 t.test('times each source', async (t) => {
