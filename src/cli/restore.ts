@@ -23,8 +23,8 @@ export const restore: Command = {
   summary: 'replace what the node remembers by a backup',
   usage: ['restore FILE [--confirm NODE] [--from-node NAME] [--json]'],
   details:
-    'Risk: HIGH. The agent must be stopped. Verifies the whole file before anything is touched, shows what comes and what goes, and asks for the node’s name. The ' +
-    'replaced database is kept beside the new one. Killed at any moment, either the old or the new one is there. The audit chain says at ' +
+    'Risk: HIGH. The agent must be stopped. Verifies the whole file before anything is touched, shows what comes and what ' +
+    'goes, and asks for the node’s name. The replaced database is kept beside the new one. Killed at any moment, either the old or the new one is there. The audit chain says at ' +
     'the next start that it went back, by whom and from which file. Needs root or the owner of data_dir.',
   options: { confirm: CONFIRM_OPTION, 'from-node': { type: 'string' }, json: { type: 'boolean' } },
   optionHelp: {

@@ -102,7 +102,10 @@ function areEqual(values: Float64Array, count: number): boolean {
   return true;
 }
 
-/** Of values that are not all equal. The divisor is the greatest that all differences have; `reach` is how large levels are beside differences. */
+/**
+ * Of values that are not all equal. The divisor is the greatest that all differences have; `reach` is how large levels are beside
+ * differences.
+ */
 function takeDifferences(values: Float64Array, count: number): { divisor: number; reach: number } {
   const first = values[0] ?? 0;
   let previous = first;

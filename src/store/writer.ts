@@ -3,10 +3,10 @@
  *
  * Records (alerts, actions, state, the channel dictionary), items of the outbox and samples (chunks of the time series) wait up to
  * FLUSH_AFTER_MS, less when they take half of the memory for them, and go without sync; a later version of a key replaces the
- * waiting one, so that waiting costs bounded memory. Audit entries start a round at once, and that round is synced; what arrives while it runs goes together in
- * the next one (group commit). Records that wait ride along, so that an audit entry never is on disk without the
- * records that were put before it. So do operations of putSynced(): whoever removes another copy of something when it is
- * in the database waits for them.
+ * waiting one, so that waiting costs bounded memory. Audit entries start a round at once, and that round is synced; what arrives
+ * while it runs goes together in the next one (group commit). Records that wait ride along, so that an audit entry never is on
+ * disk without the records that were put before it. So do operations of putSynced(): whoever removes another copy of something
+ * when it is in the database waits for them.
  *
  * What waits beyond MAX_OPERATIONS goes before them in batches of its own, because handing a batch to LevelDB holds up the event loop
  * for some microseconds an operation: what a dead disk has left waiting is tens of thousands.
