@@ -20,6 +20,14 @@ import { MAX_CHUNK_SAMPLES, MAX_CHUNK_SPAN_MS, type Samples } from './chunk.js';
 const MAX_SAMPLE_BYTES = 15;
 /** Some minutes of a slow channel; a fast one has doubled it a few times after a minute. */
 const FIRST_BYTES = 128;
+/** A stream that will be long begins with this, until the memory of those that end now is free. */
+const FIRST_BYTES_OF_LONG = 1024;
+/** Lengths are rounded up to it, so that what one stream needed fits another. */
+const PAGE_BYTES = 4096;
+/** Kept of streams that ended: of 200 channels at 10 Hz. */
+const MAX_FREE_BYTES = 4 * 1024 * 1024;
+/** Free memory that is so many times larger than what is wanted is left for longer streams. */
+const MUCH_LARGER = 4;
 /** No stream is longer: what claims to be is none. */
 export const MAX_STREAM_BYTES = MAX_CHUNK_SAMPLES * MAX_SAMPLE_BYTES;
 
@@ -32,11 +40,37 @@ const CODE_MASK = 63;
 const ONE_MORE = 58;
 const DOUBLE = 62;
 
+const NO_BYTES = Buffer.alloc(0);
 /** For the eight bytes of a double; appending and decoding are synchronous. */
 const double = new Float64Array(1);
 const doubleBytes = new Uint8Array(double.buffer);
 
-/** What a head was at one moment. The bytes are shared with it, and do not change. */
+/**
+ * Memory of streams that ended, for those that grow. Left to the collector it would wait until old objects are collected, which is once
+ * an hour, and memory would grow by some megabytes.
+ */
+export class StreamMemory {
+  readonly #free: Buffer[] = [];
+  #freeBytes = 0;
+
+  take(bytes: number): Buffer {
+    const length = bytes < PAGE_BYTES ? bytes : Math.ceil(bytes / PAGE_BYTES) * PAGE_BYTES;
+    const at = this.#free.findIndex((each) => each.length >= length && each.length <= MUCH_LARGER * length);
+    const [found] = at < 0 ? [] : this.#free.splice(at, 1);
+    if (found === undefined) return Buffer.allocUnsafeSlow(length);
+    this.#freeBytes -= found.length;
+    return found;
+  }
+
+  /** Nobody reads it any more. */
+  give(memory: Buffer): void {
+    if (memory.length === 0 || this.#freeBytes + memory.length > MAX_FREE_BYTES) return;
+    this.#free.push(memory);
+    this.#freeBytes += memory.length;
+  }
+}
+
+/** What a head was at one moment. The bytes are shared with it: they are to be read, or copied, before the event loop goes on. */
 export interface Stream {
   readonly bytes: Uint8Array;
   /** Samples in it. */
@@ -52,9 +86,14 @@ export class RawHead {
   #usualStepMs = 0;
   #lastValue = 0;
 
+  readonly #memory: StreamMemory;
+  readonly #expectedBytes: number;
+
   /** `expectedBytes` is how long the stream will be, as far as anybody can tell. */
-  constructor(expectedBytes = 0) {
-    this.#bytes = Buffer.allocUnsafeSlow(Math.max(FIRST_BYTES, Math.min(expectedBytes, MAX_STREAM_BYTES)));
+  constructor(memory = new StreamMemory(), expectedBytes = 0) {
+    this.#memory = memory;
+    this.#expectedBytes = Math.min(expectedBytes, MAX_STREAM_BYTES);
+    this.#bytes = memory.take(this.#expectedBytes < PAGE_BYTES ? FIRST_BYTES : FIRST_BYTES_OF_LONG);
   }
 
   /** Samples. */
@@ -136,11 +175,20 @@ export class RawHead {
     return end;
   }
 
-  /** The former bytes stay as they are for whoever reads them. */
+  /** The samples are in another place: the head is empty, and nothing is appended to it any more. */
+  release(): void {
+    const bytes = this.#bytes;
+    this.#bytes = NO_BYTES;
+    this.#end = 0;
+    this.#count = 0;
+    this.#memory.give(bytes);
+  }
+
   #grow(): void {
-    const larger = Buffer.allocUnsafeSlow(2 * this.#bytes.length);
-    larger.set(this.#bytes.subarray(0, this.#end));
-    this.#bytes = larger;
+    const former = this.#bytes;
+    this.#bytes = this.#memory.take(Math.max(2 * former.length, this.#expectedBytes));
+    this.#bytes.set(former.subarray(0, this.#end));
+    this.#memory.give(former);
   }
 }
 

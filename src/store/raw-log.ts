@@ -211,7 +211,8 @@ export class RawLog {
   #add(segment: Segment, head: LoggedHead, builder: BlockBuilder): void {
     const { bytes, count } = head.stream();
     const offset = head.loggedIn === segment.number ? head.loggedEnd : 0;
-    if (bytes.length === offset) return;
+    // A head that went to the database meanwhile is empty.
+    if (bytes.length <= offset) return;
     const { channel } = head.address;
     if (!segment.channels.has(channel)) {
       const record = this.#options.describe(channel);

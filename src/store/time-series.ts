@@ -24,7 +24,7 @@ import { part } from './in-order.js';
 import { type ChunkAddress, chunkKey, chunkRange, chunkStartAtMs, PREFIX } from './keys.js';
 import type { StoreLimits } from './limits.js';
 import type { Stretch } from './points.js';
-import { decodeStream, RawHead, roomForSamples, type Stream } from './raw-head.js';
+import { decodeStream, RawHead, roomForSamples, type Stream, StreamMemory } from './raw-head.js';
 import { type LoggedHead, RawLog } from './raw-log.js';
 import { Replay } from './raw-replay.js';
 import { slicesOf } from './slices.js';
@@ -79,9 +79,9 @@ class TimedHead extends RawHead implements LoggedHead {
     address: ChunkAddress,
     channel: Channel,
     times: { readonly startMs: number; readonly endMs: number; readonly wallOffsetMs: number },
-    expectedBytes: number,
+    memory: { readonly memory: StreamMemory; readonly expectedBytes: number },
   ) {
-    super(expectedBytes);
+    super(memory.memory, memory.expectedBytes);
     this.address = address;
     this.channel = channel;
     this.startMs = times.startMs;
@@ -122,6 +122,7 @@ export class TimeSeries {
   readonly #rawLog: RawLog;
   readonly #series = new Map<string, Series>();
   readonly #byNumber = new Map<number, Series>();
+  readonly #memory = new StreamMemory();
   /** For encoding, which is synchronous: arrays of 50 KB that come and go with every chunk would leave holes in memory. */
   readonly #room = roomForSamples(MAX_CHUNK_SAMPLES);
   /** Heads that ended and are not handed to the writer yet, oldest first. */
@@ -236,7 +237,8 @@ export class TimeSeries {
     // As they are now: while the reader reads they grow, end and become chunks, which are then passed over.
     const open = this.#openHeads(channel).map((head) => {
       const { address } = head;
-      return { address, key: rawKey(address), stream: head.stream() };
+      const { bytes, count } = head.stream();
+      return { address, key: rawKey(address), stream: { bytes: new Uint8Array(bytes), count } };
     });
     const mine = new Set(open.map(({ key }) => key.toString('latin1')));
     let next = 0;
@@ -300,7 +302,12 @@ export class TimeSeries {
     const windowMs = channel.rateHz >= FAST_HZ ? FAST_WINDOW_MS : SLOW_WINDOW_MS;
     const endMs = startMs + windowMs - (startAtMs % windowMs);
     const address = { channel: series.number, startAtMs, run: this.#run, ordinal: this.#nextOrdinal++ };
-    series.head = new TimedHead(address, channel, { startMs, endMs, wallOffsetMs }, series.expectedBytes);
+    series.head = new TimedHead(
+      address,
+      channel,
+      { startMs, endMs, wallOffsetMs },
+      { memory: this.#memory, expectedBytes: series.expectedBytes },
+    );
     return series.head;
   }
 
@@ -380,6 +387,7 @@ export class TimeSeries {
       this.#handedOver = [...group];
       await this.#options.writer.putSynced(operations);
       this.#handedOver = [];
+      for (const head of group) head.release();
       this.#takeBack();
     }
   }

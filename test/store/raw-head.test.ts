@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import t from 'tap';
 import { QUALITIES } from '../../src/core/channel.js';
 import { MAX_CHUNK_SAMPLES, MAX_CHUNK_SPAN_MS } from '../../src/store/chunk.js';
-import { decodeStream, MAX_STREAM_BYTES, RawHead, type Stream } from '../../src/store/raw-head.js';
+import { decodeStream, MAX_STREAM_BYTES, RawHead, type Stream, StreamMemory } from '../../src/store/raw-head.js';
 
 const OK = QUALITIES.indexOf('ok');
 const HUNG = QUALITIES.indexOf('hung');
@@ -143,4 +143,31 @@ t.test('the greatest head is as large as it says, and an even one costs a byte a
   t.ok(worst.capacity < 2 * MAX_STREAM_BYTES);
   const usual = filled(even(Array.from({ length: 6_000 }, (_, i) => 45_000 + ((i * 7919) % 13))));
   t.ok(usual.end < 6_000 * 1.01, `${usual.end} bytes`);
+});
+
+t.test('memory of streams that ended serves those that grow, and none is used twice at a time', async (t) => {
+  const memory = new StreamMemory();
+  const samples = (n: number) => even(Array.from({ length: 5_000 }, (_, i) => (i * 7_919 * (n + 1)) % 100_000));
+  let former: RawHead[] = [];
+  for (let round = 0; round < 4; round++) {
+    const heads = [0, 1, 2].map(() => new RawHead(memory, 15_000));
+    const given = heads.map((_, n) => samples(round * 3 + n));
+    for (let i = 0; i < 5_000; i++) {
+      // Those of the round before end when these have begun.
+      if (i === 100) for (const head of former) head.release();
+      heads.forEach((head, n) => {
+        const { offsetMs, value, quality } = given[n]?.[i] ?? ok(0, 0);
+        head.append(offsetMs, value, quality);
+      });
+    }
+    heads.forEach((head, n) => {
+      deepStrictEqual(decoded(head.stream()), given[n]);
+    });
+    former = heads;
+  }
+  for (const head of former) head.release();
+  for (const head of former) head.release();
+  t.equal(former[0]?.stream().bytes.length, 0);
+  const taken = [0, 1, 2, 3].map(() => memory.take(16_000));
+  t.equal(new Set(taken).size, 4, 'also when a head is released twice');
 });

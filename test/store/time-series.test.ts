@@ -323,6 +323,26 @@ t.test('killed during the replay: the next start comes to the same', async (t) =
   t.strictSame(closed, [], 'what is in the database is not made again');
 });
 
+t.test('a reader that began before a head ended reads it when its memory has become that of another', async (t) => {
+  const parts = await started(t);
+  const { series } = parts;
+  feed(parts, A, { count: 2_000 });
+  await series.settle();
+  feed(parts, A, { from: 2_000, count: 2_000 });
+  const reader = series.samples(0, { fromMs: 0, toMs: 1e14 });
+  const read: number[] = [];
+  const next = async () => {
+    const { value } = await reader.next();
+    if (value !== undefined) read.push(...value.values);
+    return value !== undefined;
+  };
+  await next();
+  await series.settle();
+  feed(parts, A, { from: 9_000, count: 3_000 });
+  while (await next());
+  t.strictSame(read, counting(4_000));
+});
+
 t.test('what a replay finds goes through the same hands as what ends now', async (t) => {
   const clock = new HandClock();
   const first = await started(t, { clock });
