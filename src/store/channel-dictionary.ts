@@ -117,19 +117,6 @@ export class ChannelDictionary {
     return number;
   }
 
-  /**
-   * Lets go of the numbers of channels that were not seen since `atMs`, for whoever knows that nothing of them is stored any more;
-   * `kept` says which have samples still. A number is not given twice.
-   */
-  dropBefore(atMs: number, kept: (number: number) => boolean): void {
-    for (const [number, { id, record }] of this.#entries) {
-      if (record === undefined || record.lastAtMs >= atMs || kept(number)) continue;
-      this.#entries.delete(number);
-      this.#numbers.delete(id);
-      this.#writer.putRecord({ type: 'del', key: channelKey(number) });
-    }
-  }
-
   /** The database is a new one: all is written again. */
   republish(): void {
     for (const number of this.#entries.keys()) this.#put(number);

@@ -116,11 +116,6 @@ t.test('there are at most so many channels; what is beyond is said once', async 
   t.equal(dictionary.add(channelNamed('net/one/more'), 2_000), undefined);
   t.equal(dictionary.add(channelNamed('net/two/more'), 2_000), undefined);
   t.equal(log.lines.length, 1);
-  dictionary.dropBefore(2_000, (number) => number === 5);
-  t.equal(dictionary.all().length, 1);
-  t.equal(dictionary.numberOf('net/veth4/rx'), undefined);
-  t.equal(dictionary.numberOf('net/veth5/rx'), 5, 'what has samples stays');
-  t.equal(dictionary.add(channelNamed('net/one/more'), 2_000), MAX_CHANNELS, 'no number is given twice');
 });
 
 t.test(
