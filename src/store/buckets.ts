@@ -142,7 +142,8 @@ function roomFor({ length, atMs }: Samples, widthMs: number): number {
   return Math.min(length, Math.floor(spanMs / widthMs) + 2);
 }
 
-function firstOf({ atMs, counts, minimums, means, maximums, qualities }: Buckets, length: number): Buckets {
+/** Shares the memory. */
+export function firstOf({ atMs, counts, minimums, means, maximums, qualities }: Buckets, length: number): Buckets {
   return {
     length,
     atMs: atMs.subarray(0, length),

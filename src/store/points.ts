@@ -3,7 +3,7 @@
  * that are in no tier yet. A slot for each, so that nothing is sorted and a sum is rounded once.
  */
 import { QUALITIES } from '../core/channel.js';
-import { type Buckets, emptyBuckets, MINUTE_MS, meanOf, SECOND_MS } from './buckets.js';
+import { type Buckets, emptyBuckets, firstOf, MINUTE_MS, meanOf, SECOND_MS } from './buckets.js';
 import type { Samples } from './chunk.js';
 
 const OK = QUALITIES.indexOf('ok');
@@ -163,29 +163,26 @@ export class Points {
 
 /** In each minute the one of more samples: see Tiers. Both in the order of time. */
 export function fuller(kept: Buckets, fresh: Buckets): Buckets {
-  const picked: [Buckets, number][] = [];
+  const picked = emptyBuckets(kept.length + fresh.length);
+  let length = 0;
   let k = 0;
   for (let f = 0; f < fresh.length; f++) {
     const at = fresh.atMs[f] ?? 0;
-    while (k < kept.length && (kept.atMs[k] ?? 0) < at) picked.push([kept, k++]);
+    while (k < kept.length && (kept.atMs[k] ?? 0) < at) copy(kept, k++, { to: picked, at: length++ });
     const isThere = k < kept.length && kept.atMs[k] === at;
-    picked.push(isThere && (kept.counts[k] ?? 0) > (fresh.counts[f] ?? 0) ? [kept, k] : [fresh, f]);
+    if (isThere && (kept.counts[k] ?? 0) > (fresh.counts[f] ?? 0)) copy(kept, k, { to: picked, at: length++ });
+    else copy(fresh, f, { to: picked, at: length++ });
     if (isThere) k++;
   }
-  while (k < kept.length) picked.push([kept, k++]);
-  return chosen(picked);
+  while (k < kept.length) copy(kept, k++, { to: picked, at: length++ });
+  return firstOf(picked, length);
 }
 
-function chosen(picked: readonly (readonly [Buckets, number])[]): Buckets {
-  const column = (name: 'atMs' | 'counts' | 'minimums' | 'means' | 'maximums') =>
-    Float64Array.from(picked, ([buckets, i]) => buckets[name][i] ?? Number.NaN);
-  return {
-    length: picked.length,
-    atMs: column('atMs'),
-    counts: column('counts'),
-    minimums: column('minimums'),
-    means: column('means'),
-    maximums: column('maximums'),
-    qualities: Uint8Array.from(picked, ([{ qualities }, i]) => qualities[i] ?? OK),
-  };
+function copy(from: Buckets, i: number, { to, at }: { to: Buckets; at: number }): void {
+  to.atMs[at] = from.atMs[i] ?? 0;
+  to.counts[at] = from.counts[i] ?? 0;
+  to.minimums[at] = from.minimums[i] ?? Number.NaN;
+  to.means[at] = from.means[i] ?? Number.NaN;
+  to.maximums[at] = from.maximums[i] ?? Number.NaN;
+  to.qualities[at] = from.qualities[i] ?? OK;
 }
