@@ -177,11 +177,11 @@ async function covered(client: AgentClient, entry: AuditEntry): Promise<Coverage
   const after = entry.seq === 1 ? GENESIS : { seq: entry.seq - 1, hash: entry.previous };
   const verifier = new ChainVerifier({ after, partial: true });
   verifier.signatures.joinLate();
-  let next: AuditEntry | undefined;
+  // The entry itself may be signed, and the look at those behind it end there.
+  const [next] = await client.request('audit.list', { fromSeq: entry.seq + 1, limit: 1 });
   for (let at = entry.seq; at < entry.seq + MAX_LOOKED_AHEAD; ) {
     const page = await client.request('audit.list', { fromSeq: at, limit: PAGE });
     for (const each of page) {
-      if (each.seq === entry.seq + 1) next = each;
       if (!verifier.next(each)) {
         const verdict = verifier.verdict();
         return { by: undefined, fault: verdict.ok ? 'it is broken' : `entry ${each.seq}: ${verdict.why}`, next };

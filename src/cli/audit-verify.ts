@@ -182,7 +182,10 @@ function report({ verdict, journal }: Verified, { io, json, demand }: { io: Io; 
 
 function brokenText({ firstBadSeq, entries, why }: AuditVerdict & { ok: false }): string {
   const whole = `${plural(entries, 'entry', 'entries')} ${entries === 1 ? 'is' : 'are'} whole`;
-  if (firstBadSeq === 0) return `what is around the entries is bad, though ${whole}: ${clean(why)}`;
+  if (firstBadSeq === 0) {
+    const part = entries === 0 ? 'nothing in it is whole' : `${whole}, what is around them is not`;
+    return `${part}: ${clean(why)}`;
+  }
   // A chain of another key than the pinned one is whole, and bad from its first entry on.
   const before = entries < firstBadSeq ? `, before it ${whole}` : '';
   return `first bad entry ${firstBadSeq}${before}: ${clean(why)}`;

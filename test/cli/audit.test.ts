@@ -209,7 +209,13 @@ t.test('an export proves itself on a machine without an agent', async (t) => {
   writeFileSync(file, bytes.toString().replace('"i":3', '"i":4'));
   t.match(await skos(['audit', 'verify', file]), { code: EXIT.auditBroken, err: /first bad entry 4/ });
   writeFileSync(file, bytes.subarray(0, -1));
-  t.match(await skos(['audit', 'verify', file]), { code: EXIT.auditBroken, err: /cut short/ });
+  const cut = await skos(['audit', 'verify', file]);
+  t.match(cut, { code: EXIT.auditBroken, err: /: 7 entries are whole, what is around them is not: .*cut short/ });
+  writeFileSync(file, 'root:x:0:0:root:/root:/bin/bash\n');
+  t.match(await skos(['audit', 'verify', file]), {
+    code: EXIT.auditBroken,
+    err: /: nothing in it is whole: the first line/,
+  });
   const journal = fakeJournal(join(each.directory, 'bin'), { heads: [wrong(2)] });
   writeFileSync(file, bytes);
   const compared = await skos(['audit', 'verify', file], { env: { PATH: journal.directory } });
@@ -279,7 +285,11 @@ t.test('shows one entry in full, with its neighbours and the signature that cove
   t.match(out, `by the key ${store.audit.keyId} in entry 5 (audit.key)`);
   t.match((await each.skos(['audit', 'show', '4'])).out, /end \?"/, 'nothing is cut, and nothing moves the cursor');
   t.match((await each.skos(['audit', 'show', '6'])).out, /after +nothing yet.*Signed: not yet/s);
-  t.match((await each.skos(['audit', 'show', '1'])).out, /before +nothing: it is the first/);
+  t.match(
+    (await each.skos(['audit', 'show', '1'])).out,
+    `before  nothing: it is the first\n  after   2 ${second?.hash}`,
+  );
+  t.match((await each.skos(['audit', 'show', '5'])).out, /after +6 [0-9a-f]{64}\n/, 'though it is signed itself');
   t.match(JSON.parse((await each.skos(['audit', 'show', '3', '--json'])).out), { entry: third, signedBy: { seq: 5 } });
   t.match(await each.skos(['audit', 'show', '99']), { code: EXIT.failed, err: /SKOS_AUDIT_UNKNOWN.*last one is 6/ });
   for (const bad of [[], ['0'], ['x']]) t.match(await each.skos(['audit', 'show', ...bad]), { code: EXIT.usage });
