@@ -33,6 +33,8 @@ export interface Load {
   /** Greatest over that before the store was opened, without collecting first: resident memory, and what of it is no file's. */
   readonly growthBytes: number;
   readonly ownGrowthBytes: number;
+  /** The latter at the end, after a collection. */
+  readonly keptBytes: number;
   /** Bytes that the process handed to write(), and pages of files that it made dirty: /proc/self/io. */
   readonly wchar: number;
   readonly writeBytes: number;
@@ -100,6 +102,8 @@ async function load(dataDir: string, { hours, flushMs, rateHz }: Loading): Promi
   const appendNs = feed.givingNs - givingBefore;
   const [feeding, giving] = await feedingNs(feed, FEEDING_HOURS, rateHz);
   const part = hours / FEEDING_HOURS;
+  globalThis.gc?.();
+  const keptBytes = residentBytes('RssAnon') - ownBeforeBytes;
   await feed.stop();
   return {
     samples,
@@ -108,6 +112,7 @@ async function load(dataDir: string, { hours, flushMs, rateHz }: Loading): Promi
     appendNs: appendNs - part * giving,
     growthBytes,
     ownGrowthBytes,
+    keptBytes,
     wchar,
     writeBytes,
   };
