@@ -67,10 +67,11 @@ export interface HandlerOptions {
 export function createHandlers(options: HandlerOptions): Handlers {
   const { alerts, executor, store, log, clock, publisher, config, gpus } = options;
   const net = new NetState(clock);
+  const startedMs = clock.monotonicMs() - (clock.wallMs() - options.startedAtMs);
   const logLevel = new LogLevelLease(log, clock);
   const approvals = new Approvals({ executor, record: options.record, clock });
   return {
-    status: () => status(options, net),
+    status: () => status(options, { net, startedMs }),
     sensors: ({ glob }) => publisher.sensors().filter(({ id }) => glob === undefined || globMatches(glob, id)),
     alerts: ({ all = false, limit = LISTED_BY_DEFAULT }) =>
       all ? store.alerts({ limit }) : alerts.standing.slice(0, limit),
@@ -258,7 +259,10 @@ async function listActions({ store, executor }: HandlerOptions, limit: number): 
   return [...byId.values()].sort((a, b) => b.startedAtMs - a.startedAtMs).slice(0, limit);
 }
 
-async function status(options: HandlerOptions, net: NetState): Promise<Status> {
+async function status(
+  options: HandlerOptions,
+  { net, startedMs }: { net: NetState; startedMs: number },
+): Promise<Status> {
   const { sensing, tick, alerts, word, store, config, clock } = options;
   const actuator = await options.link.status();
   const { mode } = config.get();
@@ -274,7 +278,8 @@ async function status(options: HandlerOptions, net: NetState): Promise<Status> {
     version: options.version,
     pid: process.pid,
     bootId: options.bootId,
-    startedAtMs: options.startedAtMs,
+    // By the clock of now: one that was set must not make it look older or younger.
+    startedAtMs: Math.round(monotonicToWallMs + startedMs),
     mode,
     armed: mode === 'auto' && actuator.connected,
     ticks: tick.count,

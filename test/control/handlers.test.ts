@@ -1,6 +1,7 @@
 /** The verbs that change something: what they refuse. */
 import t from 'tap';
 import { createHandlers, type HandlerOptions, unguarded } from '../../src/control/handlers.js';
+import type { Clock } from '../../src/core/clock.js';
 import { configOf, cpuTemperature } from '../fixtures/antibodies.js';
 import { life } from '../fixtures/control.js';
 
@@ -35,4 +36,34 @@ t.test('names the CPU temperatures that no standing order guards, and no others'
     ['none for hwmon/late/temp1'],
   );
   t.strictSame(unguarded([late], { targets: [], orders: [] }), [], 'nothing could be capped anyway');
+});
+
+t.test('says how long the agent runs whatever is done to the clock meanwhile', async (t) => {
+  const now = life({ channels: [] });
+  let setByMs = 0;
+  const clock: Clock = {
+    monotonicMs: () => now.clock.monotonicMs(),
+    wallMs: () => now.clock.wallMs() + setByMs,
+  };
+  const absent = { connected: false, why: '', targets: [], leases: [], orders: [] };
+  // `status` asks these parts alone.
+  const parts = {
+    ...now,
+    clock,
+    startedAtMs: clock.wallMs() - 5_000,
+    link: { status: async () => absent },
+    sensing: { channels: [], notFound: [], refresh: () => undefined },
+    gpus: { status: () => ({ gpus: [] }), notFound: [] },
+    tick: { count: 0, p99Ms: 0 },
+    store: { health: () => ({ ok: true, why: '' }), audit: { head: () => ({}) }, outbox: { states: () => [] } },
+  };
+  const handlers = createHandlers(parts as unknown as HandlerOptions);
+  const caller = { role: 'admin', credentials: { pid: 1, uid: 0, gid: 0, groups: [] } } as const;
+  const upMs = async () => clock.wallMs() - (await handlers.status({}, caller)).startedAtMs;
+  t.equal(await upMs(), 5_000);
+  for (const byMs of [-3_600_000, 3 * 365 * 86_400_000]) {
+    setByMs += byMs;
+    now.clock.nowMs += 1_000;
+    t.equal(await upMs(), 5_000 + now.clock.nowMs - 1_000_000);
+  }
 });
