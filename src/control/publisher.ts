@@ -28,6 +28,8 @@ const SENSORS_EVERY_S = 30;
 const DEMAND_VALID_MS = 10_000;
 /** The chain's head in the journal: who changes the database must then change the journal too. */
 const HEAD_EVERY_S = 600;
+/** The first one soon, so that a node that is cut off shortly after its start has one in the journal. */
+const FIRST_HEAD_S = 30;
 
 export interface PublisherOptions {
   readonly sensing: Sensing;
@@ -106,7 +108,7 @@ export class Publisher {
     if (this.#seconds % HEARTBEAT_EVERY_S === 0) {
       for (const antibody of rulebook.antibodies) outlet.broadcast('heartbeat', this.#heartbeat(antibody));
     }
-    if (this.#seconds % HEAD_EVERY_S === 0) this.sayHead();
+    if (this.#seconds % HEAD_EVERY_S === 0 || this.#seconds === FIRST_HEAD_S) this.sayHead();
     const all = this.#seconds % SENSORS_EVERY_S === 0;
     if (all || this.#options.clock.monotonicMs() < this.#demandUntilMs) this.#saySensors(all);
     this.#forgetGone();
