@@ -95,10 +95,12 @@ t.test('shows how a temperature rose, as a chart, as CSV, as JSON, and its lates
   const [part] = json.split('\n').map((line) => JSON.parse(line).series);
   t.ok(part.values.length <= 5 && Math.max(...(part.maximums ?? part.values)) === 70);
   const latest = await node.cliWithConfig('history', zone, '--latest');
-  t.match(latest.out, new RegExp(`^${zone} +70\\.0 °C +\\d s ago`));
+  const [device = '', name = ''] = [zone.slice(0, zone.lastIndexOf('/')), zone.slice(zone.lastIndexOf('/') + 1)];
+  t.match(latest.out, new RegExp(`^${device}\n +${name} +70\\.0 °C +\\d s ago`));
   const devices = await node.cliWithConfig('history', zone, '--by', 'device', '--since', '1m');
-  t.match(devices.out, /^thermal_zone\/\S+ +temperature +50\.0 °C +[56]\d\.\d °C +70\.0 °C/m);
-  t.match((await node.cliWithConfig('history')).out, new RegExp(`^${zone} +celsius +since .* here$`, 'm'));
+  t.match(devices.out, /^thermal_zone\/\S+\n +temperature +50\.0 °C +[56]\d\.\d °C +70\.0 °C/m);
+  const stored = (await node.cliWithConfig('history')).out;
+  t.match(stored, new RegExp(`^${device}\n(  .*\n)*  ${name} +celsius +since \\S+`, 'm'));
   t.match(await node.cliWithConfig('history', `${zone}x`), { code: 1, err: new RegExp(`did you mean "${zone}"`) });
 });
 
