@@ -6,7 +6,7 @@ import { WORD_KEY } from '../../src/control/operator-word.js';
 import type { ActionRecord } from '../../src/core/ports.js';
 import { CLOSED } from '../../src/policy/breaker.js';
 import { configOf, cpuTemperature } from '../fixtures/antibodies.js';
-import { FakeClock, FakeStore, type Life, life, turns } from '../fixtures/control.js';
+import { actionStates, compared, FakeClock, FakeStore, type Life, life, rung, turns } from '../fixtures/control.js';
 import { FakeActuator, FakeActuatorCore } from '../fixtures/fake-actuator.js';
 import { thermalRule } from '../fixtures/rules.js';
 
@@ -20,23 +20,6 @@ async function attached(given: Parameters<typeof life>[0] = {}, targets: readonl
   return { now, core, actuator };
 }
 
-function rung(now: Life, to: number, rule = 0): void {
-  const bound = now.rulebook.bound[rule];
-  if (bound !== undefined) bound.ladder = { ...bound.ladder, rung: to, phase: to < 0 ? 'ok' : 'firing' };
-}
-
-async function tick(now: Life, core: FakeActuatorCore, ms = 100): Promise<void> {
-  now.clock.nowMs += ms;
-  core.nowMs = now.clock.nowMs;
-  core.work();
-  now.executor.reconcile(now.clock.nowMs);
-  await turns(4);
-}
-
-function states(now: Life): Record<string, string> {
-  return Object.fromEntries(now.executor.actions.map(({ action, state }) => [action, state]));
-}
-
 function lease(action: string, target = POLICY): string {
   return leaseOf(action, target);
 }
@@ -44,11 +27,11 @@ function lease(action: string, target = POLICY): string {
 t.test('escalation adds, a step down releases only what its rung added', async (t) => {
   const { now, core } = await attached();
   rung(now, 0);
-  await tick(now, core);
+  await compared(now, core);
   rung(now, 2);
-  await tick(now, core);
+  await compared(now, core);
   t.strictSame([...core.leases.keys()].sort(), [lease('throttle_10'), lease('throttle_50')].sort());
-  t.match(states(now), {
+  t.match(actionStates(now), {
     throttle_10: 'active',
     throttle_50: 'active',
     redistribute: 'proposed',
@@ -57,8 +40,8 @@ t.test('escalation adds, a step down releases only what its rung added', async (
   });
   t.equal(core.devices.get(POLICY)?.standing, 500_000);
   rung(now, 0);
-  await tick(now, core);
-  await tick(now, core);
+  await compared(now, core);
+  await compared(now, core);
   t.strictSame([...core.leases.keys()], [lease('throttle_10')]);
   t.equal(core.devices.get(POLICY)?.standing, 900_000);
 });
@@ -72,9 +55,9 @@ t.test('acts although nothing can be recorded, and says so', async (t) => {
   now.executor.reconcile(now.clock.nowMs);
   t.equal(core.leases.size, 2);
   await turns();
-  t.match(states(now), { throttle_10: 'active', throttle_50: 'active' });
+  t.match(actionStates(now), { throttle_10: 'active', throttle_50: 'active' });
   rung(now, -1);
-  await tick(now, core);
+  await compared(now, core);
   t.equal(core.leases.size, 0);
   t.ok(now.log.lines.some(({ level, message }) => level === 'error' && message.includes('the store is broken')));
 });
@@ -82,13 +65,13 @@ t.test('acts although nothing can be recorded, and says so', async (t) => {
 t.test('caps again at once when the danger comes back while the undo is under way', async (t) => {
   const { now, core } = await attached();
   rung(now, 0);
-  await tick(now, core);
+  await compared(now, core);
   const device = core.devices.get(POLICY);
   if (device === undefined) throw new Error('no device');
   device.trouble = 'away';
   rung(now, -1);
-  await tick(now, core);
-  t.match(states(now), { throttle_10: 'undo_pending' });
+  await compared(now, core);
+  t.match(actionStates(now), { throttle_10: 'undo_pending' });
   const [before] = now.executor.actions;
   device.trouble = 'none';
   rung(now, 0);
@@ -101,31 +84,31 @@ t.test('caps again at once when the danger comes back while the undo is under wa
 t.test('does not say released before the target is settled', async (t) => {
   const { now, core } = await attached();
   rung(now, 0);
-  await tick(now, core);
+  await compared(now, core);
   for (const trouble of ['hung', 'away', 'failed'] as const) {
     const device = core.devices.get(POLICY);
     if (device === undefined) throw new Error('no device');
     device.trouble = trouble;
     rung(now, -1);
-    for (let i = 0; i < 5; i++) await tick(now, core, 1_000);
-    t.match(states(now), { throttle_10: 'undo_pending' }, trouble);
+    for (let i = 0; i < 5; i++) await compared(now, core, 1_000);
+    t.match(actionStates(now), { throttle_10: 'undo_pending' }, trouble);
     device.trouble = 'none';
-    for (let i = 0; i < 3; i++) await tick(now, core, 1_000);
-    t.strictSame(states(now), {}, `${trouble} is over`);
+    for (let i = 0; i < 3; i++) await compared(now, core, 1_000);
+    t.strictSame(actionStates(now), {}, `${trouble} is over`);
     t.match([...now.store.latest.values()].at(-1), { state: 'released' });
     rung(now, 0);
-    await tick(now, core);
+    await compared(now, core);
   }
 });
 
 t.test('records a value that another program wrote as foreign_change, ended', async (t) => {
   const { now, core } = await attached();
   rung(now, 0);
-  await tick(now, core);
+  await compared(now, core);
   const device = core.devices.get(POLICY);
   if (device !== undefined) device.trouble = 'foreign';
   rung(now, -1);
-  await tick(now, core);
+  await compared(now, core);
   const last = [...now.store.latest.values()].at(-1);
   t.match(last, { state: 'foreign_change', endedAtMs: Number });
 });
@@ -134,37 +117,37 @@ t.test('ignores the late answer to an earlier request', async (t) => {
   const { now, core, actuator } = await attached();
   actuator.prompt = false;
   rung(now, 0);
-  await tick(now, core); // set 1 is done, its answer waits
+  await compared(now, core); // set 1 is done, its answer waits
   rung(now, -1);
-  await tick(now, core); // release
+  await compared(now, core); // release
   const device = core.devices.get(POLICY);
   if (device !== undefined) device.trouble = 'failed';
   rung(now, 0);
-  await tick(now, core); // set 2 fails
+  await compared(now, core); // set 2 fails
   actuator.deliver(1);
   await turns();
-  t.not(states(now).throttle_10, 'active', 'the answer to set 1 says nothing about set 2');
+  t.not(actionStates(now).throttle_10, 'active', 'the answer to set 1 says nothing about set 2');
   actuator.deliver();
   await turns();
-  t.match(states(now), { throttle_10: 'failed' });
+  t.match(actionStates(now), { throttle_10: 'failed' });
 });
 
 t.test('does not call a refused cap active because another lease holds the target', async (t) => {
   const rules = [thermalRule(), thermalRule({ name: 'mine' })];
   const { now, core } = await attached({ rules });
   rung(now, 0, 1);
-  await tick(now, core);
+  await compared(now, core);
   core.refuse = 'too_many';
   rung(now, 1, 0);
-  await tick(now, core);
+  await compared(now, core);
   core.refuse = null;
-  await tick(now, core, 1_000);
-  await tick(now, core, 1_000);
+  await compared(now, core, 1_000);
+  await compared(now, core, 1_000);
   const mine = now.executor.actions.find(({ rule, action }) => rule === 'thermal-cpu' && action === 'throttle_50');
   t.equal(mine?.state, 'failed');
-  for (let i = 0; i < 15; i++) await tick(now, core, 1_000);
+  for (let i = 0; i < 15; i++) await compared(now, core, 1_000);
   t.ok(core.leases.has(lease('throttle_50')), 'asked again with the renewals');
-  t.match(states(now), { throttle_50: 'active' });
+  t.match(actionStates(now), { throttle_50: 'active' });
 });
 
 t.test('one lease serves every action that wants the same cap, and goes with the last of them', async (t) => {
@@ -172,18 +155,18 @@ t.test('one lease serves every action that wants the same cap, and goes with the
   const { now, core } = await attached({ rules });
   rung(now, 0, 0);
   rung(now, 0, 1);
-  await tick(now, core);
+  await compared(now, core);
   t.strictSame([...core.leases.keys()], [lease('throttle_10')]);
   t.match([...now.store.latest.values()], [{ state: 'active' }, { state: 'active' }]);
   rung(now, -1, 0);
-  await tick(now, core);
+  await compared(now, core);
   t.strictSame([...core.leases.keys()], [lease('throttle_10')], 'the other rule keeps it');
   t.match(
     [...now.store.latest.values()],
     [{ state: 'released', effects: [{ outcome: 'shared' }] }, { state: 'active' }],
   );
   rung(now, -1, 1);
-  await tick(now, core);
+  await compared(now, core);
   t.equal(core.leases.size, 0);
   t.match([...now.store.latest.values()], [{ state: 'released' }, { state: 'released' }]);
 });
@@ -192,35 +175,35 @@ t.test('a later action that wants a cap which stands sends nothing and is active
   const rules = [thermalRule(), thermalRule({ name: 'mine' })];
   const { now, core, actuator } = await attached({ rules });
   rung(now, 0, 0);
-  await tick(now, core);
+  await compared(now, core);
   actuator.set = () => Promise.reject(new Error('asked again'));
   rung(now, 0, 1);
-  await tick(now, core);
+  await compared(now, core);
   t.match(now.executor.actions, [{ state: 'active' }, { state: 'active' }]);
 });
 
 t.test('asks again for leases that somebody else ended, and keeps the others alive', async (t) => {
   const { now, core } = await attached();
   rung(now, 0);
-  await tick(now, core);
+  await compared(now, core);
   core.leases.clear();
   core.work();
-  for (let i = 0; i < 12; i++) await tick(now, core, 1_000);
+  for (let i = 0; i < 12; i++) await compared(now, core, 1_000);
   t.ok(core.leases.has(lease('throttle_10')));
-  for (let i = 0; i < 200; i++) await tick(now, core, 1_000);
+  for (let i = 0; i < 200; i++) await compared(now, core, 1_000);
   t.ok(core.leases.has(lease('throttle_10')), 'renewed for as long as it is due');
 });
 
 t.test('survives a connection that is lost between two answers of a renewal', async (t) => {
   const { now, core, actuator } = await attached();
   rung(now, 0);
-  await tick(now, core);
+  await compared(now, core);
   core.leases.clear();
   actuator.leases = () => Promise.reject(new Error('lost in the middle'));
   const rejections: unknown[] = [];
   const onRejection = (error: unknown) => rejections.push(error);
   process.on('unhandledRejection', onRejection);
-  for (let i = 0; i < 12; i++) await tick(now, core, 1_000);
+  for (let i = 0; i < 12; i++) await compared(now, core, 1_000);
   process.off('unhandledRejection', onRejection);
   t.strictSame(rejections, []);
 });
@@ -228,13 +211,13 @@ t.test('survives a connection that is lost between two answers of a renewal', as
 t.test('a rung that was left while the connection was lost does not come back with it', async (t) => {
   const { now, core, actuator } = await attached();
   rung(now, 1);
-  await tick(now, core);
+  await compared(now, core);
   actuator.lose();
   now.executor.detach();
   rung(now, -1);
-  await tick(now, core);
+  await compared(now, core);
   await now.executor.attach(new FakeActuator(core));
-  await tick(now, core);
+  await compared(now, core);
   t.equal(now.rulebook.bound[0]?.ladder.rung, -1);
   t.equal(core.leases.size, 0);
 });
@@ -243,26 +226,26 @@ t.test('unavailable becomes a cap when an actuator comes, and only what has a ta
   const now = life({ config: configOf({ mode: 'auto', auto_allow: ['redistribute'] }) });
   rung(now, 1);
   now.executor.reconcile(now.clock.nowMs);
-  t.match(states(now), { throttle_10: 'unavailable', redistribute: 'unavailable' });
+  t.match(actionStates(now), { throttle_10: 'unavailable', redistribute: 'unavailable' });
   const redistribute = now.executor.actions.find(({ action }) => action === 'redistribute')?.actionId;
   const core = new FakeActuatorCore([POLICY]);
   await now.executor.attach(new FakeActuator(core));
-  await tick(now, core);
-  t.match(states(now), { throttle_10: 'active', throttle_50: 'active', redistribute: 'unavailable' });
+  await compared(now, core);
+  t.match(actionStates(now), { throttle_10: 'active', throttle_50: 'active', redistribute: 'unavailable' });
   t.equal(now.executor.actions.find(({ action }) => action === 'redistribute')?.actionId, redistribute);
 });
 
 t.test('caps a target that the allow-list names from now on, and lets go of one that it no longer names', async (t) => {
   const { now, core } = await attached();
   rung(now, 0);
-  await tick(now, core);
+  await compared(now, core);
   core.list([POLICY, 'cpufreq/policy1']);
   await now.executor.refreshTargets();
-  await tick(now, core);
+  await compared(now, core);
   t.equal(core.devices.get('cpufreq/policy1')?.standing, 900_000);
   core.list(['cpufreq/policy1']);
   await now.executor.refreshTargets();
-  await tick(now, core);
+  await compared(now, core);
   t.strictSame([...core.leases.keys()], [lease('throttle_10', 'cpufreq/policy1')]);
   t.match(now.executor.actions, [{ state: 'active', effects: [{ target: 'cpufreq/policy1' }] }]);
 });
@@ -272,10 +255,10 @@ for (const mode of ['observe', 'propose'] as const) {
     const { now, core } = await attached({ rules: [thermalRule({ mode })] });
     const before = core.calls;
     rung(now, 2);
-    await tick(now, core);
-    await tick(now, core, 60_000);
+    await compared(now, core);
+    await compared(now, core, 60_000);
     t.equal(core.calls, before);
-    t.ok(Object.values(states(now)).every((state) => state === (mode === 'observe' ? 'observed' : 'proposed')));
+    t.ok(Object.values(actionStates(now)).every((state) => state === (mode === 'observe' ? 'observed' : 'proposed')));
   });
 }
 
@@ -283,7 +266,7 @@ for (const mode of ['observe', 'propose'] as const) {
 async function killed() {
   const { now, core, actuator } = await attached();
   rung(now, 1);
-  await tick(now, core);
+  await compared(now, core);
   actuator.lose();
   return { former: now, core };
 }
@@ -301,7 +284,7 @@ t.test('after a restart goes on with the leases and records that stand, and repl
   const ids = new Set(former.executor.actions.map(({ actionId }) => actionId));
   const now = await reborn(former);
   await now.executor.attach(new FakeActuator(core));
-  await tick(now, core);
+  await compared(now, core);
   t.equal(now.rulebook.bound[0]?.ladder.rung, 1, 'the ladder stands where the leases prove it');
   const caps = now.executor.actions.filter(({ action }) => action.startsWith('throttle'));
   t.ok(
@@ -311,7 +294,7 @@ t.test('after a restart goes on with the leases and records that stand, and repl
   const closed = now.store.entries.filter(({ kind }) => kind === 'action.end');
   t.match(closed, [{ what: { state: 'proposed' } }], 'what had no lease is closed, in the chain too');
   rung(now, -1);
-  await tick(now, core);
+  await compared(now, core);
   t.equal(core.leases.size, 0);
   t.strictSame(
     [...now.store.latest.values()].filter(({ endedAtMs }) => endedAtMs === null),
@@ -326,14 +309,14 @@ t.test('after a restart closes what ended meanwhile as abandoned, once, and asks
   const now = await reborn(former);
   const calls = core.calls;
   await now.executor.attach(new FakeActuator(core));
-  await tick(now, core);
+  await compared(now, core);
   t.equal(core.calls - calls, 2, 'targets and leases were asked for, nothing was set');
   const abandoned = [...now.store.latest.values()].filter(({ state }) => state === 'abandoned');
   t.equal(abandoned.length, 2);
   now.executor.detach();
   const puts = now.store.puts.length;
   await now.executor.attach(new FakeActuator(core));
-  await tick(now, core);
+  await compared(now, core);
   t.equal(now.store.puts.length, puts, 'another connection closes nothing again');
 });
 
@@ -341,7 +324,7 @@ t.test('releases what an earlier agent left when the mode is observe now', async
   const { former, core } = await killed();
   const now = await reborn(former, { rules: [thermalRule({ mode: 'observe' })] });
   await now.executor.attach(new FakeActuator(core));
-  await tick(now, core);
+  await compared(now, core);
   t.equal(core.leases.size, 0);
   t.equal(now.rulebook.bound[0]?.ladder.rung, -1);
   t.match(
@@ -354,9 +337,9 @@ t.test('leaves a lease to the actuator when its sensor is not there after a rest
   const { former, core } = await killed();
   const now = await reborn(former, { channels: [cpuTemperature({ id: 'hwmon/other/temp1' })] });
   await now.executor.attach(new FakeActuator(core));
-  await tick(now, core);
+  await compared(now, core);
   t.equal(core.leases.size, 2, 'a missing reading is not a recovery');
-  await tick(now, core, 100_000);
+  await compared(now, core, 100_000);
   t.equal(core.leases.size, 0, 'not renewed');
 });
 
@@ -364,7 +347,7 @@ t.test('gives a lease back to the sensor whose record stands, not to the first t
   const rules = [thermalRule({ name: 'first' }), thermalRule({ name: 'second' })];
   const { now: former, core } = await attached({ rules });
   rung(former, 1, 1);
-  await tick(former, core);
+  await compared(former, core);
   const records = await former.store.actions();
   const now = life({ rules, clock: former.clock, store: former.store });
   now.executor.recall(records);
@@ -381,9 +364,9 @@ t.test('adopts leases whose records were lost with the disk', async (t) => {
   const now = life({ clock: former.clock });
   now.executor.recall([]);
   await now.executor.attach(new FakeActuator(core));
-  await tick(now, core);
+  await compared(now, core);
   t.equal(core.leases.size, 2);
-  t.match(states(now), { throttle_10: 'active', throttle_50: 'active' });
+  t.match(actionStates(now), { throttle_10: 'active', throttle_50: 'active' });
 });
 
 t.test('names no action as an earlier life of the same second did', async (t) => {
@@ -402,19 +385,19 @@ t.test('names no action as an earlier life of the same second did', async (t) =>
 t.test('release takes back, bars for a while, and the bar ends', async (t) => {
   const { now, core } = await attached();
   rung(now, 0);
-  await tick(now, core);
+  await compared(now, core);
   const { released, barred } = now.executor.release({ rule: 'thermal-cpu', forMs: 60_000, who: 'root' });
   t.equal(released.length, 1);
   t.strictSame(barred, ['thermal-cpu']);
   await turns();
   t.equal(core.leases.size, 0);
-  await tick(now, core);
-  t.match(states(now), { throttle_10: 'barred' });
+  await compared(now, core);
+  t.match(actionStates(now), { throttle_10: 'barred' });
   rung(now, 1);
-  await tick(now, core, 30_000);
+  await compared(now, core, 30_000);
   t.equal(core.leases.size, 0, 'a higher rung is barred too');
-  await tick(now, core, 30_000);
-  await tick(now, core);
+  await compared(now, core, 30_000);
+  await compared(now, core);
   t.equal(core.leases.size, 2, 'the bar is over, the danger is not');
   t.match(
     now.store.entries.filter(({ kind }) => kind === 'release.operator'),
@@ -444,8 +427,8 @@ t.test('breakers never hold a cap back, and do hold back what cannot be taken ba
   const { now, core } = await attached({ store, config: configOf({ mode: 'auto', auto_allow: ['redistribute'] }) });
   await now.breakers.load();
   rung(now, 1);
-  await tick(now, core);
-  t.match(states(now), { throttle_10: 'active', throttle_50: 'active', redistribute: 'barred' });
+  await compared(now, core);
+  t.match(actionStates(now), { throttle_10: 'active', throttle_50: 'active', redistribute: 'barred' });
 });
 
 t.test('acts while every write of the store hangs or fails', async (t) => {
@@ -453,10 +436,10 @@ t.test('acts while every write of the store hangs or fails', async (t) => {
     const { now, core } = await attached();
     now.store.disk = disk;
     rung(now, 1);
-    await tick(now, core);
-    t.match(states(now), { throttle_10: 'active', throttle_50: 'active' }, disk);
+    await compared(now, core);
+    t.match(actionStates(now), { throttle_10: 'active', throttle_50: 'active' }, disk);
     rung(now, -1);
-    await tick(now, core);
+    await compared(now, core);
     t.equal(core.leases.size, 0, disk);
   }
 });

@@ -5,7 +5,7 @@ import { leaseOf } from '../../src/control/hold.js';
 import { OperatorWord, WORD_KEY } from '../../src/control/operator-word.js';
 import { MAX_BAR_MS } from '../../src/policy/bar.js';
 import { configOf } from '../fixtures/antibodies.js';
-import { FakeClock, FakeStore, type Life, life, turns } from '../fixtures/control.js';
+import { actionStates, compared, FakeClock, FakeStore, type Life, life, rung } from '../fixtures/control.js';
 import { FakeActuator, FakeActuatorCore } from '../fixtures/fake-actuator.js';
 import { thermalRule } from '../fixtures/rules.js';
 
@@ -20,23 +20,6 @@ async function attached(given: Parameters<typeof life>[0] = {}) {
   return { now, core, actuator, approvals: new Approvals(now) };
 }
 
-function rung(now: Life, to: number): void {
-  const [bound] = now.rulebook.bound;
-  if (bound !== undefined) bound.ladder = { ...bound.ladder, rung: to, phase: to < 0 ? 'ok' : 'firing' };
-}
-
-async function tick(now: Life, core: FakeActuatorCore, ms = 100): Promise<void> {
-  now.clock.nowMs += ms;
-  core.nowMs = now.clock.nowMs;
-  core.work();
-  now.executor.reconcile(now.clock.nowMs);
-  await turns(4);
-}
-
-function states(now: Life): Record<string, string> {
-  return Object.fromEntries(now.executor.actions.map(({ action, state }) => [action, state]));
-}
-
 function idOf(now: Life, action: string): string {
   return now.executor.actions.find((each) => each.action === action)?.actionId ?? '';
 }
@@ -46,27 +29,27 @@ t.test(
   async (t) => {
     const { now, core, approvals } = await attached(PROPOSING);
     rung(now, 1);
-    await tick(now, core);
+    await compared(now, core);
     const id = idOf(now, 'throttle_50');
     const view = approvals.show(id);
     t.match(view, { risk: 'low', unavailable: null, effects: [{ target: POLICY, capPpm: 500_000 }], forSeconds: 300 });
     t.equal(core.leases.size, 0, 'a look does nothing');
     approvals.approve({ actionId: id, token: view.token, who: 'root' });
-    await tick(now, core);
-    await tick(now, core);
+    await compared(now, core);
+    await compared(now, core);
     t.strictSame([...core.leases.keys()], [leaseOf('throttle_50', POLICY)], 'this one and no other');
-    t.match(states(now), { throttle_10: 'proposed', throttle_50: 'active' });
+    t.match(actionStates(now), { throttle_10: 'proposed', throttle_50: 'active' });
     t.match(
       now.store.entries.filter(({ kind }) => kind === 'approve.operator'),
       [{ who: 'root', what: { action: id } }],
     );
     rung(now, -1);
-    await tick(now, core);
-    await tick(now, core);
+    await compared(now, core);
+    await compared(now, core);
     t.equal(core.leases.size, 0);
     rung(now, 1);
-    await tick(now, core);
-    t.match(states(now), { throttle_50: 'proposed' });
+    await compared(now, core);
+    t.match(actionStates(now), { throttle_50: 'proposed' });
     t.equal(core.leases.size, 0, 'an approval is for one time');
   },
 );
@@ -74,7 +57,7 @@ t.test(
 t.test('a token holds for five minutes, for its proposal, and once', async (t) => {
   const { now, core, approvals } = await attached(PROPOSING);
   rung(now, 1);
-  await tick(now, core);
+  await compared(now, core);
   const id = idOf(now, 'throttle_10');
   const { token } = approvals.show(id);
   const stale = { code: 'SKOS_APPROVAL_STALE' };
@@ -82,7 +65,7 @@ t.test('a token holds for five minutes, for its proposal, and once', async (t) =
   t.throws(approve(id, ''), stale);
   t.throws(approve(id, 'f'.repeat(16)), stale);
   t.throws(approve(idOf(now, 'throttle_50'), token), stale, 'of another proposal');
-  await tick(now, core, APPROVAL_MS);
+  await compared(now, core, APPROVAL_MS);
   t.throws(approve(id, token), stale, 'too late');
   t.throws(approve('nova:thermal:throttle_10:1', token), { code: 'SKOS_APPROVAL_UNKNOWN' });
   const again = approvals.show(id);
@@ -94,7 +77,7 @@ t.test('a token holds for five minutes, for its proposal, and once', async (t) =
 t.test('what would no longer happen as it was shown must be looked at again', async (t) => {
   const { now, core, approvals } = await attached(PROPOSING);
   rung(now, 1);
-  await tick(now, core);
+  await compared(now, core);
   const id = idOf(now, 'throttle_10');
   const { token } = approvals.show(id);
   core.list([POLICY, 'cpufreq/policy1']);
@@ -106,52 +89,52 @@ t.test('what would no longer happen as it was shown must be looked at again', as
 t.test('what cannot be done says so and cannot be approved', async (t) => {
   const { now, core, approvals } = await attached(PROPOSING);
   rung(now, 2);
-  await tick(now, core);
+  await compared(now, core);
   const id = idOf(now, 'failover');
   const view = approvals.show(id);
   t.match(view, { risk: 'high', effects: [], unavailable: /failover/ });
   t.throws(() => approvals.approve({ actionId: id, token: view.token, who: 'root' }), {
     code: 'SKOS_APPROVAL_UNKNOWN',
   });
-  await tick(now, core);
-  t.match(states(now), { failover: 'proposed' });
+  await compared(now, core);
+  t.match(actionStates(now), { failover: 'proposed' });
 });
 
 t.test('a look that nobody follows up is forgotten', async (t) => {
   const { now, core, approvals } = await attached(PROPOSING);
   rung(now, 1);
-  await tick(now, core);
+  await compared(now, core);
   rung(now, -1);
   const { token } = approvals.show(idOf(now, 'throttle_10'));
   const id = idOf(now, 'throttle_10');
-  await tick(now, core);
+  await compared(now, core);
   t.throws(() => approvals.approve({ actionId: id, token, who: 'root' }), { code: 'SKOS_APPROVAL_UNKNOWN' }, 'over');
 });
 
 t.test('release takes an approval back for good, not only for the time of the bar', async (t) => {
   const { now, core, approvals } = await attached(PROPOSING);
   rung(now, 0);
-  await tick(now, core);
+  await compared(now, core);
   const id = idOf(now, 'throttle_10');
   approvals.approve({ actionId: id, token: approvals.show(id).token, who: 'root' });
-  await tick(now, core);
+  await compared(now, core);
   t.equal(core.leases.size, 1);
   now.executor.release({ rule: 'thermal-cpu', forMs: 1_000, who: 'root' });
-  await tick(now, core);
+  await compared(now, core);
   t.equal(core.leases.size, 0);
-  await tick(now, core, 2_000);
-  await tick(now, core);
+  await compared(now, core, 2_000);
+  await compared(now, core);
   t.equal(core.leases.size, 0);
-  t.match(states(now), { throttle_10: 'proposed' });
+  t.match(actionStates(now), { throttle_10: 'proposed' });
 });
 
 t.test('an approved cap goes on over a restart of the agent', async (t) => {
   const { now, core, actuator, approvals } = await attached(PROPOSING);
   rung(now, 0);
-  await tick(now, core);
+  await compared(now, core);
   const id = idOf(now, 'throttle_10');
   approvals.approve({ actionId: id, token: approvals.show(id).token, who: 'root' });
-  await tick(now, core);
+  await compared(now, core);
   actuator.lose();
   const { clock, store } = now;
   for (const [bootId, leases] of [
@@ -162,7 +145,7 @@ t.test('an approved cap goes on over a restart of the agent', async (t) => {
     next.word.recall(await store.state(WORD_KEY));
     next.executor.recall(await store.actions());
     await next.executor.attach(new FakeActuator(core));
-    await tick(next, core);
+    await compared(next, core);
     t.equal(core.leases.size, leases, `${bootId}: an approval does not outlive the boot`);
   }
 });
@@ -170,22 +153,22 @@ t.test('an approved cap goes on over a restart of the agent', async (t) => {
 t.test('on hold nothing new begins, what stands is kept and taken back, and the hold ends by itself', async (t) => {
   const { now, core } = await attached();
   rung(now, 0);
-  await tick(now, core);
+  await compared(now, core);
   now.word.holdFor(60_000, 'root');
   rung(now, 1);
-  await tick(now, core);
-  t.match(states(now), { throttle_10: 'active', throttle_50: 'barred' });
-  await tick(now, core, 30_000);
+  await compared(now, core);
+  t.match(actionStates(now), { throttle_10: 'active', throttle_50: 'barred' });
+  await compared(now, core, 30_000);
   t.equal(core.leases.size, 1, 'and is renewed');
   rung(now, -1);
-  await tick(now, core);
-  await tick(now, core);
+  await compared(now, core);
+  await compared(now, core);
   t.equal(core.leases.size, 0, 'taken back when the danger is past');
   rung(now, 0);
-  await tick(now, core);
+  await compared(now, core);
   t.equal(core.leases.size, 0);
-  await tick(now, core, 30_000);
-  await tick(now, core);
+  await compared(now, core, 30_000);
+  await compared(now, core);
   t.equal(core.leases.size, 1, 'over');
   t.equal(now.word.hold, undefined);
 });
@@ -217,7 +200,7 @@ t.test(
 t.test('a cap that stood before the agent was restarted stays during a hold', async (t) => {
   const { now, core, actuator } = await attached();
   rung(now, 0);
-  await tick(now, core);
+  await compared(now, core);
   now.word.holdFor(600_000, 'root');
   actuator.lose();
   const { clock, store } = now;
@@ -225,8 +208,8 @@ t.test('a cap that stood before the agent was restarted stays during a hold', as
   next.word.recall(await store.state(WORD_KEY));
   next.executor.recall(await store.actions());
   await next.executor.attach(new FakeActuator(core));
-  await tick(next, core);
-  await tick(next, core, 20_000);
+  await compared(next, core);
+  await compared(next, core, 20_000);
   t.equal(core.leases.size, 1);
 });
 
