@@ -270,7 +270,7 @@ export class TimeSeries {
   /** The database is a new one: what memory and the raw log hold is written again. */
   republish(): void {
     this.dictionary.republish();
-    // The chunks of ended heads went down with the old database; the log has those of the last hour.
+    // The chunks of ended heads went down with the old database; the log has those that ended since it was begun anew.
     this.#rawLog.hold();
     this.#rawLog.renew();
   }
