@@ -54,10 +54,10 @@ import { storeLimits } from '../store/limits.js';
 import { MemoryStore } from '../store/memory-store.js';
 import { LevelStore } from '../store/store.js';
 import { ChildProcess } from './children.js';
-import { gpuChild, gpuConnector, placeOfGpu } from './gpu.js';
+import { gpuChild, gpuConnector, placeOfGpu, setterChild } from './gpu.js';
 import { bootId, provisionalName, roles } from './host.js';
 import { type AdjustableLog, createLog } from './log.js';
-import { actuatorSpec, netSpec, setterSpec } from './programs.js';
+import { actuatorSpec, netSpec } from './programs.js';
 import { samplerMaker } from './sampling.js';
 
 const EXIT_FAILED = 1;
@@ -223,16 +223,13 @@ async function compose(given: {
   const own = actuator.own
     ? new ChildProcess(actuatorSpec({ ...actuator, ...machine.roots, state: runDirectory, setter }), { log })
     : undefined;
-  // Beside an actuator of our own, where somebody reads GPUs: it takes half a megabyte until one is set.
+  // Also beside an actuator that an earlier agent started: its setters went with that agent.
   const setters =
     actuator.own && given.config.gpu.mode !== 'off'
-      ? new ChildProcess(setterSpec({ socket: setter, sysfs: machine.roots.sysfs, nvml: given.config.gpu.nvml }), {
-          log,
-        })
-      : undefined;
+      ? [setterChild(given.config, { socket: setter, sysfs: machine.roots.sysfs, log })]
+      : [];
   const startOwn = async () => {
     await compileAllowList();
-    await setters?.start();
     await own?.start();
   };
   const connect = packetConnector(addon);
@@ -301,9 +298,8 @@ async function compose(given: {
       new StoreWatch({ health: () => store.health(), alerts }),
       hardware,
       kernelLog,
+      ...setters,
       link,
-      // Started by the link, when no other actuator answers. Setters that hold a connection stay with the actuator.
-      ...(setters === undefined ? [] : [{ name: 'skos-gpu-set', start: () => undefined, stop: () => setters.stop() }]),
       ...(own === undefined ? [] : [{ name: 'skos-actuator', start: () => undefined, stop: () => own.stop() }]),
       tick,
       { name: 'socket', start: () => server.start(), stop: () => server.stop() },

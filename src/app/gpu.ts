@@ -8,7 +8,7 @@ import type { Log } from '../core/ports.js';
 import type { Addon } from '../sensors/addon.js';
 import type { GpuLinkOptions } from '../sensors/gpu-link.js';
 import { ChildProcess } from './children.js';
-import { gpuSpec } from './programs.js';
+import { gpuSpec, setterSpec } from './programs.js';
 
 export interface GpuPlace {
   readonly path: string | null;
@@ -50,6 +50,29 @@ export function gpuChild(
     stop: () => child?.stop(),
     // It calls no driver: killing it harms none. Installed, the watchdog of its unit does the same.
     replace: (why) => child?.replace(why),
+  };
+}
+
+/**
+ * What sets GPUs for an actuator that is a child: half a megabyte until one is set. A process that holds a connection stays with the
+ * actuator when this ends. A node without it is protected but for its GPUs.
+ */
+export function setterChild(
+  { gpu }: Config,
+  { socket, sysfs, log }: { socket: string; sysfs: string; log: Log },
+): Part {
+  let child: ChildProcess | undefined;
+  return {
+    name: 'skos-gpu-set',
+    start: async () => {
+      try {
+        child = new ChildProcess(setterSpec({ socket, sysfs, nvml: gpu.nvml }), { log });
+        await child.start();
+      } catch (error) {
+        log.error(`no GPU can be capped: ${reason(error)}`, { event: 'gpu.unread', code: 'SKOS_GPU_ABSENT', error });
+      }
+    },
+    stop: () => child?.stop(),
   };
 }
 

@@ -131,3 +131,16 @@ t.test('a limit that somebody else set meanwhile is left alone', { skip: skipped
   await gpus.node.until('foreign', async () => (await throttles(gpus)).some(({ state }) => state === 'foreign_change'));
   t.match(await targetOf(gpus, FIRST), { state: 'foreign_change', current: '500000000' });
 });
+
+t.test('a successor that comes when the lease is over caps anew', { skip: skipped || !isRoot }, async (t) => {
+  const gpus = await hotNode(t);
+  gpus.also(HOT);
+  await untilWatts(gpus, FIRST, 630);
+  await gpus.node.kill();
+  // Longer than the lease: the actuator, which outlives its agent, has given the limit back and let its setter go.
+  await new Promise((resolve) => setTimeout(resolve, 4_000));
+  await gpus.node.start();
+  await untilWatts(gpus, FIRST, 630);
+  gpus.also();
+  await untilWatts(gpus, FIRST, FORMER_W);
+});
