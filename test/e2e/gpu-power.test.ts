@@ -7,7 +7,7 @@ import { FIRST, SECOND, skipped } from '../fixtures/skos-gpu.js';
 
 const isRoot = process.getuid?.() === 0;
 
-t.jobs = 2;
+t.jobs = 4;
 
 const FORMER_W = 700;
 const HOT = 'gpu 0 temperature 78';
