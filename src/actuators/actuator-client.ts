@@ -9,17 +9,20 @@ import { constants } from 'node:os';
 import { QUALITIES, type Quality } from '../core/channel.js';
 import type { Clock } from '../core/clock.js';
 import { type ErrorCode, SkosError } from '../core/errors.js';
-import type {
-  Actuator,
-  ActuatorEvent,
-  ActuatorLease,
-  ActuatorOrder,
-  ActuatorPower,
-  ActuatorTarget,
-  ConnectPacketSocket,
-  LeaseRequest,
-  LeaseResult,
-  PacketSocket,
+import {
+  type Actuator,
+  type ActuatorEvent,
+  type ActuatorJob,
+  type ActuatorLease,
+  type ActuatorOrder,
+  type ActuatorPower,
+  type ActuatorTarget,
+  type ConnectPacketSocket,
+  JOB_STATES,
+  type JobState,
+  type LeaseRequest,
+  type LeaseResult,
+  type PacketSocket,
 } from '../core/ports.js';
 
 /** The actuator answers `hung` after 2 s by itself; beyond this it is gone or stopped. */
@@ -163,6 +166,25 @@ export class ActuatorClient implements Actuator {
     });
   }
 
+  async run(job: string, key: string): Promise<void> {
+    await this.#request(`run ${job} ${key}`);
+  }
+
+  async jobs(): Promise<ActuatorJob[]> {
+    const { rows } = await this.#request('jobs');
+    return rows.map((row) => {
+      const [job = '', word = '', key = '', ...rest] = row.split(' ');
+      const { exit = '', age_ms: age = '' } = fields(rest);
+      return {
+        job,
+        state: isJobState(word) ? word : 'failed',
+        key: key === '-' ? '' : key,
+        exit: /^-?\d{1,6}$/.test(exit) ? Number(exit) : null,
+        ageMs: Number(age) || 0,
+      };
+    });
+  }
+
   async reload(): Promise<void> {
     await this.#request('reload');
   }
@@ -256,6 +278,10 @@ function fields(words: readonly string[]): Readonly<Record<string, string | unde
 
 function codeOf(words: readonly string[]): ErrorCode {
   return REFUSALS[words[0] ?? ''] ?? 'SKOS_ACTUATOR_PROTOCOL';
+}
+
+function isJobState(word: string): word is JobState {
+  return (JOB_STATES as readonly string[]).includes(word);
 }
 
 function isQuality(word: string): word is Quality {

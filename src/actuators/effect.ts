@@ -2,6 +2,7 @@
  * What an action means on this machine: which targets of the actuator it caps, and how far. One file per kind of effect;
  * this one is their small interface. Building is pure; the executor sends what comes out.
  */
+import type { Config } from '../config/schema.js';
 import type { Action } from '../core/action-names.js';
 import type { Channel } from '../core/channel.js';
 import type { ActuatorTarget } from '../core/ports.js';
@@ -12,6 +13,9 @@ export interface EffectContext {
   readonly channel: Channel;
   /** What the actuator's allow-list names. */
   readonly targets: readonly ActuatorTarget[];
+  /** Ids of the jobs that it names. */
+  readonly jobs: ReadonlySet<string>;
+  readonly config: Config;
 }
 
 export interface Effect {
@@ -19,8 +23,17 @@ export interface Effect {
   readonly capPpm: number;
 }
 
-/** Effects, or why there are none: the action is then recorded as unavailable with these words. */
-export type Built = { readonly effects: readonly Effect[] } | { readonly unavailable: string };
+/** What runs once; src/control/README.md. One after the other, in order; the first that fails ends the attempt. */
+export interface Job {
+  readonly job: string;
+  /** So long after the effects stand, where they may be enough. */
+  readonly afterMs?: number;
+}
+
+/** Effects and jobs, or why there are none: the action is then recorded as unavailable with these words. */
+export type Built =
+  | { readonly effects: readonly Effect[]; readonly jobs?: readonly Job[] }
+  | { readonly unavailable: string };
 
 export interface EffectKind {
   build(context: EffectContext): Built;

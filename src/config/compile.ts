@@ -13,7 +13,7 @@ import type { Config, RuleConfig } from './schema.js';
 import { type Bounds, thermalBounds } from './thermal-bounds.js';
 
 /** The bounds of the format; native/actuator/README.md. */
-const ALLOW_LIMITS = { targets: 512, orders: 64, orderTargets: 64, energies: 64, idLength: 64 };
+const ALLOW_LIMITS = { targets: 512, orders: 64, orderTargets: 64, energies: 64, jobs: 256, idLength: 64 };
 
 /** No cap below this share whatever is asked, in parts per million: the node must still answer its operator. */
 const FLOOR_PPM = {

@@ -334,6 +334,21 @@ export const configShape = object({
     },
     'Synthesis chains of agents; nothing watches them yet.',
   ),
+  repairs: section(
+    {
+      verify: withDefault(
+        number({ min: 1, max: 3_600 }),
+        60,
+        'Seconds that a repair has to help; longer, and it counts as one that did not.',
+      ),
+      timeout: withDefault(
+        number({ min: 1, max: 7_200, integer: true }),
+        900,
+        'Seconds that a unit which an action starts may take.',
+      ),
+    },
+    'What restarts, deletes or moves something: never a cap.',
+  ),
   auto_allow: withDefault(actions, [], 'Restartable and irreversible actions that may run without approval.'),
   rules: withDefault(list(rule, { max: MAX_RULES }), [], 'Rules of your own.'),
   targets: withDefault(
@@ -351,7 +366,7 @@ export const configShape = object({
       keyExpected: 'a hook name: lower-case letters, digits and "_", at most 48',
     }),
     {},
-    'Actions of your own, and what redistribute and failover do. Their units are not started yet.',
+    'Actions of your own, and what redistribute and failover do: the unit that is started.',
   ),
   workloads: withDefault(
     record(
@@ -364,7 +379,7 @@ export const configShape = object({
       { key: TARGET_NAME, keyExpected: 'a name: lower-case letters, digits, "-" and "_", at most 56' },
     ),
     {},
-    'What runs on this node, and is watched; nothing moves or stops it yet.',
+    'What runs on this node.',
   ),
   mesh: section(
     {

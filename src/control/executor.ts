@@ -8,7 +8,7 @@
  * Nothing here waits on the protection path: requests to the actuator are sent at once and their answers become state
  * when they come. What the actuator does not answer or cannot take back is shown as that, never as done.
  */
-import type { Effect } from '../actuators/effect.js';
+import type { Built, Effect } from '../actuators/effect.js';
 import { buildEffects } from '../actuators/effects.js';
 import { type Action, parseAction } from '../core/action-names.js';
 import type { Clock } from '../core/clock.js';
@@ -82,6 +82,7 @@ export class Executor {
   #earlier: readonly ActionRecord[] = [];
   #actuator: Actuator | undefined;
   #targets: readonly ActuatorTarget[] = [];
+  #jobs: ReadonlySet<string> = new Set();
   #nextRenewalMs = 0;
   #nextSettleMs = 0;
   #settling = false;
@@ -118,8 +119,10 @@ export class Executor {
   async attach(actuator: Actuator): Promise<void> {
     const targets = await actuator.targets();
     const strays = new Set((await actuator.leases()).map(({ lease }) => lease));
+    const jobs = await listedJobs(actuator);
     this.#actuator = actuator;
     this.#targets = targets;
+    this.#jobs = jobs;
     // Our own first: a lease that we have asked for proves nothing about a rung that was left since.
     for (const running of this.#running.values()) {
       for (const hold of running.holds) strays.delete(hold.lease);
@@ -184,7 +187,7 @@ export class Executor {
   #fit(running: Running): void {
     const { bound, action, verdict, record, holds } = running;
     if (verdict !== 'act' || record.state === 'barred') return;
-    const built = buildEffects({ action, channel: bound.channel, targets: this.#targets });
+    const built = this.#build(action, bound);
     const effects = 'effects' in built ? built.effects : [];
     if (holds.length === 0) {
       if (effects.length > 0)
@@ -211,6 +214,7 @@ export class Executor {
   detach(): void {
     this.#actuator = undefined;
     this.#targets = [];
+    this.#jobs = new Set();
     this.#asking.clear();
     for (const running of this.#running.values()) {
       for (const hold of running.holds) {
@@ -226,8 +230,10 @@ export class Executor {
     const actuator = this.#actuator;
     if (actuator === undefined) return;
     const targets = await actuator.targets();
+    const jobs = await listedJobs(actuator);
     if (this.#actuator !== actuator) return; // attach() has seen newer ones.
     this.#targets = targets;
+    this.#jobs = jobs;
     for (const running of this.#running.values()) {
       if (running.ending) continue;
       this.#fit(running);
@@ -250,7 +256,7 @@ export class Executor {
         const words = { ...this.#words({ bound, action }, clock.monotonicMs()), isActing: true, isBarred: false };
         if (consent(permission, action.verb, words) !== 'act') continue;
         if (recorded && this.#earlierRecord(bound, text) === undefined) continue;
-        const built = buildEffects({ action, channel: bound.channel, targets: this.#targets });
+        const built = this.#build(action, bound);
         const effects = 'effects' in built ? built.effects : [];
         const standing = effects.map(({ target }) => leaseOf(text, target)).filter((lease) => held.has(lease));
         if (standing.length === 0) continue;
@@ -319,6 +325,16 @@ export class Executor {
     return due;
   }
 
+  #build(action: Action, { channel }: BoundRule): Built {
+    return buildEffects({
+      action,
+      channel,
+      targets: this.#targets,
+      jobs: this.#jobs,
+      config: this.#options.config.get(),
+    });
+  }
+
   #words({ bound, action }: Pick<Due, 'bound' | 'action'>, nowMs: number): Words {
     const key = keyOf({ bound, action });
     const running = this.#running.get(key);
@@ -368,7 +384,7 @@ export class Executor {
       this.#become(running, 'barred', refusal);
       return;
     }
-    const built = buildEffects({ action, channel: bound.channel, targets: this.#targets });
+    const built = this.#build(action, bound);
     if ('unavailable' in built) {
       const why = this.#actuator === undefined ? 'no actuator is connected' : built.unavailable;
       this.#become(running, 'unavailable', why);
@@ -445,7 +461,7 @@ export class Executor {
     const running = this.#proposed(actionId);
     if (running === undefined) return undefined;
     const { action, bound, record } = running;
-    const built = buildEffects({ action, channel: bound.channel, targets: this.#targets });
+    const built = this.#build(action, bound);
     const effects = 'effects' in built ? built.effects : [];
     const current = new Map(this.#targets.map((each) => [each.target, each.current]));
     return {
@@ -634,6 +650,16 @@ export class Executor {
     if (state === 'failed') breakers.failed(running.action, clock.monotonicMs());
     else if (state === 'released') breakers.succeeded(running.action, clock.monotonicMs());
     this.#teller.tell(running.record, { ended });
+  }
+}
+
+/** Of an actuator that has no jobs at all, none. */
+async function listedJobs(actuator: Actuator): Promise<ReadonlySet<string>> {
+  try {
+    return new Set((await actuator.jobs()).map(({ job }) => job));
+  } catch (error) {
+    if (actuator.connected) return new Set();
+    throw error;
   }
 }
 

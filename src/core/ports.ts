@@ -398,6 +398,22 @@ export interface ActuatorPower {
   readonly quality: Quality;
 }
 
+export const JOB_STATES = ['idle', 'running', 'done', 'failed', 'timeout', 'unavailable'] as const;
+export type JobState = (typeof JOB_STATES)[number];
+
+/** A job of the allow-list, and its last run. */
+export interface ActuatorJob {
+  /** Of the allow-list: act/cleanup_temp, hook/redistribute, unit/NAME/restart. */
+  readonly job: string;
+  readonly state: JobState;
+  /** Of the last run; '' when there was none. */
+  readonly key: string;
+  /** null: it has not ended, or has none. */
+  readonly exit: number | null;
+  /** Since the last run began. */
+  readonly ageMs: number;
+}
+
 /** A packet socket (AF_UNIX SOCK_SEQPACKET), which Node cannot open itself; the addon provides it. */
 export interface PacketSocket {
   /** Never blocks. 0 or an errno. */
@@ -423,6 +439,9 @@ export interface Actuator {
   powers(): Promise<ActuatorPower[]>;
   /** Events after `afterSeq`, oldest first. */
   events(afterSeq: number): Promise<ActuatorEvent[]>;
+  /** Starts a job of the allow-list, once per key. Rejects with SKOS_ACTUATOR_DENIED, or SKOS_ACTUATOR_BUSY while it runs. */
+  run(job: string, key: string): Promise<void>;
+  jobs(): Promise<ActuatorJob[]>;
   /** Reads its allow-list again. */
   reload(): Promise<void>;
 }
@@ -466,8 +485,21 @@ export interface ActionRecord {
   readonly reason: string;
   /** One entry per target of the actuator. */
   readonly effects: readonly ActionEffect[];
+  /** Absent: it has none. */
+  readonly jobs?: readonly ActionJob[];
   readonly startedAtMs: number;
   readonly endedAtMs: number | null;
+}
+
+/** One attempt of one job of an action. */
+export interface ActionJob {
+  readonly job: string;
+  /** Of this attempt alone: "<action id>/<attempt>". */
+  readonly key: string;
+  readonly state: JobState;
+  readonly exit: number | null;
+  /** What the unit said of itself: one sentence, '' when it said nothing. */
+  readonly summary: string;
 }
 
 export interface ActionEffect {

@@ -25,7 +25,8 @@ export type AntibodyType = (typeof ANTIBODY_TYPES)[number];
 
 /**
  * What became of an action. `active`: a lease is held. `released`: it was taken back. `pending`: asked for, not answered
- * yet. `undo_pending`: release asked for, the device does not take it yet.
+ * yet. `undo_pending`: release asked for, the device does not take it yet. Of what is not a lease: `running`, then `verifying` whether
+ * it helps, then `helped`, `unhelpful` or, where there is nothing to verify, `done`.
  */
 export const ACTION_STATES = [
   'observed',
@@ -39,6 +40,11 @@ export const ACTION_STATES = [
   'released',
   'foreign_change',
   'abandoned',
+  'running',
+  'verifying',
+  'helped',
+  'unhelpful',
+  'done',
 ] as const;
 export type ActionState = (typeof ACTION_STATES)[number];
 

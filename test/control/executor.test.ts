@@ -310,7 +310,7 @@ t.test('after a restart closes what ended meanwhile as abandoned, once, and asks
   const calls = core.calls;
   await now.executor.attach(new FakeActuator(core));
   await compared(now, core);
-  t.equal(core.calls - calls, 2, 'targets and leases were asked for, nothing was set');
+  t.equal(core.calls - calls, 3, 'targets, leases and jobs were asked for, nothing was set');
   const abandoned = [...now.store.latest.values()].filter(({ state }) => state === 'abandoned');
   t.equal(abandoned.length, 2);
   now.executor.detach();
