@@ -3,9 +3,20 @@ import type { Verb } from '../core/action-names.js';
 import type { Built, EffectContext, EffectKind } from './effect.js';
 import { freeze } from './freeze.js';
 import { limit } from './limit.js';
+import { shutdownNonEssential } from './shutdown.js';
 import { throttle } from './throttle.js';
+import { hook, namedHook, restartUnit } from './unit-job.js';
 
-const KINDS: Partial<Record<Verb, EffectKind>> = { throttle, limit, freeze };
+const KINDS: Partial<Record<Verb, EffectKind>> = {
+  throttle,
+  limit,
+  freeze,
+  restart_unit: restartUnit,
+  shutdown_non_essential: shutdownNonEssential,
+  redistribute: namedHook,
+  failover: namedHook,
+  hook,
+};
 
 export function buildEffects(context: EffectContext): Built {
   const kind = KINDS[context.action.verb];

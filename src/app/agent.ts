@@ -24,6 +24,7 @@ import { Executor } from '../control/executor.js';
 import { FlightRecorder } from '../control/flight-recorder.js';
 import { createHandlers } from '../control/handlers.js';
 import { HardwareEvents } from '../control/hardware-events.js';
+import { reportDirectory } from '../control/job-reports.js';
 import { Machine, workloadUnits } from '../control/machine.js';
 import { MqttQueue } from '../control/mqtt-queue.js';
 import { OperatorWord } from '../control/operator-word.js';
@@ -31,6 +32,7 @@ import { LaterOutlet } from '../control/outlet.js';
 import { Publisher } from '../control/publisher.js';
 import { Record } from '../control/record.js';
 import { Reloader } from '../control/reloader.js';
+import { Repairs } from '../control/repairs.js';
 import { Rulebook } from '../control/rulebook.js';
 import { Sensing } from '../control/sensing.js';
 import { SocketServer } from '../control/socket-server.js';
@@ -151,7 +153,16 @@ async function compose(given: {
   const breakers = new Breakers(store);
   await breakers.load();
   const word = new OperatorWord({ bootId: boot, store, clock });
-  const acting = { node, bootId: boot, config, rulebook, breakers, word, store, record, outlet, log, clock };
+  const repairs = new Repairs({
+    bootId: boot,
+    config,
+    gate: breakers,
+    record,
+    reportDirectory: reportDirectory(process.env),
+    clock,
+  });
+  const learn = () => undefined;
+  const acting = { node, bootId: boot, config, rulebook, repairs, learn, word, store, record, outlet, log, clock };
   const executor = new Executor(acting);
 
   const hardware = new HardwareEvents({

@@ -107,6 +107,44 @@ export const JOURNAL_EVENTS = {
       'The actuator wrote the limit and read it back at least as strict as asked. It holds it as a lease with the former value.',
     next: 'Nothing. To take it back now: skos release.',
   },
+  'action.intent': {
+    id: '6018b97ca7686d9489916292a3487465',
+    subject: 'About to run: @SKOS_ACTION@ by rule @SKOS_RULE@',
+    meaning:
+      'What cannot be taken back is on record before it begins: the jobs, and what their listing says they would touch. An intent that is not followed by a run was not run.',
+    next: 'Nothing. See skos actions for what came of it.',
+  },
+  'action.running': {
+    id: 'c361a5d8a883cc53a8f87fcf8f08e372',
+    subject: 'Runs: @SKOS_ACTION@ by rule @SKOS_RULE@',
+    meaning: 'A unit was started that does what the rule asks for. It is started once for each attempt.',
+    next: 'Nothing. See skos actions, and the journal of the unit.',
+  },
+  'action.verifying': {
+    id: 'ade16dee9bb7212d175787217adc83d9',
+    subject: 'Ran: @SKOS_ACTION@ by rule @SKOS_RULE@',
+    meaning: 'The unit has ended well. Whether the condition ends as well is watched for `repairs.verify` seconds.',
+    next: 'Nothing.',
+  },
+  'action.helped': {
+    id: '680c78bf181338b1f072576acf3646dd',
+    subject: 'Helped: @SKOS_ACTION@ by rule @SKOS_RULE@',
+    meaning: 'The condition was over, by readings, within the time that the repair has to help.',
+    next: 'Nothing.',
+  },
+  'action.unhelpful': {
+    id: '1e19b53243f5e42107d75bb6294f3350',
+    subject: 'Did not help: @SKOS_ACTION@ by rule @SKOS_RULE@',
+    meaning:
+      'The unit ended well and the condition stands. It counts as a failure of the breaker; it is tried again when the gates let it.',
+    next: 'Look for another cause. skos breaker list shows when it is tried again.',
+  },
+  'action.done': {
+    id: '3c78cffe84aad526568a7ccc3b3e7266',
+    subject: 'Done: @SKOS_ACTION@ by rule @SKOS_RULE@',
+    meaning: 'It ran to its end. There is nothing to verify: it only tells or asks, or nothing asks for it any more.',
+    next: 'Nothing.',
+  },
   'action.pending': {
     id: 'ddcac031befd2508835c66e60327fef4',
     subject: 'Effect not taken yet: @SKOS_ACTION@ by rule @SKOS_RULE@',
@@ -156,9 +194,10 @@ export const JOURNAL_EVENTS = {
   },
   'action.barred': {
     id: '7d4f7c3abe3620807c01230a7ecb845a',
-    subject: 'Not done, barred by the operator: @SKOS_ACTION@ by rule @SKOS_RULE@',
-    meaning: '`skos release` bars its rule from acting again for a while. Standing orders stay in force.',
-    next: 'Nothing. The bar ends by itself; `skos status` says when.',
+    subject: 'Not done: @SKOS_ACTION@ by rule @SKOS_RULE@',
+    meaning:
+      'The operator released its rule or holds the node; or, of what cannot be taken back, a breaker, a budget or a maintenance window stands before it. The reason says which. Caps are barred by the operator alone; standing orders stay in force.',
+    next: 'Nothing. It ends by itself; `skos status` and `skos breaker list` say when.',
   },
   'action.failed': {
     id: '94269581985be26344a904108a81b48b',

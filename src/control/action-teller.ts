@@ -1,5 +1,5 @@
 /** Says what became of an action, in all places: the store, the subscribers, the audit chain and the journal. */
-import { reason } from '../core/errors.js';
+import { type ErrorCode, reason } from '../core/errors.js';
 import type { ActionRecord, Log, Store } from '../core/ports.js';
 import type { ActionState, LogLevel, Severity } from '../core/vocabulary.js';
 import type { Outlet } from './outlet.js';
@@ -7,6 +7,9 @@ import type { Record } from './record.js';
 
 /** Targets that a sentence names; a node has a policy per CPU, and the record has them all. */
 const NAMED_TARGETS = 4;
+
+/** States that say themselves that it is over. */
+const ENDS: readonly ActionState[] = ['released', 'helped', 'unhelpful', 'done', 'abandoned'];
 
 export interface ActionTellerOptions {
   readonly store: Store;
@@ -31,15 +34,24 @@ export class ActionTeller {
     } catch (error) {
       log.error(`${told.actionId} is not recorded: ${reason(error)}`, { error });
     }
-    const { actionId, action, alert, rule, channel, severity, state, reason: why, effects } = told;
+    const { actionId, action, alert, rule, channel, severity, state, reason: why, effects, jobs } = told;
     record.add({
       kind: ended ? 'action.end' : `action.${state}`,
       who: 'agent',
-      what: { action: actionId, rule, channel, severity, state, reason: why, effects },
+      what: {
+        action: actionId,
+        rule,
+        channel,
+        severity,
+        state,
+        reason: why,
+        effects,
+        ...(jobs === undefined ? {} : { jobs }),
+      },
       level: levelOf(state, severity),
       message: sentence(told, ended),
       fields: {
-        ...(state === 'failed' ? { code: 'SKOS_ACTUATOR_FAILED' as const } : {}),
+        ...codeOf(told),
         event: `action.${state}`,
         action: actionId,
         alert,
@@ -52,9 +64,14 @@ export class ActionTeller {
   }
 }
 
+function codeOf({ state, jobs }: ActionRecord): { code?: ErrorCode } {
+  if (state === 'failed') return { code: jobs === undefined ? 'SKOS_ACTUATOR_FAILED' : 'SKOS_REPAIR_FAILED' };
+  return state === 'unhelpful' ? { code: 'SKOS_REPAIR_UNHELPFUL' } : {};
+}
+
 function levelOf(state: ActionState, severity: Severity): LogLevel {
   if (state === 'failed' || state === 'foreign_change') return 'error';
-  if (state === 'unavailable' || state === 'undo_pending') return 'warn';
+  if (['unavailable', 'undo_pending', 'running', 'unhelpful'].includes(state)) return 'warn';
   return state === 'active' && severity !== 'warning' ? 'warn' : 'info';
 }
 
@@ -68,6 +85,6 @@ function sentence({ action, state, reason: why, effects, channel }: ActionRecord
     .slice(0, NAMED_TARGETS)
     .join(', ');
   const more = effects.length > NAMED_TARGETS ? ` and ${effects.length - NAMED_TARGETS} more` : '';
-  const what = `${action} for ${channel}: ${ended && state !== 'released' ? `${state}, over` : state}`;
+  const what = `${action} for ${channel}: ${ended && !ENDS.includes(state) ? `${state}, over` : state}`;
   return [what, why, moved + more].filter((part) => part !== '').join('; ');
 }

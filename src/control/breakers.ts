@@ -7,6 +7,7 @@ import type { RecordKind, Records, Store } from '../core/ports.js';
 import { list, number, object, oneOf } from '../core/shape.js';
 import { type Breaker, CLOSED, guard, recordFailure, recordSuccess } from '../policy/breaker.js';
 import { inTime } from './in-time.js';
+import type { Attempt, AttemptResult, RepairGate } from './repair-gate.js';
 
 /** By the action's text. Those that have learnt nothing are not kept. */
 export const BREAKER_RECORDS: RecordKind<Breaker> = {
@@ -26,7 +27,7 @@ export const BREAKER_RECORDS: RecordKind<Breaker> = {
 /** A dead disk or a damaged record must not keep the node from being protected; its breakers then begin closed. */
 const RECALL_MS = 500;
 
-export class Breakers {
+export class Breakers implements RepairGate {
   readonly #records: Records<Breaker>;
 
   constructor(store: Pick<Store, 'records'>) {
@@ -39,7 +40,7 @@ export class Breakers {
   }
 
   /** undefined: go ahead; else why not. */
-  refusal({ verb, text }: Action, nowMs: number): string | undefined {
+  refusal({ action: { verb, text } }: Attempt, nowMs: number): string | undefined {
     const kind = actionClass(verb);
     if (kind === 'reversible' || kind === 'notice') return undefined;
     const gate = guard(this.#records.get(text) ?? CLOSED, kind, nowMs);
@@ -47,12 +48,9 @@ export class Breakers {
     return gate.allowed ? undefined : `its circuit breaker is open: ${gate.why}`;
   }
 
-  failed(action: Action, nowMs: number): void {
-    this.#learn(action, nowMs, recordFailure);
-  }
-
-  succeeded(action: Action, nowMs: number): void {
-    this.#learn(action, nowMs, recordSuccess);
+  ended({ action }: Attempt, result: AttemptResult, nowMs: number): void {
+    if (result === 'helped') this.#learn(action, nowMs, recordSuccess);
+    else if (result !== 'done') this.#learn(action, nowMs, recordFailure);
   }
 
   #learn({ verb, text }: Action, nowMs: number, record: (breaker: Breaker, nowMs: number) => Breaker): void {

@@ -8,7 +8,7 @@
  * Nothing here waits on the protection path: requests to the actuator are sent at once and their answers become state
  * when they come. What the actuator does not answer or cannot take back is shown as that, never as done.
  */
-import type { Built, Effect } from '../actuators/effect.js';
+import type { Built, Effect, Job } from '../actuators/effect.js';
 import { buildEffects } from '../actuators/effects.js';
 import { type Action, parseAction } from '../core/action-names.js';
 import type { Clock } from '../core/clock.js';
@@ -20,12 +20,15 @@ import { type Consent, consent, type Words } from '../policy/consent.js';
 import { dueActions, NO_RUNG } from '../policy/ladder.js';
 import { ActionIds } from './action-ids.js';
 import { ActionTeller } from './action-teller.js';
-import type { Breakers } from './breakers.js';
 import type { CurrentConfig } from './current-config.js';
 import { effectOf, type Hold, holdOf, isSettled, leaseOf } from './hold.js';
+import type { JobReport } from './job-reports.js';
 import type { OperatorWord } from './operator-word.js';
 import type { Outlet } from './outlet.js';
 import type { Record } from './record.js';
+import type { Repair } from './repair.js';
+import type { ActionOutcome, AttemptResult } from './repair-gate.js';
+import type { Repairs, Settled } from './repairs.js';
 import type { BoundRule, Rulebook } from './rulebook.js';
 
 /** Renewals in one lifetime of a lease: several may be lost before a cap is orphaned. */
@@ -46,9 +49,15 @@ interface Running {
   readonly severity: Severity;
   readonly verdict: Consent;
   readonly holds: Hold[];
+  /** What it runs beside its holds, or in their place. */
+  repair?: Repair;
   record: ActionRecord;
   ending: boolean;
   endReason: string;
+  readonly beganMs: number;
+  readonly valueBefore: number | null;
+  /** A cap's verdict is given once. */
+  learnt: boolean;
 }
 
 export interface ExecutorOptions {
@@ -56,7 +65,9 @@ export interface ExecutorOptions {
   readonly bootId: string;
   readonly config: CurrentConfig;
   readonly rulebook: Rulebook;
-  readonly breakers: Breakers;
+  readonly repairs: Repairs;
+  /** Told what came of each cap and each attempt of a repair. */
+  readonly learn: (outcome: ActionOutcome) => void;
   readonly word: OperatorWord;
   readonly store: Store;
   readonly record: Record;
@@ -69,6 +80,9 @@ export interface Proposal {
   readonly action: Action;
   readonly record: ActionRecord;
   readonly effects: readonly { readonly target: string; readonly capPpm: number; readonly current: string }[];
+  readonly jobs: readonly string[];
+  /** What the jobs would touch, as of when it was looked. */
+  readonly listing: JobReport | undefined;
   /** Why it could not be done now. */
   readonly unavailable?: string;
 }
@@ -107,8 +121,12 @@ export class Executor {
     for (const { actionId } of records) this.#ids.recall(actionId);
     const unfinished = records.filter(({ endedAtMs }) => endedAtMs === null);
     this.#earlier = unfinished.filter(({ effects }) => effects.length > 0);
-    for (const record of unfinished) {
-      if (record.effects.length === 0) this.#close(record, record.state, 'the agent was started again');
+    const others = unfinished.filter(({ effects }) => effects.length === 0);
+    const isRunning = ({ state, jobs = [] }: ActionRecord) =>
+      jobs.length > 0 && (state === 'running' || state === 'verifying' || state === 'pending');
+    this.#options.repairs.recall(others.filter(isRunning));
+    for (const record of others) {
+      if (!isRunning(record)) this.#close(record, record.state, 'the agent was started again');
     }
   }
 
@@ -122,7 +140,7 @@ export class Executor {
     const jobs = await listedJobs(actuator);
     this.#actuator = actuator;
     this.#targets = targets;
-    this.#jobs = jobs;
+    this.#listJobs(jobs);
     // Our own first: a lease that we have asked for proves nothing about a rung that was left since.
     for (const running of this.#running.values()) {
       for (const hold of running.holds) strays.delete(hold.lease);
@@ -183,6 +201,11 @@ export class Executor {
     }
   }
 
+  #listJobs(jobs: ReadonlySet<string>): void {
+    this.#jobs = jobs;
+    this.#options.repairs.use(this.#actuator, jobs);
+  }
+
   /** Brings the holds of an action to the targets that there are now. */
   #fit(running: Running): void {
     const { bound, action, verdict, record, holds } = running;
@@ -190,7 +213,8 @@ export class Executor {
     const built = this.#build(action, bound);
     const effects = 'effects' in built ? built.effects : [];
     if (holds.length === 0) {
-      if (effects.length > 0)
+      const isNew = effects.length > 0 || (running.repair === undefined && 'jobs' in built);
+      if (isNew)
         this.#end(running, 'there is something to act on now'); // The next comparison begins it anew.
       else if ('unavailable' in built) this.#become(running, 'unavailable', built.unavailable);
       return;
@@ -214,7 +238,7 @@ export class Executor {
   detach(): void {
     this.#actuator = undefined;
     this.#targets = [];
-    this.#jobs = new Set();
+    this.#listJobs(new Set());
     this.#asking.clear();
     for (const running of this.#running.values()) {
       for (const hold of running.holds) {
@@ -233,7 +257,7 @@ export class Executor {
     const jobs = await listedJobs(actuator);
     if (this.#actuator !== actuator) return; // attach() has seen newer ones.
     this.#targets = targets;
-    this.#jobs = jobs;
+    this.#listJobs(jobs);
     for (const running of this.#running.values()) {
       if (running.ending) continue;
       this.#fit(running);
@@ -281,9 +305,10 @@ export class Executor {
     if (record === undefined || this.#running.has(keyOf(due))) return;
     this.#earlier = this.#earlier.filter((each) => each !== record);
     const holds = effects.map((effect) => holdOf(action, effect));
-    const running: Running = { ...due, holds, record, ending: false, endReason: '' };
-    this.#running.set(keyOf(due), running);
+    const running = this.#track(due, record, holds);
     for (const hold of holds) this.#ask(running, hold);
+    const built = this.#build(action, bound);
+    if ('jobs' in built) this.#repair(running, built.jobs ?? []);
   }
 
   // ---- The comparison, each tick --------------------------------------------------------------------------------------
@@ -293,18 +318,33 @@ export class Executor {
     this.#options.word.forgetApprovals((key) => !due.has(key));
     for (const [key, running] of this.#running) {
       const wanted = due.get(key);
-      if (wanted?.verdict === running.verdict) this.#keep(running);
+      if (wanted?.verdict === running.verdict) this.#keep(running, wanted);
       else if (!running.ending) this.#end(running, endOf(running.verdict, wanted?.verdict));
     }
     for (const [key, wanted] of due) if (!this.#running.has(key)) this.#begin(wanted);
     if (nowMs >= this.#nextRenewalMs) this.#renew(nowMs);
     if (nowMs >= this.#nextSettleMs) this.#settle(nowMs);
+    this.#options.repairs.look(nowMs, (end) => this.#settledEarlier(end));
+  }
+
+  /** An attempt of an earlier agent: what the actuator says became of it, never a second run. */
+  #settledEarlier({ record, job }: Settled): void {
+    const jobs = (record.jobs ?? []).map((each) =>
+      each.key === job?.key ? { ...each, state: job.state, exit: job.exit } : each,
+    );
+    const why = 'the agent was started again meanwhile: whether it helped was not verified';
+    if (job === undefined) this.#close(record, 'abandoned', 'whether it ran is not known; it is not run again');
+    else if (job.job.endsWith('.list'))
+      this.#close({ ...record, jobs }, 'abandoned', 'it was only listed; it is not run');
+    else this.#close({ ...record, jobs }, job.state === 'done' ? 'done' : 'failed', why);
   }
 
   /** The danger came back while the way back was not finished: the cap is asked for again, behind the release. */
-  #keep(running: Running): void {
+  #keep(running: Running, wanted: Due): void {
+    this.#weigh(running, wanted);
     if (!running.ending) return;
     running.ending = false;
+    if (running.repair !== undefined) this.#options.repairs.reopen(running.repair);
     for (const hold of running.holds) this.#ask(running, hold);
   }
 
@@ -356,14 +396,14 @@ export class Executor {
       startedAtMs: this.#options.clock.wallMs(),
       endedAtMs: null,
     };
-    const running: Running = { bound, action, severity, verdict, holds: [], record, ending: false, endReason: '' };
-    this.#running.set(keyOf(running), running);
+    const running = this.#track({ bound, action, severity, verdict }, record, []);
     if (verdict === 'observe') {
       this.#become(running, 'observed', 'mode observe: would have been done');
       return;
     }
     if (verdict === 'propose') {
       this.#become(running, 'proposed', 'not automatic here: `skos approve` does it if you agree');
+      this.#look(running);
       return;
     }
     if (verdict === 'barred') {
@@ -377,24 +417,111 @@ export class Executor {
     this.#act(running);
   }
 
+  #track(due: Due, record: ActionRecord, holds: Hold[]): Running {
+    const { bound } = due;
+    const beganMs = this.#options.clock.monotonicMs();
+    const running: Running = {
+      ...due,
+      holds,
+      record,
+      ending: false,
+      endReason: '',
+      beganMs,
+      valueBefore: bound.value,
+      learnt: false,
+    };
+    this.#running.set(keyOf(due), running);
+    return running;
+  }
+
   #act(running: Running): void {
     const { bound, action } = running;
-    const refusal = this.#options.breakers.refusal(action, this.#options.clock.monotonicMs());
-    if (refusal !== undefined) {
-      this.#become(running, 'barred', refusal);
-      return;
-    }
     const built = this.#build(action, bound);
     if ('unavailable' in built) {
       const why = this.#actuator === undefined ? 'no actuator is connected' : built.unavailable;
       this.#become(running, 'unavailable', why);
       return;
     }
-    for (const effect of built.effects) running.holds.push(holdOf(action, effect));
+    const { effects, jobs = [] } = built;
+    for (const effect of effects) running.holds.push(holdOf(action, effect));
     // Sent before anything is recorded: protection does not wait, not even for a clock tick of bookkeeping.
     for (const hold of running.holds) this.#ask(running, hold);
-    this.#become(running, 'pending', 'asked of the actuator');
+    if (jobs.length > 0) this.#repair(running, jobs);
+    if (effects.length > 0) this.#become(running, 'pending', 'asked of the actuator');
+    else if (jobs.length === 0) this.#become(running, 'done', 'told');
     this.#options.outlet.broadcast('command', running.record);
+  }
+
+  // ---- Repairs -------------------------------------------------------------------------------------------------------
+
+  #repair(running: Running, jobs: readonly Job[], { listOnly = false } = {}): void {
+    const { word, repairs } = this.#options;
+    const { bound, action, severity, record } = running;
+    const key = keyOf(running);
+    running.repair = repairs.open({
+      attempt: { action, rule: bound.rule.name, channel: bound.channel.id, severity, isApproved: word.isApproved(key) },
+      actionId: record.actionId,
+      jobs,
+      listOnly,
+      former: record.jobs ?? [],
+      onBegin: () => word.spend(key),
+      become: (state, why) => this.#repairBecame(running, state, why),
+      onResult: (result) => {
+        word.settle(key);
+        this.#learn(running, result);
+      },
+      onOver: () => this.#finishWhenOver(running),
+    });
+  }
+
+  /** While its leases are not settled those are told; what is not gated off or begun says nothing that they do not. */
+  #repairBecame(running: Running, state: ActionState, why: string): void {
+    const isQuiet = state === 'barred' || state === 'unavailable';
+    const isHeld = running.holds.some((hold) => hold.state === 'held');
+    if (isQuiet && isHeld) this.#become(running, 'active', `capped, and read back; its next step waits: ${why}`);
+    else this.#become(running, state, why);
+  }
+
+  /** What it would touch, for who decides. */
+  #look(running: Running): void {
+    const built = this.#build(running.action, running.bound);
+    const { jobs = [] } = 'effects' in built ? built : {};
+    if (jobs.some(({ job }) => this.#jobs.has(`${job}.list`))) this.#repair(running, jobs, { listOnly: true });
+  }
+
+  /** A cap that stands while a higher rung is reached did not suffice. */
+  #weigh(running: Running, { bound }: Due): void {
+    const isCapped = running.verdict === 'act' && running.record.state === 'active' && running.repair === undefined;
+    if (!isCapped || running.learnt || running.holds.length === 0) return;
+    if (bound.ladder.rung > rungOf(running)) this.#learn(running, 'unhelpful');
+  }
+
+  #learn(running: Running, result: AttemptResult): void {
+    running.learnt = true;
+    if (result === 'done') return;
+    const { bound, action, severity, beganMs, valueBefore } = running;
+    this.#options.learn({
+      action,
+      rule: bound.rule.name,
+      channel: bound.channel.id,
+      severity,
+      result,
+      tookMs: this.#options.clock.monotonicMs() - beganMs,
+      valueBefore,
+      valueAfter: this.#current(running)?.value ?? null,
+    });
+  }
+
+  /** The rule as it is bound now; undefined: it is no more. */
+  #current({ bound: { rule } }: Running): BoundRule | undefined {
+    const { bound } = this.#options.rulebook;
+    return bound.find((each) => each.rule.name === rule.name && each.rule.channelId === rule.channelId);
+  }
+
+  /** Because readings say so: the rule is there, and its ladder has left the rung. */
+  #isRecovered(running: Running): boolean {
+    const bound = this.#current(running);
+    return bound !== undefined && bound.ladder.rung < rungOf(running);
   }
 
   #ask(running: Running, hold: Hold): void {
@@ -462,12 +589,14 @@ export class Executor {
     if (running === undefined) return undefined;
     const { action, bound, record } = running;
     const built = this.#build(action, bound);
-    const effects = 'effects' in built ? built.effects : [];
+    const { effects, jobs = [] } = 'effects' in built ? built : { effects: [] };
     const current = new Map(this.#targets.map((each) => [each.target, each.current]));
     return {
       action,
       record,
       effects: effects.map(({ target, capPpm }) => ({ target, capPpm, current: current.get(target) ?? '' })),
+      jobs: jobs.map(({ job }) => job),
+      listing: running.repair?.listing,
       ...('unavailable' in built ? { unavailable: built.unavailable } : {}),
     };
   }
@@ -487,15 +616,31 @@ export class Executor {
   // ---- Taking back ---------------------------------------------------------------------------------------------------
 
   #end(running: Running, why: string): void {
+    const isRecovered = this.#isRecovered(running);
+    const isHelp = isRecovered && running.repair === undefined && running.record.state === 'active';
+    if (isHelp && !running.learnt) this.#learn(running, 'helped');
     running.ending = true;
-    if (running.holds.length === 0) {
-      const { state } = running.record;
-      this.#become(running, state === 'pending' ? 'failed' : state, why, { ended: true });
-      this.#running.delete(keyOf(running));
-      return;
-    }
     running.endReason = why;
+    running.repair?.dueEnded(isRecovered);
     for (const hold of running.holds) this.#giveBack(running, hold);
+    this.#finishWhenOver(running);
+  }
+
+  /** Nothing of it stands or runs any more. */
+  #finishWhenOver(running: Running): void {
+    const { holds, repair, record, endReason } = running;
+    const isOver = holds.every(({ state }) => state === 'over') && repair?.isOver !== false;
+    if (!running.ending || !isOver || this.#running.get(keyOf(running)) !== running) return;
+    this.#running.delete(keyOf(running));
+    const foreign = holds.filter(({ after }) => after?.outcome === 'foreign_change');
+    if (foreign.length > 0) {
+      const why = foreign.map(({ target }) => `${target} was changed by another program and left alone`).join(', ');
+      this.#become(running, 'foreign_change', why, { ended: true });
+    } else if (repair?.endState !== undefined) {
+      const isTold = record.state === repair.endState;
+      this.#become(running, repair.endState, isTold ? record.reason : endReason, { ended: true });
+    } else if (holds.length > 0) this.#become(running, 'released', endReason, { ended: true });
+    else this.#become(running, record.state === 'pending' ? 'failed' : record.state, endReason, { ended: true });
   }
 
   #giveBack(running: Running, hold: Hold): void {
@@ -531,13 +676,7 @@ export class Executor {
     hold.after = result;
     hold.state = isProven ? 'over' : 'undoing';
     if (!isProven && !result.ok) this.#become(running, 'undo_pending', `${hold.target}: ${result.outcome}`);
-    if (running.holds.some(({ state }) => state !== 'over')) return;
-    const foreign = running.holds.filter((each) => each.after?.outcome === 'foreign_change');
-    const why = foreign.map(({ target }) => `${target} was changed by another program and left alone`).join(', ');
-    this.#become(running, foreign.length > 0 ? 'foreign_change' : 'released', why || running.endReason, {
-      ended: true,
-    });
-    this.#running.delete(keyOf(running));
+    this.#finishWhenOver(running);
   }
 
   /** Ends the actions of one rule (or of all) at once and bars it from acting for a while. */
@@ -642,15 +781,25 @@ export class Executor {
   }
 
   #become(running: Running, state: ActionState, why: string, { ended = false } = {}): void {
-    const { clock, breakers } = this.#options;
+    const { clock } = this.#options;
     const before = running.record;
     const effects = running.holds.map(effectOf);
-    running.record = { ...before, state, reason: why, effects, endedAtMs: ended ? clock.wallMs() : before.endedAtMs };
+    const jobs = running.repair?.jobs ?? [];
+    running.record = {
+      ...before,
+      state,
+      reason: why,
+      effects,
+      ...(jobs.length > 0 ? { jobs: [...jobs] } : {}),
+      endedAtMs: ended ? clock.wallMs() : before.endedAtMs,
+    };
     if (before.state === state && before.reason === why && !ended) return;
-    if (state === 'failed') breakers.failed(running.action, clock.monotonicMs());
-    else if (state === 'released') breakers.succeeded(running.action, clock.monotonicMs());
     this.#teller.tell(running.record, { ended });
   }
+}
+
+function rungOf({ bound, severity }: Running): number {
+  return bound.rule.rungs.findIndex((rung) => rung.severity === severity);
 }
 
 /** Of an actuator that has no jobs at all, none. */

@@ -30,7 +30,9 @@ export class OperatorWord {
   readonly #options: OperatorWordOptions;
   #bars: readonly Bar[] = [];
   #hold: OperatorHold | undefined;
+  /** An approval of what cannot be taken back is for one attempt: a spent one covers that, and no other agent's. */
   readonly #approved = new Set<string>();
+  readonly #spent = new Set<string>();
 
   constructor(options: OperatorWordOptions) {
     this.#options = options;
@@ -63,7 +65,7 @@ export class OperatorWord {
     return {
       isBarred: isBarred(this.#bars, rule, nowMs),
       isHeld: this.#hold !== undefined && nowMs < this.#hold.untilMs,
-      isApproved: this.#approved.has(key),
+      isApproved: this.isApproved(key),
       isActing,
     };
   }
@@ -99,8 +101,25 @@ export class OperatorWord {
     return true;
   }
 
+  isApproved(key: string): boolean {
+    return this.#approved.has(key) || this.#spent.has(key);
+  }
+
+  /** Its one attempt begins. Nothing without an approval. */
+  spend(key: string): void {
+    if (!this.#approved.delete(key)) return;
+    this.#spent.add(key);
+    this.#keep();
+  }
+
+  /** Its one attempt is over: the next one must be approved again. */
+  settle(key: string): void {
+    this.#spent.delete(key);
+  }
+
   /** An approval is for this time: what is no longer due must be approved again. */
   forgetApprovals(isOver: (key: string) => boolean): void {
+    for (const key of this.#spent) if (isOver(key)) this.#spent.delete(key);
     const over = [...this.#approved].filter(isOver);
     if (over.length === 0) return;
     for (const key of over) this.#approved.delete(key);

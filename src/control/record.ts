@@ -2,7 +2,7 @@
  * What happened, in all its places: the audit chain, the subscribers, the journal. The journal line carries the entry's
  * number, but waits for it no longer than a second: a dead disk must not make the journal silent as well.
  */
-import { reason } from '../core/errors.js';
+import { reason, SkosError } from '../core/errors.js';
 import type { AuditEntry, AuditInput, Log, LogFields, Store } from '../core/ports.js';
 import type { LogLevel } from '../core/vocabulary.js';
 import type { Outlet } from './outlet.js';
@@ -32,6 +32,18 @@ export class Record {
     this.#add(occurrence).catch((error: unknown) =>
       this.#log.error(`${occurrence.message}; not recorded: ${reason(error)}`, { ...occurrence.fields, error }),
     );
+  }
+
+  /**
+   * What is to be done and cannot be undone: resolves when it is on disk, and only then may it be begun. Rejects where nothing is
+   * ever on disk.
+   */
+  async intend({ kind, who, what, level, message, fields }: Occurrence): Promise<void> {
+    const { audit } = this.#store;
+    if (audit.durable !== true) throw new SkosError('SKOS_STORE_OPEN', 'no database is open');
+    const entry = await audit.append({ kind, who, what });
+    this.#outlet.broadcast('audit', entry);
+    this.#log[level](message, { ...fields, auditSeq: entry.seq });
   }
 
   async #add({ kind, who, what, level, message, fields }: Occurrence): Promise<void> {

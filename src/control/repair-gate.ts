@@ -10,6 +10,8 @@ export interface Attempt {
   readonly rule: string;
   readonly channel: string;
   readonly severity: Severity;
+  /** A person has agreed to this one. */
+  readonly isApproved?: boolean;
 }
 
 export type AttemptResult = 'helped' | 'unhelpful' | 'failed' | 'done';

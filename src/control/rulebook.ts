@@ -14,6 +14,8 @@ export interface BoundRule {
   readonly antibody: Antibody;
   readonly alertId: string;
   ladder: LadderState;
+  /** The last ok reading, canonical unit; null before the first. */
+  value: number | null;
 }
 
 /** What rebuild() replaces. */
@@ -51,8 +53,9 @@ export class Rulebook {
       for (const rule of antibody.rulesFor({ config, channels, report })) {
         const channel = byId.get(rule.channelId);
         if (channel === undefined) continue;
-        const ladder = carriedLadder(former.get(keyOf(rule)), rule);
-        next.push({ rule, channel, antibody, alertId: alertIdOf(rule), ladder });
+        const before = former.get(keyOf(rule));
+        const ladder = carriedLadder(before, rule);
+        next.push({ rule, channel, antibody, alertId: alertIdOf(rule), ladder, value: before?.value ?? null });
       }
     }
     this.#bound = next;
@@ -76,6 +79,7 @@ export class Rulebook {
     const bound = this.#byChannel[index];
     if (bound === undefined) return;
     for (const each of bound) {
+      if (quality === 'ok') each.value = value;
       const sample = { value: quality === 'ok' ? value : null, quality, atMs };
       this.#advance(each, step(each.rule, each.ladder, sample), onFinding);
     }

@@ -209,6 +209,14 @@ export const ERRORS = {
     meaning: 'The kernel did not take the value, or reads back weaker than asked.',
     next: 'See the action with `skos actions`; another controller may own the target.',
   },
+  SKOS_REPAIR_FAILED: {
+    meaning: 'What a rule had run ended badly, took too long, or was not begun because its intent could not be recorded.',
+    next: 'See `skos actions` for the job, and `journalctl -u` for its unit. `skos breaker list` says when it is tried again.',
+  },
+  SKOS_REPAIR_UNHELPFUL: {
+    meaning: 'What a rule had run ended well, and its condition stands all the same.',
+    next: 'Look for another cause. `skos breaker list` says when it is tried again.',
+  },
   SKOS_NET_LISTEN: {
     meaning: 'The MQTT port is taken or may not be opened. It is tried again; protection goes on.',
     next: 'Free the port (`ss -ltnp`), or choose another with mqtt.listen.',

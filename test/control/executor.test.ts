@@ -425,10 +425,13 @@ t.test('breakers never hold a cap back, and do hold back what cannot be taken ba
   for (const text of ['throttle_10', 'redistribute']) earlier.put(text, open);
   store.keyed.set('nbreaker\0x', Buffer.from('garbage'));
   const { now, core } = await attached({ store, config: configOf({ mode: 'auto', auto_allow: ['redistribute'] }) });
+  core.listJobs(['hook/redistribute']);
+  await now.executor.refreshTargets();
   await now.breakers.load();
   rung(now, 1);
   await compared(now, core);
   t.match(actionStates(now), { throttle_10: 'active', throttle_50: 'active', redistribute: 'barred' });
+  t.strictSame(core.started, []);
 });
 
 t.test('acts while every write of the store hangs or fails', async (t) => {
