@@ -61,7 +61,8 @@ struct Actuator::Answer {
 };
 
 Actuator::Actuator(const Settings& settings, const Roots& roots, StateFile* state, int done_fd, int realtime_priority)
-    : settings_(settings), roots_(roots), state_(state), done_fd_(done_fd), realtime_priority_(realtime_priority) {
+    : settings_(settings), roots_(roots), state_(state), done_fd_(done_fd), realtime_priority_(realtime_priority),
+      jobs_(settings.units_socket, state) {
   waiting_.reserve(kMaxWaiting);
 }
 
@@ -81,6 +82,7 @@ std::string Actuator::Load() {
   if (!wrong.empty()) return wrong;
   controllers_ = list.controllers;
   list_ = std::move(list);
+  jobs_.SetList(list_.jobs);
   AdoptEnergies(list_);
   StartOrders(list_);
   loaded_ = true;
@@ -92,7 +94,8 @@ std::string Actuator::Load() {
   WantAll();
   for (const auto& target : added) WorkerOf(*target)->Add(target);
   PokeAll();
-  state_->Event("loaded", "allow-list", "targets=%zu orders=%zu", list_.targets.size(), list_.orders.size());
+  state_->Event("loaded", "allow-list", "targets=%zu orders=%zu jobs=%zu", list_.targets.size(), list_.orders.size(),
+                list_.jobs.size());
   return "";
 }
 
@@ -408,6 +411,7 @@ void Actuator::Request(std::string_view packet, Reply reply, void* context) {
   if (verb == "release") return ReleaseLease(&answer, packet);
   if (verb == "renew") return Renew(&answer, packet);
   if (verb == "events") return ListEvents(&answer, packet);
+  if (verb == "run") return RunJob(&answer, packet);
   if (verb == "hello") {
     if (packet != "1") return answer.Send("err malformed version");
     return answer.Send("ok skos-actuator 1 boot=%s", state_->boot_id());
@@ -417,6 +421,7 @@ void Actuator::Request(std::string_view packet, Reply reply, void* context) {
   if (verb == "leases") return ListLeases(&answer);
   if (verb == "orders") return ListOrders(&answer);
   if (verb == "powers") return ListPowers(&answer);
+  if (verb == "jobs") return ListJobs(&answer);
   if (verb == "release-all") {
     for (size_t i = 0; i < kMaxLeases; ++i) {
       if (state_->leases()[i].id[0] != '\0') Free(&state_->leases()[i], "lease_ended");
@@ -443,7 +448,8 @@ void Actuator::SetLease(Answer* answer, std::string_view arguments) {
   const std::shared_ptr<Target> target = FindTarget(target_id);
   if (target == nullptr) return answer->Send("err not_listed");
   // A quota is of one CPU, so it may exceed a million; a machine of a thousand CPUs is bound enough.
-  const int64_t highest = target->spec().kind == Kind::kQuota ? 1000 * kFullPpm : kFullPpm;
+  const bool is_quota = target->spec().kind == Kind::kQuota || target->spec().kind == Kind::kUnitQuota;
+  const int64_t highest = is_quota ? 1000 * kFullPpm : kFullPpm;
   if (cap_ppm < target->floor_ppm() || cap_ppm > highest || ttl_ms < kMinTtlMs || ttl_ms > kMaxTtlMs) {
     return answer->Send("err out_of_bounds floor_ppm=%" PRId64, target->floor_ppm());
   }
@@ -576,6 +582,23 @@ void Actuator::ListPowers(Answer* answer) {
     answer->Send("row %s %s %" PRId64, power.spec.id.c_str(), QualityWord(average.quality),
                  average.quality == Quality::kOk ? average.value : 0);
   }
+  answer->Send("ok end");
+}
+
+void Actuator::RunJob(Answer* answer, std::string_view arguments) {
+  const std::string_view job = TakeWord(&arguments);
+  answer->Send("%s", jobs_.Run(job, arguments));
+}
+
+void Actuator::ListJobs(Answer* answer) {
+  const int64_t now_ns = NowNs();
+  jobs_.List([&](const char* id, const JobRecord* last) {
+    if (last == nullptr || last->state == JobState::kIdle) return answer->Send("row %s idle - exit=- age_ms=0", id);
+    char exit[24] = "-";
+    if (last->exit != kNoExit) std::snprintf(exit, sizeof exit, "%" PRId64, last->exit);
+    answer->Send("row %s %s %s exit=%s age_ms=%" PRId64, id, JobStateWord(last->state), last->key, exit,
+                 (now_ns - last->started_ns) / kNsPerMs);
+  });
   answer->Send("ok end");
 }
 

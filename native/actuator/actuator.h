@@ -13,6 +13,7 @@
 
 #include "actuator/allow_list.h"
 #include "actuator/device.h"
+#include "actuator/jobs.h"
 #include "actuator/power.h"
 #include "actuator/state_file.h"
 #include "actuator/target.h"
@@ -35,6 +36,7 @@ struct Settings {
   std::string sysfs_root = "/sys";
   std::string cgroup_root = "/sys/fs/cgroup";
   std::string setter_socket;  // Of `skos-gpu --setters`; "": no GPU can be set.
+  std::string units_socket;   // Of skos-units; "": no unit can be moved, and no job run.
   bool child = false;
 };
 
@@ -54,6 +56,7 @@ class Actuator {
   void Request(std::string_view packet, Reply reply, void* context);
   // Answers whoever waited, drops what is over. After each wake of done_fd, and each second.
   void Settle(Reply reply, void* context);
+  Jobs* jobs() { return &jobs_; }
   // The client is gone: nobody is answered any more. Leases stay until their time is over.
   void ClientGone();
 
@@ -84,6 +87,8 @@ class Actuator {
   void ListLeases(Answer* answer);
   void ListOrders(Answer* answer);
   void ListPowers(Answer* answer);
+  void RunJob(Answer* answer, std::string_view arguments);
+  void ListJobs(Answer* answer);
   void ListEvents(Answer* answer, std::string_view arguments);
   void Wait(Answer* answer, const std::shared_ptr<Target>& target, uint64_t generation);
 
@@ -114,6 +119,7 @@ class Actuator {
   StateFile* const state_;
   const int done_fd_;
   const int realtime_priority_;
+  Jobs jobs_;
   AllowList list_;
   std::vector<int64_t> controllers_;
   std::vector<std::shared_ptr<Target>> targets_;

@@ -10,6 +10,8 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "units/unit_name.h"
+
 namespace skos::actuator {
 namespace {
 
@@ -25,7 +27,11 @@ constexpr KindName kKindNames[] = {{"cpufreq", Kind::kCpufreq},
                                {"quota", Kind::kQuota},
                                {"freeze", Kind::kFreeze},
                                    {"nvml_power", Kind::kNvmlPower},
-                                   {"amdgpu_power", Kind::kAmdgpuPower}};
+                                   {"amdgpu_power", Kind::kAmdgpuPower},
+                                   {"unit_quota", Kind::kUnitQuota},
+                                   {"unit_freeze", Kind::kUnitFreeze},
+                                   {"unit_run", Kind::kUnitRun}};
+constexpr JobVerb kJobVerbs[] = {JobVerb::kStart, JobVerb::kStop, JobVerb::kRestart};
 
 // The next word of `line`, which loses it and the one blank behind it. Two blanks in a row give an empty word, which
 // no field accepts: the format has exactly one blank between words.
@@ -106,12 +112,14 @@ const char* ParseTarget(std::string_view line, AllowList* list) {
       known = true;
     }
   }
-  if (!known) return "kind is none of cpufreq, pstate, rapl, quota, freeze, nvml_power, amdgpu_power";
+  if (!known) return "kind is none of cpufreq, pstate, rapl, quota, freeze, nvml_power, amdgpu_power, unit_quota, unit_freeze, unit_run";
   const std::string_view path = TakeWord(&line);
   if (!IsRelativePath(path)) return "target needs a relative path without blanks and '..'";
   if (IsGpu(target.kind) && !IsPciAddress(path)) return "a GPU needs a PCI address such as 0000:3b:00.0";
+  if (IsUnitKind(target.kind) && !units::IsUnit(path)) return "a unit needs a name such as batch.service";
   target.path = path;
-  const int64_t lowest = target.kind == Kind::kFreeze ? 0 : 1;
+  const bool is_switch = target.kind == Kind::kFreeze || target.kind == Kind::kUnitFreeze || target.kind == Kind::kUnitRun;
+  const int64_t lowest = is_switch ? 0 : 1;
   if (!IntegerField(line, "floor_ppm", lowest, kFullPpm, &target.floor_ppm)) return "floor_ppm is not 1 to 1000000";
   list->targets.push_back(std::move(target));
   return nullptr;
@@ -186,6 +194,33 @@ const char* ParseEnergy(std::string_view line, AllowList* list) {
   return nullptr;
 }
 
+const char* ParseJob(std::string_view line, AllowList* list) {
+  if (list->jobs.size() >= kMaxJobs) return "more than 256 jobs";
+  JobSpec job;
+  const std::string_view id = TakeWord(&line);
+  if (!IsId(id, kMaxIdBytes)) return "job needs an id of [a-z0-9:_.@~/-], at most 64";
+  for (const JobSpec& other : list->jobs) {
+    if (other.id == id) return "this job's id stands twice";
+  }
+  job.id = id;
+  const std::string_view word = TakeWord(&line);
+  bool known = false;
+  for (const JobVerb verb : kJobVerbs) {
+    if (word != JobVerbWord(verb)) continue;
+    job.verb = verb;
+    known = true;
+  }
+  if (!known) return "a job's verb is none of start, stop, restart";
+  const std::string_view unit = TakeWord(&line);
+  if (!units::IsUnit(unit) || !units::IsService(unit)) return "a job needs a unit such as batch.service";
+  job.unit = unit;
+  if (!IntegerField(line, "timeout_ms", kMinJobTimeoutMs, kMaxJobTimeoutMs, &job.timeout_ms)) {
+    return "timeout_ms is not 1000 to 7200000";
+  }
+  list->jobs.push_back(std::move(job));
+  return nullptr;
+}
+
 const char* ParseItem(std::string_view line, AllowList* list) {
   if (line.empty()) return "an empty line";
   if (line.front() == '#') return nullptr;
@@ -194,10 +229,23 @@ const char* ParseItem(std::string_view line, AllowList* list) {
   if (item == "target") return ParseTarget(line, list);
   if (item == "order") return ParseOrder(line, list);
   if (item == "energy") return ParseEnergy(line, list);
-  return "an item that is none of controller, target, order, energy, end";
+  if (item == "job") return ParseJob(line, list);
+  return "an item that is none of controller, target, order, energy, job, end";
 }
 
 }  // namespace
+
+const char* JobVerbWord(JobVerb verb) {
+  switch (verb) {
+    case JobVerb::kStart:
+      return "start";
+    case JobVerb::kStop:
+      return "stop";
+    case JobVerb::kRestart:
+      return "restart";
+  }
+  return "start";
+}
 
 bool ParseInteger(std::string_view text, int64_t* out) {
   if (text.empty() || text.size() > 20) return false;

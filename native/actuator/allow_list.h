@@ -16,21 +16,27 @@ constexpr size_t kMaxTargets = 512;
 constexpr size_t kMaxOrders = 64;
 constexpr size_t kMaxOrderTargets = 64;
 constexpr size_t kMaxEnergies = 64;
+constexpr size_t kMaxJobs = 256;
+constexpr int64_t kMinJobTimeoutMs = 1'000;
+constexpr int64_t kMaxJobTimeoutMs = 7'200'000;
 constexpr size_t kMaxIdBytes = 64;
 constexpr size_t kMaxPathBytes = 320;  // The path of a deep cgroup; it is kept in the state file too.
 constexpr int64_t kFullPpm = 1'000'000;
 
 // New kinds go behind the others: the state file holds their numbers.
-enum class Kind : uint8_t { kCpufreq, kPstate, kRapl, kQuota, kFreeze, kNvmlPower, kAmdgpuPower };
-constexpr size_t kKinds = 7;
+enum class Kind : uint8_t { kCpufreq, kPstate, kRapl, kQuota, kFreeze, kNvmlPower, kAmdgpuPower, kUnitQuota, kUnitFreeze, kUnitRun };
+constexpr size_t kKinds = 10;
 
 // Set by a process of its own, one a device: the driver of a GPU may hang where no signal reaches.
 constexpr bool IsGpu(Kind kind) { return kind == Kind::kNvmlPower || kind == Kind::kAmdgpuPower; }
 
+// Moved by skos-units, which has systemctl do it.
+constexpr bool IsUnitKind(Kind kind) { return kind == Kind::kUnitQuota || kind == Kind::kUnitFreeze || kind == Kind::kUnitRun; }
+
 struct TargetSpec {
   std::string id;
   Kind kind = Kind::kCpufreq;
-  std::string path;  // Relative to the sysfs or the cgroup root, by kind; of a GPU its PCI address.
+  std::string path;  // Relative to the sysfs or the cgroup root, by kind; of a GPU its PCI address, of a unit its name.
   int64_t floor_ppm = kFullPpm;
 };
 
@@ -55,11 +61,23 @@ struct EnergySpec {
   int64_t max_uj = 0;  // Where the counter starts again from 0.
 };
 
+enum class JobVerb : uint8_t { kStart, kStop, kRestart };
+const char* JobVerbWord(JobVerb verb);
+
+// What may be run to its end, by its id.
+struct JobSpec {
+  std::string id;
+  JobVerb verb = JobVerb::kStart;
+  std::string unit;  // A .service.
+  int64_t timeout_ms = 0;
+};
+
 struct AllowList {
   std::vector<int64_t> controllers;  // User ids.
   std::vector<TargetSpec> targets;
   std::vector<OrderSpec> orders;
   std::vector<EnergySpec> energies;
+  std::vector<JobSpec> jobs;
 };
 
 // Returns "" and fills `out`, or says in words what is wrong ("line 3: …"). `out` is unspecified after an error.

@@ -42,6 +42,14 @@ int ReadAt(int root_fd, const char* path, char* buffer, size_t size) {
   return 0;
 }
 
+// As skos-units calls it.
+const char* UnitKnob(Kind kind) {
+  return kind == Kind::kUnitQuota ? "quota" : kind == Kind::kUnitFreeze ? "freeze" : "run";
+}
+
+// systemd takes a quota in tenths of a percent (older ones no finer), and less than one makes no progress.
+constexpr int64_t kQuotaStepPpm = 1'000;
+
 // A file of another layout (cgroup v1 where v2 was looked for) is ENOENT, which the caller tries next.
 bool IsFreezing(const char* state) { return std::strcmp(state, "FROZEN") == 0 || std::strcmp(state, "FREEZING") == 0; }
 
@@ -53,7 +61,10 @@ Device::Device(const TargetSpec& spec, const Roots& roots)
       setter_(IsGpu(spec.kind) && !roots.setter_socket.empty()
                   ? std::make_unique<SetterLink>(roots.setter_socket,
                                                  (spec.kind == Kind::kNvmlPower ? "nvml " : "amdgpu ") + spec.path)
-                  : nullptr) {}
+                  : nullptr),
+      unit_(IsUnitKind(spec.kind) && !roots.units_socket.empty()
+                ? std::make_unique<UnitLink>(roots.units_socket, std::string(UnitKnob(spec.kind)) + ' ' + spec.path)
+                : nullptr) {}
 
 int Device::RootFd() const {
   return spec_.kind == Kind::kQuota || spec_.kind == Kind::kFreeze ? roots_.cgroup_fd : roots_.sysfs_fd;
@@ -129,6 +140,10 @@ int Device::Read(Raw* out) const {
     case Kind::kNvmlPower:
     case Kind::kAmdgpuPower:
       return setter_ == nullptr ? EOPNOTSUPP : setter_->Read(&out->value, &min_uw_);
+    case Kind::kUnitQuota:
+    case Kind::kUnitFreeze:
+    case Kind::kUnitRun:
+      return unit_ == nullptr ? EOPNOTSUPP : unit_->Read(&out->value);
   }
   return EINVAL;
 }
@@ -164,12 +179,24 @@ int Device::Write(const Raw& raw) const {
     case Kind::kNvmlPower:
     case Kind::kAmdgpuPower:
       return setter_ == nullptr ? EOPNOTSUPP : setter_->Write(raw.value);
+    case Kind::kUnitQuota:
+    case Kind::kUnitFreeze:
+    case Kind::kUnitRun:
+      return unit_ == nullptr ? EOPNOTSUPP : unit_->Write(raw.value);
   }
   return EINVAL;
 }
 
 Raw Device::Capped(const Raw& former, int64_t cap_ppm) const {
-  if (spec_.kind == Kind::kFreeze) return cap_ppm == 0 ? Raw{0, 0} : former;
+  if (spec_.kind == Kind::kFreeze || spec_.kind == Kind::kUnitFreeze || spec_.kind == Kind::kUnitRun) {
+    return cap_ppm == 0 ? Raw{0, 0} : former;
+  }
+  if (spec_.kind == Kind::kUnitQuota) {
+    int64_t quota = cap_ppm - cap_ppm % kQuotaStepPpm;
+    if (quota < kQuotaStepPpm) quota = kQuotaStepPpm;
+    if (former.value != kUnlimited && former.value < quota) quota = former.value;
+    return Raw{quota, 0};
+  }
   if (spec_.kind == Kind::kQuota) {
     const int64_t period = former.aux > 0 ? former.aux : kDefaultPeriodUs;
     int64_t quota = period * cap_ppm / kFullPpm;
@@ -194,6 +221,9 @@ Raw Device::Capped(const Raw& former, int64_t cap_ppm) const {
 }
 
 bool Device::AtLeastAsStrict(const Raw& read_back, const Raw& asked) const {
+  if (spec_.kind == Kind::kUnitQuota) {
+    return asked.value == kUnlimited || (read_back.value != kUnlimited && read_back.value <= asked.value);
+  }
   if (spec_.kind != Kind::kQuota) return read_back.value <= asked.value;
   if (asked.value == kUnlimited) return true;
   return read_back.value != kUnlimited && read_back.aux > 0 &&
@@ -237,8 +267,12 @@ void FormatRaw(Kind kind, const Raw& raw, char* buffer, size_t size) {
     std::snprintf(buffer, size, "max_%" PRId64, raw.aux);
   } else if (kind == Kind::kQuota) {
     std::snprintf(buffer, size, "%" PRId64 "_%" PRId64, raw.value, raw.aux);
-  } else if (kind == Kind::kFreeze) {
+  } else if (kind == Kind::kUnitQuota && raw.value == kUnlimited) {
+    std::snprintf(buffer, size, "max");
+  } else if (kind == Kind::kFreeze || kind == Kind::kUnitFreeze) {
     std::snprintf(buffer, size, "%s", raw.value == 0 ? "frozen" : "thawed");
+  } else if (kind == Kind::kUnitRun) {
+    std::snprintf(buffer, size, "%s", raw.value == 0 ? "running" : "stopped");
   } else {
     std::snprintf(buffer, size, "%" PRId64, raw.value);
   }

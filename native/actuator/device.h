@@ -4,6 +4,7 @@
 #ifndef SKOS_ACTUATOR_DEVICE_H_
 #define SKOS_ACTUATOR_DEVICE_H_
 
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -11,6 +12,7 @@
 
 #include "actuator/allow_list.h"
 #include "actuator/setter_link.h"
+#include "actuator/unit_link.h"
 
 namespace skos::actuator {
 
@@ -19,6 +21,7 @@ struct Roots {
   int sysfs_fd = -1;
   int cgroup_fd = -1;
   std::string setter_socket;  // Of `skos-gpu --setters`; "": there is none.
+  std::string units_socket;   // Of skos-units; "": there is none.
 };
 
 // A value as the kernel holds it. `aux` is the period of a quota (µs), else 0.
@@ -50,11 +53,16 @@ class Device {
   // drivers/cpufreq/cpufreq.c: cpufreq_notifier_max), and until that has run scaling_max_freq reads as before.
   bool TakesLate() const { return spec_.kind == Kind::kCpufreq; }
 
-  // Whether a look costs a process and a driver's library: then it is taken only when a cap is wanted.
-  bool IsCostly() const { return IsGpu(spec_.kind); }
+  // Whether a look costs a process: then it is taken only when a cap is wanted.
+  bool IsCostly() const { return IsGpu(spec_.kind) || IsUnitKind(spec_.kind); }
+  // Whether `error` of a reading says that the thing is gone and what was set with it: then there is nothing to take back.
+  bool IsGone(int error) const { return IsUnitKind(spec_.kind) && error == ENOENT; }
+  // Whether each look starts a process: then what is away is looked for less and less often.
+  bool IsPatient() const { return IsUnitKind(spec_.kind); }
   // Nothing of ours stands there any more. Worker thread.
   void Rest() const {
     if (setter_ != nullptr) setter_->Close();
+    if (unit_ != nullptr) unit_->Close();
   }
 
   // Whether the kernel's own thermal control caps this device now, so that the value read is not the operator's.
@@ -72,6 +80,7 @@ class Device {
   const TargetSpec spec_;
   const Roots roots_;
   const std::unique_ptr<SetterLink> setter_;  // Of a GPU.
+  const std::unique_ptr<UnitLink> unit_;      // Of a unit.
   mutable int64_t min_uw_ = 0;                // Of a GPU: its own constraint, as of the last reading.
 };
 

@@ -62,13 +62,15 @@ bool ParseArguments(int argc, char** argv, Settings* settings) {
                          : name == "--sysfs"  ? &settings->sysfs_root
                          : name == "--cgroup" ? &settings->cgroup_root
                          : name == "--setter" ? &settings->setter_socket
+                         : name == "--units"  ? &settings->units_socket
                                               : nullptr;
     if (value == nullptr || ++i >= argc || argv[i][0] != '/') return false;
     *value = argv[i];
   }
   return !settings->allow_path.empty() && !settings->socket_path.empty() && !settings->state_directory.empty() &&
          settings->socket_path.size() < sizeof(sockaddr_un::sun_path) &&
-         settings->setter_socket.size() < sizeof(sockaddr_un::sun_path);
+         settings->setter_socket.size() < sizeof(sockaddr_un::sun_path) &&
+         settings->units_socket.size() < sizeof(sockaddr_un::sun_path);
 }
 
 // Each of these makes protection surer and none is worth refusing to protect: what the kernel refuses is said aloud.
@@ -238,11 +240,12 @@ int Loop(const Settings& settings, Actuator* actuator, StateFile* state, int lis
     actuator->RestoreAll();
   };
   for (;;) {
-    pollfd fds[4] = {{signal_fd, POLLIN, 0},
+    pollfd fds[4 + kMaxRunningJobs] = {{signal_fd, POLLIN, 0},
                      {done_fd, POLLIN, 0},
                      {leave_by_ns == 0 && !look_away ? listen_fd : -1, POLLIN, 0},
                      {client.fd(), POLLIN, 0}};
-    if (poll(fds, 4, leave_by_ns != 0 ? 50 : look_away ? kLookAwayMs : kTickMs) < 0 && errno != EINTR) return kExitSystem;
+    const size_t running_jobs = actuator->jobs()->Poll(fds + 4);
+    if (poll(fds, 4 + running_jobs, leave_by_ns != 0 ? 50 : look_away ? kLookAwayMs : kTickMs) < 0 && errno != EINTR) return kExitSystem;
     signalfd_siginfo signal = {};
     while (read(signal_fd, &signal, sizeof signal) == static_cast<ssize_t>(sizeof signal)) {
       if (signal.ssi_signo != SIGHUP) {
@@ -257,6 +260,7 @@ int Loop(const Settings& settings, Actuator* actuator, StateFile* state, int lis
     if ((fds[3].revents & (POLLIN | POLLHUP | POLLERR)) != 0 && client.connected() && !client.Serve(actuator)) {
       actuator->ClientGone();
     }
+    actuator->jobs()->Serve();
     // After the client was served: one that died and its successor may have come in the same round.
     look_away = (fds[2].revents & POLLIN) != 0 && leave_by_ns == 0 && !client.Accept(listen_fd, *actuator);
     const bool was_connected = client.connected();
@@ -285,7 +289,7 @@ int Main(int argc, char** argv) {
   if (!ParseArguments(argc, argv, &settings)) {
     std::fprintf(stderr,
                  "usage: skos-actuator --allow FILE --socket PATH --state DIR [--sysfs ROOT] [--cgroup ROOT] [--setter SOCKET]\n"
-                 "                     [--child]\n"
+                 "                     [--units SOCKET] [--child]\n"
                  "All paths are absolute.\n");
     return kExitUsage;
   }
@@ -294,6 +298,7 @@ int Main(int argc, char** argv) {
   roots.sysfs_fd = OpenRoot(settings.sysfs_root);
   roots.cgroup_fd = OpenRoot(settings.cgroup_root);
   roots.setter_socket = settings.setter_socket;
+  roots.units_socket = settings.units_socket;
   if (roots.sysfs_fd < 0) {
     Warn(settings.sysfs_root.c_str(), errno);
     return kExitSystem;

@@ -17,7 +17,7 @@ namespace {
 
 // Changes with every change of the layout below. A file of this boot with another magic or size is refused, not overwritten:
 // it may hold the only record of a former value.
-constexpr uint64_t kMagic = 0x31'30'53'4f'4b'53ULL;
+constexpr uint64_t kMagic = 0x32'30'53'4f'4b'53ULL;
 // Set in the magic, in every version, by an actuator that left with everything restored: then there is no value to lose.
 // scripts/install --uninstall looks at this bit before it removes the file.
 constexpr uint64_t kRestored = 1ULL << 63;
@@ -42,6 +42,7 @@ struct StateFile::Layout {
   std::atomic<uint64_t> last_event;
   TargetRecord targets[kMaxTargets];
   LeaseRecord leases[kMaxLeases];
+  JobRecord jobs[kMaxJobs];
   EventRecord events[kEventEntries];
 };
 
@@ -107,6 +108,8 @@ TargetRecord* StateFile::Claim(const TargetSpec& spec) {
 }
 
 LeaseRecord* StateFile::leases() { return map_->leases; }
+
+JobRecord* StateFile::jobs() { return map_->jobs; }
 
 void StateFile::Event(const char* kind, const char* subject, const char* detail_format, ...) {
   const uint64_t seq = map_->last_event.fetch_add(1) + 1;

@@ -11,6 +11,7 @@
 
 #include "actuator/allow_list.h"
 #include "actuator/device.h"
+#include "units/unit_name.h"
 
 namespace skos::actuator {
 
@@ -37,6 +38,23 @@ struct LeaseRecord {
   int64_t deadline_ns;  // CLOCK_MONOTONIC, which a restart of the process does not touch.
 };
 
+constexpr size_t kMaxKeyBytes = 120;
+
+enum class JobState : uint8_t { kIdle, kRunning, kDone, kFailed, kTimeout, kUnavailable, kUnknown };
+
+// The last run of a job. With its verb and unit: what became of it can be asked when the allow-list no longer names it.
+struct JobRecord {
+  char id[kMaxIdBytes + 8];  // "" is a free record.
+  char key[kMaxKeyBytes + 8];
+  char unit[units::kMaxUnitBytes + 8];
+  JobVerb verb;
+  JobState state;  // Written last: a key whose record is not whole was not asked for yet.
+  int64_t timeout_ms;
+  int64_t started_ns;  // CLOCK_MONOTONIC.
+  int64_t exit;        // kNoExit: none.
+};
+constexpr int64_t kNoExit = INT64_MIN;
+
 struct EventRecord {
   std::atomic<uint64_t> seq;  // Written last; 0: the slot is being written.
   int64_t time_ns;            // CLOCK_MONOTONIC.
@@ -59,6 +77,9 @@ class StateFile {
   TargetRecord* Claim(const TargetSpec& spec);
   // All lease records. Main thread.
   LeaseRecord* leases();
+
+  // All job records. Main thread.
+  JobRecord* jobs();
 
   // Appends an event. Any thread; lock-free. Strings are cut to their fields.
   void Event(const char* kind, const char* subject, const char* detail_format, ...)

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cinttypes>
 #include <cstring>
@@ -205,6 +206,12 @@ void Target::Undo() {
   applied_cap_ppm_ = kNoCap;
   Raw current;
   int error = device_.Read(&current);
+  if (device_.IsGone(error)) {
+    record_->held = 0;
+    held_.store(false);
+    undoing_ = false;
+    return Finish(Outcome::kReleased, error, 0);
+  }
   if (error == 0 && !(undoing_ && settle_by_ns_ != 0)) {
     const bool back_already = current == record_->former;
     // The kernel's own cooling shows through as a value below ours; the operator's limit beneath it is still ours to give back.
@@ -240,13 +247,16 @@ void Target::Finish(Outcome outcome, int error, int64_t crossed_ns) {
   const Result result = {outcome, record_->former, record_->written, record_->read_back};
   if (record_->held == 0 && (outcome == Outcome::kReleased || outcome == Outcome::kForeignChange)) device_.Rest();
   bool repeated = false;
+  bool again = false;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     repeated = result_.outcome == outcome && result_.written == result.written && result_.read_back == result.read_back;
+    again = result_.outcome == outcome;
     result_ = result;
   }
   if (outcome == Outcome::kPending || outcome == Outcome::kUndoPending || outcome == Outcome::kFailed) {
-    retry_at_ns_ = NowNs() + kRetryNs;
+    retry_ns_ = device_.IsPatient() && again ? std::min(2 * retry_ns_, kMaxRetryNs) : kRetryNs;
+    retry_at_ns_ = NowNs() + retry_ns_;
   }
   if (repeated) return;
   char former[48];

@@ -25,6 +25,7 @@ namespace skos::actuator {
 
 constexpr int64_t kNoCap = INT64_MAX;
 constexpr int64_t kRetryNs = 1'000'000'000;    // EBUSY and the like: an offline CPU comes back with its cap within this.
+constexpr int64_t kMaxRetryNs = 30'000'000'000;  // Where each look starts a process: twice as long each time, up to this.
 constexpr int64_t kHungNs = 2'000'000'000;     // A write that takes longer counts as hung; an EC may take half a second.
 
 constexpr int64_t kSettleNs = 200'000'000;     // A work item of a very busy kernel has run by then.
@@ -107,6 +108,7 @@ class Target {
 
   int64_t applied_cap_ppm_ = kNoCap;  // Worker thread: what `written` came from.
   int64_t retry_at_ns_ = kNoCap;      // Worker thread.
+  int64_t retry_ns_ = kRetryNs;       // Worker thread. How long the next one waits.
   // Worker thread. Not 0: what was written need not show before then; what stood before it, and whether it was an undo.
   int64_t settle_by_ns_ = 0;
   Raw before_;
