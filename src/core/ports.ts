@@ -398,7 +398,7 @@ export interface ActuatorPower {
   readonly quality: Quality;
 }
 
-export const JOB_STATES = ['idle', 'running', 'done', 'failed', 'timeout', 'unavailable'] as const;
+export const JOB_STATES = ['idle', 'running', 'done', 'failed', 'timeout', 'unavailable', 'unknown'] as const;
 export type JobState = (typeof JOB_STATES)[number];
 
 /** A job of the allow-list, and its last run. */
