@@ -145,6 +145,12 @@ export const JOURNAL_EVENTS = {
     meaning: 'It ran to its end. There is nothing to verify: it only tells or asks, or nothing asks for it any more.',
     next: 'Nothing.',
   },
+  'workload.operator': {
+    id: '72152de689cd4a22a6356fa141a31ecd',
+    subject: 'An operator started, stopped or restarted a workload',
+    meaning: '`skos workload` asked for it. It passes no breaker and no budget.',
+    next: 'Nothing. skos workload list shows what came of it.',
+  },
   'action.pending': {
     id: 'ddcac031befd2508835c66e60327fef4',
     subject: 'Effect not taken yet: @SKOS_ACTION@ by rule @SKOS_RULE@',

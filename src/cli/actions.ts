@@ -1,5 +1,5 @@
 /** `skos actions`: what was done, proposed or not possible, with former → written → read-back value of each target, and what it read after the release. */
-import type { ActionEffect, ActionRecord } from '../core/ports.js';
+import type { ActionEffect, ActionJob, ActionRecord } from '../core/ports.js';
 import { type Command, type Io, textOption } from './command.js';
 import { EXIT } from './exit-codes.js';
 import { clean, type Paint, paint, percentText, spanText } from './format.js';
@@ -42,18 +42,28 @@ export function actionText(action: ActionRecord, io: Pick<Io, 'color' | 'columns
     ...wrapped(`rule ${clean(action.rule)}, ${clean(action.channel)}`, { width: io.columns, indent: '  ' }),
     ...wrapped(clean(action.reason), { width: io.columns, indent: '  ' }),
     ...effectLines(action.effects, io),
+    ...jobLines(action.jobs ?? [], io),
   ].join('\n');
 }
 
 function statePaint({ state }: ActionRecord, { good, warn, bad, dim }: Paint): (text: string) => string {
-  if (state === 'active') return warn;
-  if (state === 'released') return good;
-  return state === 'failed' || state === 'foreign_change' ? bad : dim;
+  if (['active', 'running', 'verifying'].includes(state)) return warn;
+  if (state === 'released' || state === 'helped') return good;
+  return ['failed', 'foreign_change', 'unhelpful'].includes(state) ? bad : dim;
 }
 
 function timeText({ startedAtMs, endedAtMs }: ActionRecord, now: number): string {
   const began = `${spanText(now - startedAtMs)} ago`;
   return endedAtMs === null ? began : `${began}, lasted ${spanText(endedAtMs - startedAtMs)}`;
+}
+
+function jobLines(jobs: readonly ActionJob[], { columns }: Pick<Io, 'columns'>): string[] {
+  const rows = jobs.map(({ job, state, exit, summary }) => [
+    { text: clean(job) },
+    { text: exit === null || exit === 0 ? state : `${state}, exit status ${exit}` },
+    { text: clean(summary) },
+  ]);
+  return tableLines({ columns: [{ shrinkTo: 16 }, {}, { shrinkTo: 16 }], rows, width: columns, indent: 2 });
 }
 
 /** Targets that went the same way share a line: a node has a cpufreq policy per CPU. */

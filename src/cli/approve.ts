@@ -14,8 +14,8 @@ export const approve: Command = {
   usage: ['approve [ID] [--confirm NAME]'],
   details:
     'Without ID: what is proposed now. With one: shows its risk and what exactly would happen, and asks for the node’s name; ' +
-    'after five minutes, or when something else would happen by then, it must be looked at again. What is approved is done as ' +
-    'long as its danger lasts, and then taken back; the next time it is proposed anew.',
+    'after five minutes, or when something else would happen by then, it must be looked at again. A cap that is approved ' +
+    'stands as long as its danger lasts, and is then taken back; what cannot be taken back is done once. The next time it is proposed anew.',
   options: { confirm: CONFIRM_OPTION },
   optionHelp: { confirm: CONFIRM_HELP },
   examples: [
@@ -49,13 +49,27 @@ async function decide(actionId: string, invocation: Invocation, { io, agent }: C
   return EXIT.ok;
 }
 
+/** Items that are shown; the record has a hundred of them. */
+const SHOWN_ITEMS = 20;
+
+function listingLines(listing: ProposalView['listing'], { columns, wallMs }: Pick<Io, 'columns' | 'wallMs'>): string[] {
+  if (listing === null) return [];
+  const { atMs, summary, items, total } = listing;
+  const shown = items.slice(0, SHOWN_ITEMS).map((item) => `    ${clean(item)}`);
+  return [
+    ...wrapped(`As of ${spanText(wallMs() - atMs)} ago: ${clean(summary)}`, { width: columns, indent: '  ' }),
+    ...shown,
+    ...(total > shown.length ? [`    and ${total - shown.length} more`] : []),
+  ];
+}
+
 async function nodeName(client: AgentClient): Promise<string> {
   return (await client.request('status', {})).node;
 }
 
 function proposalText(
-  { action, risk, effects, unavailable, forSeconds }: ProposalView,
-  { color, columns }: Pick<Io, 'color' | 'columns'>,
+  { action, risk, effects, jobs, listing, unavailable, forSeconds }: ProposalView,
+  { color, columns, wallMs }: Pick<Io, 'color' | 'columns' | 'wallMs'>,
 ): string {
   const { bold, bad, warn, good, dim } = paint(color);
   const shade = { low: good, medium: warn, high: bad }[risk];
@@ -72,8 +86,11 @@ function proposalText(
   ]);
   return [
     ...lines,
-    'What would happen, until the danger is past:',
+    ...(rows.length === 0 ? [] : ['What would happen, until the danger is past:']),
     ...tableLines({ columns: [{ shrinkTo: 16 }, {}, {}], rows, width: columns, indent: 2 }),
+    ...(jobs.length === 0 ? [] : ['What would be run once, and cannot be taken back:']),
+    ...jobs.map((job) => `  ${clean(job)}`),
+    ...listingLines(listing, { columns, wallMs }),
     `To be decided within ${spanText(forSeconds * 1000)}.`,
   ].join('\n');
 }

@@ -33,6 +33,7 @@ import { release } from './release.js';
 import { restore } from './restore.js';
 import { sensors } from './sensors.js';
 import { status } from './status.js';
+import { workload } from './workload.js';
 
 /** In the order of the overview: look, act, record, configure. */
 export const COMMANDS: readonly Command[] = [
@@ -48,6 +49,7 @@ export const COMMANDS: readonly Command[] = [
   release,
   hold,
   orders,
+  workload,
   outbox,
   arm,
   disarm,

@@ -27,7 +27,10 @@ const CHECKS: readonly Check[] = [
   { reads: ['rules'], run: checkRules },
   { reads: ['targets'], run: checkTargets },
   { reads: ['hooks'], run: checkHooks },
-  { reads: ['thermal', 'storage', 'loop', 'mesh', 'auto_allow', 'rules', 'targets', 'hooks'], run: checkActions },
+  {
+    reads: ['thermal', 'storage', 'loop', 'mesh', 'auto_allow', 'rules', 'targets', 'hooks', 'workloads'],
+    run: checkActions,
+  },
   { reads: ['mqtt', 'http', 'mesh'], run: checkListeners },
   { reads: ['mesh', 'node'], run: checkMesh },
 ];
@@ -166,13 +169,14 @@ function actionLists({ thermal, storage, loop, mesh, auto_allow, rules }: Config
   return lists;
 }
 
-function checkAction(text: string, { targets, hooks }: Config, report: (message: string) => void): void {
+function checkAction(text: string, { targets, hooks, workloads }: Config, report: (message: string) => void): void {
   const action = parseAction(text, hooks);
   if (typeof action === 'string') {
     report(`${action}${didYouMean(text, hooks)}`);
     return;
   }
   if (action.target === null) return;
+  if (action.verb === 'restart_unit' && Object.hasOwn(workloads, action.target)) return;
   const target = Object.hasOwn(targets, action.target) ? targets[action.target] : undefined;
   if (target === undefined) {
     const close = suggest(action.target, Object.keys(targets));

@@ -7,7 +7,7 @@ import type { Clock } from '../core/clock.js';
 import { SkosError } from '../core/errors.js';
 import type { ProposalView } from '../core/protocol.js';
 import { riskOf } from '../policy/consent.js';
-import type { Executor } from './executor.js';
+import type { Executor, Proposal } from './executor.js';
 import type { Record } from './record.js';
 
 /** Long enough to read and to ask a colleague, short enough that the node is still as it was shown. */
@@ -38,17 +38,28 @@ export class Approvals {
 
   /** SKOS_APPROVAL_UNKNOWN when there is no such proposal. */
   show(actionId: string): ProposalView {
-    const { record, action, effects, unavailable } = this.#proposal(actionId);
+    const proposal = this.#proposal(actionId);
+    const { record, action, effects, jobs, listing, unavailable } = proposal;
     const token = randomBytes(TOKEN_BYTES).toString('hex');
     this.#shown.delete(actionId);
     const untilMs = this.#options.clock.monotonicMs() + APPROVAL_MS;
-    this.#shown.set(actionId, { token, what: whatHappens(effects, unavailable), untilMs });
+    this.#shown.set(actionId, { token, what: whatHappens(proposal), untilMs });
     const [oldest] = this.#shown.keys();
     if (this.#shown.size > MAX_SHOWN && oldest !== undefined) this.#shown.delete(oldest);
     return {
       action: record,
       risk: riskOf(action.verb),
       effects,
+      jobs,
+      listing:
+        listing === undefined
+          ? null
+          : {
+              atMs: listing.endedAtMs,
+              summary: listing.summary,
+              items: listing.items ?? [],
+              total: listing.total ?? listing.items?.length ?? 0,
+            },
       unavailable: unavailable ?? null,
       token,
       forSeconds: APPROVAL_MS / 1000,
@@ -57,7 +68,8 @@ export class Approvals {
 
   /** SKOS_APPROVAL_UNKNOWN, or SKOS_APPROVAL_STALE when it must be looked at again. */
   approve({ actionId, token, who }: { actionId: string; token: string; who: string }): void {
-    const { record, effects, unavailable } = this.#proposal(actionId);
+    const proposal = this.#proposal(actionId);
+    const { record, effects, jobs, unavailable } = proposal;
     const shown = this.#shown.get(actionId);
     if (shown?.token !== token || shown.untilMs <= this.#options.clock.monotonicMs()) {
       throw new SkosError(
@@ -65,7 +77,7 @@ export class Approvals {
         `the look at ${actionId} is older than ${APPROVAL_MS / 60_000} minutes`,
       );
     }
-    if (shown.what !== whatHappens(effects, unavailable)) {
+    if (shown.what !== whatHappens(proposal)) {
       throw new SkosError('SKOS_APPROVAL_STALE', 'by now something else would happen than what was shown');
     }
     if (unavailable !== undefined) throw new SkosError('SKOS_APPROVAL_UNKNOWN', `nothing can be done: ${unavailable}`);
@@ -76,14 +88,14 @@ export class Approvals {
     this.#options.record.add({
       kind: 'approve.operator',
       who,
-      what: { action: actionId, rule: record.rule, channel: record.channel, effects },
+      what: { action: actionId, rule: record.rule, channel: record.channel, effects, jobs },
       level: 'warn',
       message: `${record.action} for ${record.channel} was approved by ${who}`,
       fields: { event: 'approve.operator', action: actionId, rule: record.rule, channel: record.channel },
     });
   }
 
-  #proposal(actionId: string): NonNullable<ReturnType<Executor['proposal']>> {
+  #proposal(actionId: string): Proposal {
     const proposal = this.#options.executor.proposal(actionId);
     if (proposal !== undefined) return proposal;
     throw new SkosError(
@@ -94,6 +106,11 @@ export class Approvals {
 }
 
 /** Without the present values: a clock that moves is no other action. */
-function whatHappens(effects: ProposalView['effects'], unavailable: string | undefined): string {
-  return JSON.stringify([effects.map(({ target, capPpm }) => [target, capPpm]), unavailable ?? null]);
+function whatHappens({ effects, jobs, listing, unavailable }: Proposal): string {
+  return JSON.stringify([
+    effects.map(({ target, capPpm }) => [target, capPpm]),
+    jobs,
+    listing?.digest ?? null,
+    unavailable ?? null,
+  ]);
 }

@@ -26,6 +26,7 @@ import type { Record } from './record.js';
 import type { Sensing } from './sensing.js';
 import type { Caller, Handlers } from './socket-server.js';
 import type { Tick } from './tick.js';
+import { Workloads } from './workloads.js';
 
 const LISTED_BY_DEFAULT = 50;
 const AUDIT_LISTED_BY_DEFAULT = 100;
@@ -70,6 +71,13 @@ export function createHandlers(options: HandlerOptions): Handlers {
   const startedMs = clock.monotonicMs() - (clock.wallMs() - options.startedAtMs);
   const logLevel = new LogLevelLease(log, clock);
   const approvals = new Approvals({ executor, record: options.record, clock });
+  const workloads = new Workloads({
+    config,
+    actuator: () => options.link.actuator,
+    sensors: () => publisher.sensors(),
+    record: options.record,
+    clock,
+  });
   return {
     status: () => status(options, { net, startedMs }),
     sensors: ({ glob }) => publisher.sensors().filter(({ id }) => glob === undefined || globMatches(glob, id)),
@@ -93,6 +101,11 @@ export function createHandlers(options: HandlerOptions): Handlers {
     'approve.show': ({ actionId }) => approvals.show(actionId),
     approve: ({ actionId, token }, caller) => {
       approvals.approve({ actionId, token, who: nameOf(caller) });
+      return {};
+    },
+    workloads: () => workloads.list(),
+    'workload.run': async ({ name, verb }, caller) => {
+      await workloads.run({ name, verb, who: nameOf(caller) });
       return {};
     },
     orders: () => standingOrders(options),

@@ -67,6 +67,8 @@ export const VERB_PARAMS: { readonly [V in Verb]: Shape<unknown> } = {
   'hold.end': nothing,
   'approve.show': object({ actionId }),
   approve: object({ actionId, token: string({ max: 64 }) }),
+  workloads: nothing,
+  'workload.run': object({ name: string({ max: 64 }), verb: oneOf('start', 'stop', 'restart') }),
   orders: nothing,
   reload: nothing,
   preview: nothing,

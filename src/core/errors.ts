@@ -209,8 +209,13 @@ export const ERRORS = {
     meaning: 'The kernel did not take the value, or reads back weaker than asked.',
     next: 'See the action with `skos actions`; another controller may own the target.',
   },
+  SKOS_WORKLOAD_UNKNOWN: {
+    meaning: 'The configuration names no such workload.',
+    next: '`skos workload list` shows what it names; add others under `workloads`, then `skos config compile`.',
+  },
   SKOS_REPAIR_FAILED: {
-    meaning: 'What a rule had run ended badly, took too long, or was not begun because its intent could not be recorded.',
+    meaning:
+      'What a rule had run ended badly, took too long, or was not begun because its intent could not be recorded.',
     next: 'See `skos actions` for the job, and `journalctl -u` for its unit. `skos breaker list` says when it is tried again.',
   },
   SKOS_REPAIR_UNHELPFUL: {

@@ -27,6 +27,7 @@ import type {
   GpuStatus,
   HistoryPage,
   HistoryQuery,
+  JobState,
   LatestSample,
   OutboxItem,
   OutboxPosition,
@@ -137,11 +138,40 @@ export interface StoredChannelView extends StoredChannel {
   readonly gone: boolean;
 }
 
+/** A workload of the configuration. */
+export interface WorkloadView {
+  readonly name: string;
+  readonly unit: string;
+  readonly essential: boolean;
+  readonly movable: boolean;
+  readonly hosts: readonly string[];
+  /** systemd has a cgroup for its unit. */
+  readonly isRunning: boolean;
+  /** By us. */
+  readonly isFrozen: boolean;
+  /** The last start, stop or restart since the boot; null: none. */
+  readonly last: {
+    readonly verb: string;
+    readonly state: JobState;
+    readonly exit: number | null;
+    readonly ageMs: number;
+  } | null;
+}
+
 /** A proposed action, and what exactly would happen. */
 export interface ProposalView {
   readonly action: ActionRecord;
   readonly risk: 'low' | 'medium' | 'high';
   readonly effects: readonly { readonly target: string; readonly capPpm: number; readonly current: string }[];
+  /** What would be run once, by its id of the allow-list. */
+  readonly jobs: readonly string[];
+  /** What that would touch, as of when it was looked; null: it has no listing, or none yet. */
+  readonly listing: {
+    readonly atMs: number;
+    readonly summary: string;
+    readonly items: readonly string[];
+    readonly total: number;
+  } | null;
   /** Why it cannot be done; null when it can. */
   readonly unavailable: string | null;
   /** To be given back with `approve`, within so many seconds. */
@@ -205,6 +235,9 @@ export interface Verbs {
   /** What `approve` would do; proposals have ids as `actions` lists them. */
   'approve.show': { params: { actionId: string }; result: ProposalView };
   approve: { params: { actionId: string; token: string }; result: Record<string, never> };
+  workloads: { params: Record<string, never>; result: WorkloadView[] };
+  /** Begins it; `workloads` tells what comes of it. */
+  'workload.run': { params: { name: string; verb: 'start' | 'stop' | 'restart' }; result: Record<string, never> };
   /** Standing orders, with what each saw last. */
   orders: { params: Record<string, never>; result: { connected: boolean; why: string; orders: OrderView[] } };
   /** Reads the config again; on a bad one nothing changes and the error says why. The actuator reloads too. */

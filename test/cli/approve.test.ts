@@ -25,6 +25,8 @@ const view: ProposalView = {
   action,
   risk: 'low',
   effects: [{ target: 'cpufreq/policy0', capPpm: 500_000, current: '2800000' }],
+  jobs: [],
+  listing: null,
   unavailable: null,
   token: 'c0ffee',
   forSeconds: 300,
@@ -50,6 +52,17 @@ t.test('shows risk, targets and values first, and approves when the name is type
   t.equal(done.code, EXIT.ok, done.err);
   t.match(done.out, /risk: low[\s\S]*cpufreq\/policy0 +now 2800000 +to 50 % [\s\S]*5 min/);
   t.strictSame(approved, [{ actionId: ID, token: 'c0ffee' }]);
+});
+
+t.test('shows what would be run, and of what it would touch no more than fits a screen', async (t) => {
+  const items = Array.from({ length: 100 }, (_, i) => `/scratch/\u001b[31m${i}`);
+  const listing = { atMs: NOW_MS - 60_000, summary: 'would delete 500 files', items, total: 500 };
+  const { handlers } = decided({ ...view, effects: [], jobs: ['act/cleanup_temp'], listing });
+  const each = await node(t, handlers);
+  const done = await each.skos(['approve', ID], { ask: async () => 'nova' });
+  t.match(done.out, /cannot be taken back:\n +act\/cleanup_temp\n +As of .*would delete 500 files/);
+  t.match(done.out, /and 480 more/);
+  t.notOk(done.out.includes('\u001b[31m'));
 });
 
 t.test('approves nothing without the name, from a terminal or a script', async (t) => {
