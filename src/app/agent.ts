@@ -25,6 +25,7 @@ import { FlightRecorder } from '../control/flight-recorder.js';
 import { createHandlers } from '../control/handlers.js';
 import { HardwareEvents } from '../control/hardware-events.js';
 import { reportDirectory } from '../control/job-reports.js';
+import { LastingClock } from '../control/lasting-clock.js';
 import { Machine, workloadUnits } from '../control/machine.js';
 import { MqttQueue } from '../control/mqtt-queue.js';
 import { OperatorWord } from '../control/operator-word.js';
@@ -32,6 +33,7 @@ import { LaterOutlet } from '../control/outlet.js';
 import { Publisher } from '../control/publisher.js';
 import { Record } from '../control/record.js';
 import { Reloader } from '../control/reloader.js';
+import { RepairGates } from '../control/repair-gates.js';
 import { Repairs } from '../control/repairs.js';
 import { Rulebook } from '../control/rulebook.js';
 import { Sensing } from '../control/sensing.js';
@@ -150,13 +152,14 @@ async function compose(given: {
   const recorder = new FlightRecorder({ store, clock, log });
   const onChange = (alert: Alert) => recorder.alert(alert);
   const alerts = new AlertBook({ rulebook, store, outlet, record, clock, onChange });
+  const lasting = new LastingClock({ store, clock, bootId: boot });
   const breakers = new Breakers(store);
-  await breakers.load();
+  const gates = new RepairGates({ config, breakers, lasting, store, clock, bootId: boot });
   const word = new OperatorWord({ bootId: boot, store, clock });
   const repairs = new Repairs({
     bootId: boot,
     config,
-    gate: breakers,
+    gate: gates,
     record,
     reportDirectory: reportDirectory(process.env),
     clock,
@@ -296,6 +299,7 @@ async function compose(given: {
     parts: [
       { name: 'store', start: () => undefined, stop: () => store.stop() },
       recorder,
+      gates,
       startRecord(record, identity, given.config),
       ...(gpuOwn === undefined ? [] : [gpuOwn]),
       gpus,

@@ -27,6 +27,8 @@ const CHECKS: readonly Check[] = [
   { reads: ['rules'], run: checkRules },
   { reads: ['targets'], run: checkTargets },
   { reads: ['hooks'], run: checkHooks },
+  { reads: ['repairs'], run: checkRepairs },
+  { reads: ['maintenance'], run: checkMaintenance },
   {
     reads: ['thermal', 'storage', 'loop', 'mesh', 'auto_allow', 'rules', 'targets', 'hooks', 'workloads'],
     run: checkActions,
@@ -194,6 +196,40 @@ function didYouMean(text: string, hooks: Config['hooks']): string {
   const close = suggest(stem, names);
   if (close === undefined || close === stem) return '';
   return `; did you mean ${close}${digits}${target}?`;
+}
+
+// ---- Repairs -------------------------------------------------------------------------------------------------------
+
+/** A budget of a day that is used up in an hour is meant otherwise, most often. */
+function checkRepairs({ repairs }: Config, report: Report): void {
+  const { per_hour: perHour, per_day: perDay, node_per_hour: nodePerHour, node_per_day: nodePerDay } = repairs;
+  if (perDay < perHour) report(['repairs', 'per_day'], `${perDay} is less than per_hour (${perHour})`);
+  if (nodePerDay < nodePerHour) {
+    report(['repairs', 'node_per_day'], `${nodePerDay} is less than node_per_hour (${nodePerHour})`);
+  }
+}
+
+function checkMaintenance({ maintenance }: Config, report: Report): void {
+  maintenance.forEach(({ from, to, day, time, minutes }, i) => {
+    const path = ['maintenance', i];
+    const single = [from, to].filter((each) => each !== undefined).length;
+    const weekly = [day, time, minutes].filter((each) => each !== undefined).length;
+    if (!(single === 2 && weekly === 0) && !(single === 0 && weekly === 3)) {
+      report(path, 'is no whole window; expected either from and to, or day, time and minutes');
+      return;
+    }
+    if (from === undefined || to === undefined) return;
+    // Date.parse() takes the 31st of February for a day in March; a month or an hour that there is not gives NaN.
+    if (!isMoment(from)) report([...path, 'from'], `"${from}" is no moment of the calendar`);
+    else if (!isMoment(to)) report([...path, 'to'], `"${to}" is no moment of the calendar`);
+    else if (Date.parse(to) <= Date.parse(from)) report([...path, 'to'], `"${to}" is not after from ("${from}")`);
+  });
+}
+
+function isMoment(written: string): boolean {
+  const [year = 0, month = 0, day = 0] = written.slice(0, 10).split('-').map(Number);
+  const isDay = new Date(Date.UTC(year, month - 1, day)).getUTCDate() === day;
+  return isDay && Number.isFinite(Date.parse(written));
 }
 
 // ---- Network -------------------------------------------------------------------------------------------------------

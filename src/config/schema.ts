@@ -22,6 +22,7 @@ import {
   withDefault,
 } from '../core/shape.js';
 import { LOG_LEVELS, MODES, SEVERITIES } from '../core/vocabulary.js';
+import { MAX_WINDOW_MINUTES, WINDOW_DAYS } from './maintenance.js';
 
 const NODE_NAME = /^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$/;
 /** `throttle_50`, or `limit_50@name` for an action on an entry of `targets`. Which ones exist is checked in check.ts. */
@@ -38,6 +39,14 @@ const MAX_TARGETS = 64;
 const MAX_RULES = 256;
 /** On one rung. */
 const MAX_ACTIONS = 16;
+
+/** Of one action: an attempt each minute is no repair. The lists of attempts that are kept are as long as the longest budget. */
+const MAX_PER_HOUR = 60;
+const MAX_PER_DAY = 200;
+/** Of all actions together. */
+export const MAX_NODE_PER_DAY = 500;
+/** Written by hand; more is a calendar that deserves a second look. */
+const MAX_WINDOWS = 64;
 
 /** NVIDIA's catalogue ends below 200. */
 const MAX_XIDS = 256;
@@ -171,6 +180,22 @@ const target = object({
     'Path below the cgroup root, such as system.slice/batch.service.',
   ),
   unit: described(optional(unit), 'A systemd unit. Either this or cgroup.'),
+});
+
+const windowMoment = string({
+  pattern: /^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,3})?)?(Z|[+-]\d\d:\d\d)?$/,
+  expected: 'a moment such as 2026-01-31T22:00 (local time), or with Z or +01:00 behind it',
+});
+const maintenanceWindow = object({
+  name: described(name, 'Its name in the reasons of what waits for its end.'),
+  from: described(optional(windowMoment), 'Begin of a single window. Either from and to, or day, time and minutes.'),
+  to: described(optional(windowMoment), 'Its end.'),
+  day: described(optional(oneOf(...WINDOW_DAYS)), 'Day of a weekly window, or daily.'),
+  time: described(
+    optional(string({ pattern: /^([01]\d|2[0-3]):[0-5]\d$/, expected: 'a time of day such as "22:30"' })),
+    'When it begins, in the time zone of the node.',
+  ),
+  minutes: described(optional(number({ min: 1, max: MAX_WINDOW_MINUTES, integer: true })), 'How long it lasts.'),
 });
 
 const certificates = {
@@ -346,8 +371,41 @@ export const configShape = object({
         900,
         'Seconds that a unit which an action starts may take.',
       ),
+      per_hour: withDefault(
+        number({ min: 1, max: MAX_PER_HOUR, integer: true }),
+        4,
+        'Attempts of one action in any hour.',
+      ),
+      per_day: withDefault(number({ min: 1, max: MAX_PER_DAY, integer: true }), 12, 'And in any 24 hours.'),
+      node_per_hour: withDefault(
+        number({ min: 1, max: MAX_NODE_PER_DAY, integer: true }),
+        12,
+        'Attempts of all actions together in any hour.',
+      ),
+      node_per_day: withDefault(number({ min: 1, max: MAX_NODE_PER_DAY, integer: true }), 48, 'And in any 24 hours.'),
+      interval: withDefault(
+        number({ min: 1, max: 86_400 }),
+        60,
+        'Seconds between the end of an attempt and the next of the same action; doubled with each that fails in a row.',
+      ),
+      back_off: withDefault(number({ min: 1, max: 86_400 }), 3_600, 'Seconds that the doubled interval grows to.'),
     },
     'What restarts, deletes or moves something: never a cap.',
+  ),
+  maintenance: withDefault(
+    list(maintenanceWindow, { max: MAX_WINDOWS }),
+    [],
+    'While one of these is open no repair begins by itself; caps, alerts and what you approve are not touched.',
+  ),
+  memory: section(
+    {
+      raise: withDefault(
+        boolean,
+        true,
+        'What did not help on a rung before may begin a ladder on a higher one; false: it is only remembered.',
+      ),
+    },
+    'What the node has learnt of its actions.',
   ),
   auto_allow: withDefault(actions, [], 'Restartable and irreversible actions that may run without approval.'),
   rules: withDefault(list(rule, { max: MAX_RULES }), [], 'Rules of your own.'),

@@ -10,7 +10,7 @@ export interface Attempt {
   readonly rule: string;
   readonly channel: string;
   readonly severity: Severity;
-  /** A person has agreed to this one. */
+  /** A person has agreed to this one: a maintenance window does not hold it back. */
   readonly isApproved?: boolean;
 }
 

@@ -2,6 +2,7 @@
  * The repairs of an agent: what they share. Asks the actuator about runs while there are any, sees to it that one action is repaired
  * once at a time however many channels want it, and closes what an earlier agent began without ever running it again.
  */
+import { parseAction } from '../core/action-names.js';
 import type { Clock } from '../core/clock.js';
 import type { ActionRecord, Actuator, ActuatorJob } from '../core/ports.js';
 import type { CurrentConfig } from './current-config.js';
@@ -122,9 +123,21 @@ export class Repairs {
       const last = record.jobs?.at(-1);
       const job = rows.find((row) => row.job === last?.job && row.key === last.key);
       if (job?.state === 'running') unsettled.push(record);
-      else settled({ record, job });
+      else {
+        this.#tellGate(record, job);
+        settled({ record, job });
+      }
     }
     this.#earlier = unsettled;
+  }
+
+  /** The gates wait for the end of what they let through, also for an earlier agent. What is not known counts as a failure. */
+  #tellGate({ action: text, rule, channel, severity }: ActionRecord, job: ActuatorJob | undefined): void {
+    const { gate, config, clock } = this.#options;
+    const action = parseAction(text, config.get().hooks);
+    if (typeof action === 'string') return; // Of another configuration.
+    const isWell = job !== undefined && (job.state === 'done' || job.job.endsWith('.list'));
+    gate.ended({ action, rule, channel, severity }, isWell ? 'done' : 'failed', clock.monotonicMs());
   }
 
   #isUnderWay(action: string, self: Repair): boolean {

@@ -216,6 +216,41 @@ export interface BackupTaken {
   readonly withKeys: boolean;
 }
 
+/** Attempts, and how many there may be. */
+export interface BudgetView {
+  readonly usedHour: number;
+  readonly perHour: number;
+  readonly usedDay: number;
+  readonly perDay: number;
+}
+
+/** What gates repairs. */
+export interface BreakersView {
+  /** false: what was tried before is not known yet, so that no repair begins. */
+  readonly isKnown: boolean;
+  /** The maintenance window that is open. */
+  readonly window: { readonly name: string; readonly untilAtMs: number } | null;
+  readonly node: BudgetView;
+  /** By name; those that have learnt something. */
+  readonly breakers: readonly {
+    /** An action, or a kind of action on the whole node. */
+    readonly name: string;
+    readonly scope: 'action' | 'node';
+    readonly phase: 'closed' | 'open' | 'half_open' | 'latched';
+    readonly failures: number;
+    readonly failuresToOpen: number;
+    /** Attempts in a row that failed or did not help: the back-off. */
+    readonly setbacks: number;
+    readonly isUnderWay: boolean;
+    /** Since when it is in this phase; null: it was never in another. */
+    readonly sinceAtMs: number | null;
+    /** When breaker and back-off let the next attempt through; null: now, or never by themselves. */
+    readonly untilAtMs: number | null;
+    /** null: a kind of action has no budget of its own. */
+    readonly budget: BudgetView | null;
+  }[];
+}
+
 /** Verb → params and result. */
 export interface Verbs {
   status: { params: Record<string, never>; result: Status };

@@ -1,0 +1,30 @@
+/** Maintenance windows as they are written, made into moments and minutes. */
+import type { ConfigFile } from './schema.js';
+
+export const WINDOW_DAYS = ['daily', 'sun', 'mon', 'tue', 'wed', 'thu', 'fri', 'sat'] as const;
+export type WindowDay = (typeof WINDOW_DAYS)[number];
+
+/** A weekly window begins today or yesterday; a longer one is two. */
+export const MAX_WINDOW_MINUTES = 24 * 60;
+
+export type MaintenanceWindow =
+  | { readonly name: string; readonly fromAtMs: number; readonly toAtMs: number }
+  | {
+      readonly name: string;
+      readonly day: WindowDay;
+      /** Minutes after midnight, local time. */
+      readonly startMinute: number;
+      readonly minutes: number;
+    };
+
+/** Of a checked configuration. What is neither the one kind nor the other is left out: check.ts has refused it. */
+export function maintenanceWindows(written: ConfigFile['maintenance']): MaintenanceWindow[] {
+  return written.flatMap(({ name, from, to, day, time, minutes }): MaintenanceWindow[] => {
+    if (from !== undefined && to !== undefined) {
+      return [{ name, fromAtMs: Date.parse(from), toAtMs: Date.parse(to) }];
+    }
+    if (day === undefined || time === undefined || minutes === undefined) return [];
+    const [hour = 0, minute = 0] = time.split(':').map(Number);
+    return [{ name, day, startMinute: 60 * hour + minute, minutes }];
+  });
+}
