@@ -24,7 +24,7 @@ import { Executor } from '../control/executor.js';
 import { FlightRecorder } from '../control/flight-recorder.js';
 import { createHandlers } from '../control/handlers.js';
 import { HardwareEvents } from '../control/hardware-events.js';
-import { reportDirectory } from '../control/job-reports.js';
+import { readReport, reportDirectory } from '../control/job-reports.js';
 import { LastingClock } from '../control/lasting-clock.js';
 import { Machine, workloadUnits } from '../control/machine.js';
 import { MqttQueue } from '../control/mqtt-queue.js';
@@ -156,12 +156,13 @@ async function compose(given: {
   const breakers = new Breakers(store);
   const gates = new RepairGates({ config, breakers, lasting, store, clock, bootId: boot });
   const word = new OperatorWord({ bootId: boot, store, clock });
+  const reports = reportDirectory(process.env);
   const repairs = new Repairs({
     bootId: boot,
     config,
     gate: gates,
     record,
-    reportDirectory: reportDirectory(process.env),
+    report: (job, sinceAtMs) => readReport(reports, { job, sinceAtMs }),
     clock,
   });
   const learn = () => undefined;

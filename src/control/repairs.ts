@@ -6,7 +6,7 @@ import { parseAction } from '../core/action-names.js';
 import type { Clock } from '../core/clock.js';
 import type { ActionRecord, Actuator, ActuatorJob } from '../core/ports.js';
 import type { CurrentConfig } from './current-config.js';
-import { type JobReport, readReport } from './job-reports.js';
+import type { JobReport } from './job-reports.js';
 import type { Record } from './record.js';
 import { Repair, type RepairContext, type RepairSubject } from './repair.js';
 import type { Attempt, RepairGate } from './repair-gate.js';
@@ -19,7 +19,8 @@ export interface RepairsOptions {
   readonly config: CurrentConfig;
   readonly gate: RepairGate;
   readonly record: Record;
-  readonly reportDirectory: string;
+  /** What the unit of this job said of a run since then. */
+  readonly report: (job: string, sinceAtMs: number) => Promise<JobReport | undefined>;
   readonly clock: Clock;
 }
 
@@ -56,7 +57,7 @@ export class Repairs {
       },
       isUnderWay: (action, repair) => self.#isUnderWay(action, repair),
       intend: (attempt, intent) => self.#intend(attempt, intent),
-      report: (job, sinceAtMs) => readReport(options.reportDirectory, { job, sinceAtMs }),
+      report: options.report,
     };
   }
 

@@ -8,7 +8,7 @@ import { MAX_REPORT_BYTES, readReport } from '../../src/control/job-reports.js';
 import { INTENT_MS, REST_MS, START_MS } from '../../src/control/repair.js';
 import type { Attempt, AttemptResult, RepairGate } from '../../src/control/repair-gate.js';
 import { configOf, cpuTemperature } from '../fixtures/antibodies.js';
-import { compared, FakeClock, FakeStore, type Life, life, rung } from '../fixtures/control.js';
+import { compared, FakeClock, FakeStore, type Life, life, rung, turns } from '../fixtures/control.js';
 import { FakeActuator, FakeActuatorCore } from '../fixtures/fake-actuator.js';
 import { thermalRule } from '../fixtures/rules.js';
 
@@ -50,8 +50,11 @@ async function node(given: Parameters<typeof life>[0] & { actions?: string[]; jo
 
 /** The poll for runs is each half second. */
 async function passed(now: Life, core: FakeActuatorCore, ms: number): Promise<void> {
-  for (let left = ms; left > 0; left -= 500) await compared(now, core, Math.min(500, left));
-  await new Promise((resolve) => setTimeout(resolve, 5)); // Reports are files.
+  for (let left = ms; left > 0; left -= 500) {
+    await compared(now, core, Math.min(500, left));
+    await Promise.all(now.reading);
+    await turns(2);
+  }
   await compared(now, core, 1);
 }
 
