@@ -11,8 +11,8 @@ import t from 'tap';
 import { ERRORS } from '../src/core/errors.js';
 
 /** Top to bottom: a layer may import those behind it. */
-const LAYERS = 'app cli api mesh alerts control antibodies actuators sensors store policy config core'.split(' ');
-const ENTRIES = ['src/app/agent.ts', 'src/app/net.ts', 'src/cli/main.ts'];
+const LAYERS = 'app acts cli api mesh alerts control antibodies actuators sensors store policy config core'.split(' ');
+const ENTRIES = ['src/app/agent.ts', 'src/app/net.ts', 'src/cli/main.ts', 'src/app/act.ts'];
 const NETWORK_LAYERS = ['api', 'mesh', 'alerts'];
 /** Unix sockets and inherited socket pairs need node:net too; these open nothing else. net.ts composes the network program. */
 const NETWORK_FILES = [
@@ -26,7 +26,9 @@ const NETWORK_FILES = [
 const NETWORK_MODULES = /^((node:)?(net|http|https|http2|tls|dgram|dns)(\/.*)?|mqtt.*|aedes.*|ws)$/;
 /** The agent's children under `skos run`; and what the CLI asks lm-sensors and the journal, which are never the agent's. */
 const CLI_CHILD_PROCESS_FILES = ['src/cli/journal-heads.ts', 'src/cli/sensors-j.ts'];
-const CHILD_PROCESS_FILES = ['src/app/children.ts', ...CLI_CHILD_PROCESS_FILES];
+/** What the units of acts run; the agent, skos-net and the CLI reach none of it. */
+const ACT_CHILD_PROCESS_FILES = ['src/acts/command.ts'];
+const CHILD_PROCESS_FILES = [...ACT_CHILD_PROCESS_FILES, 'src/app/children.ts', ...CLI_CHILD_PROCESS_FILES];
 
 const root = checkout();
 const sources = filesBelow(join(root, 'src'), /\.ts$/);
@@ -114,12 +116,18 @@ t.test('every source file is reached from a program', async (t) => {
   );
 });
 
-t.test('only app/children.ts starts processes, and the CLI lm-sensors and journalctl', async (t) => {
-  const found = sources.filter((file) => importsOf(file).some(({ from }) => /^(node:)?child_process$/.test(from)));
-  t.same(found, CHILD_PROCESS_FILES);
-  const reached = filesReached('src/app/agent.ts');
-  for (const file of CLI_CHILD_PROCESS_FILES) t.notOk(reached.includes(file), `the agent does not reach ${file}`);
-});
+t.test(
+  'only app/children.ts starts processes, the CLI lm-sensors and journalctl, and the acts what they need',
+  async (t) => {
+    const found = sources.filter((file) => importsOf(file).some(({ from }) => /^(node:)?child_process$/.test(from)));
+    t.same(found, CHILD_PROCESS_FILES);
+    const reached = filesReached('src/app/agent.ts');
+    for (const file of [...CLI_CHILD_PROCESS_FILES, ...ACT_CHILD_PROCESS_FILES])
+      t.notOk(reached.includes(file), `the agent does not reach ${file}`);
+    for (const entry of ['src/app/net.ts', 'src/cli/main.ts'])
+      for (const file of ACT_CHILD_PROCESS_FILES) t.notOk(filesReached(entry).includes(file), `${entry}: ${file}`);
+  },
+);
 
 t.test('only skos-net, and the Unix socket, import network modules', async (t) => {
   for (const file of sources) {

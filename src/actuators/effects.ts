@@ -3,9 +3,12 @@ import type { Verb } from '../core/action-names.js';
 import type { Built, EffectContext, EffectKind } from './effect.js';
 import { freeze } from './freeze.js';
 import { limit } from './limit.js';
+import { pingPeer } from './ping.js';
+import { failoverRoute } from './route.js';
 import { shutdownNonEssential } from './shutdown.js';
 import { throttle } from './throttle.js';
 import { hook, namedHook, restartUnit } from './unit-job.js';
+import { regenerateWireguard, restartWireguard } from './wireguard.js';
 
 const KINDS: Partial<Record<Verb, EffectKind>> = {
   throttle,
@@ -16,6 +19,10 @@ const KINDS: Partial<Record<Verb, EffectKind>> = {
   redistribute: namedHook,
   failover: namedHook,
   hook,
+  restart_wireguard: restartWireguard,
+  regenerate_wireguard_config: regenerateWireguard,
+  ping_peer: pingPeer,
+  failover_route: failoverRoute,
 };
 
 export function buildEffects(context: EffectContext): Built {

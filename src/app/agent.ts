@@ -11,6 +11,7 @@ import { hostname } from 'node:os';
 import { dirname, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { hardwareWatcher } from '../antibodies/hardware-watcher.js';
+import { meshHealer } from '../antibodies/mesh-healer.js';
 import { operatorRules } from '../antibodies/operator-rules.js';
 import { storageWatcher } from '../antibodies/storage-watcher.js';
 import { thermalSentinel } from '../antibodies/thermal-sentinel.js';
@@ -28,6 +29,7 @@ import { readReport, reportDirectory } from '../control/job-reports.js';
 import { LastingClock } from '../control/lasting-clock.js';
 import { Machine, workloadUnits } from '../control/machine.js';
 import { MqttQueue } from '../control/mqtt-queue.js';
+import { NetState } from '../control/net-state.js';
 import { OperatorWord } from '../control/operator-word.js';
 import { LaterOutlet } from '../control/outlet.js';
 import { Publisher } from '../control/publisher.js';
@@ -53,6 +55,8 @@ import { withDerived } from '../sensors/derived.js';
 import { GpuLink } from '../sensors/gpu-link.js';
 import { type HotPlug, watchHotPlug } from '../sensors/hot-plug.js';
 import { KernelLog } from '../sensors/kernel-log.js';
+import { meshChannels } from '../sensors/mesh.js';
+import { WireguardWatch } from '../sensors/wireguard.js';
 import { workloadGpuChannels } from '../sensors/workload-gpu.js';
 import { storeLimits } from '../store/limits.js';
 import { MemoryStore } from '../store/memory-store.js';
@@ -148,7 +152,7 @@ async function compose(given: {
   const store = await openStore(given.config, log);
   const outlet = new LaterOutlet();
   const record = new Record({ store, log, outlet });
-  const rulebook = new Rulebook([thermalSentinel, storageWatcher, hardwareWatcher, operatorRules]);
+  const rulebook = new Rulebook([thermalSentinel, storageWatcher, meshHealer, hardwareWatcher, operatorRules]);
   const recorder = new FlightRecorder({ store, clock, log });
   const onChange = (alert: Alert) => recorder.alert(alert);
   const alerts = new AlertBook({ rulebook, store, outlet, record, clock, onChange });
@@ -205,19 +209,30 @@ async function compose(given: {
     log,
     clock,
   });
+  const wireguard = new WireguardWatch({ env: process.env, proc: machine.proc, clock });
+  const net = new NetState(clock);
   const sensing: Sensing = new Sensing({
     config,
     rulebook,
     discover: async () => {
       const discovery = await machine.discover(config.get());
       const ofWorkloads = workloadGpuChannels(workloadUnits(config.get()), gpus);
-      return { ...discovery, channels: withDerived([...discovery.channels, ...ofWorkloads, ...gpus.channels]) };
+      const tunnels = await wireguard.discover(config.get());
+      const ofMesh = [...tunnels.channels, ...meshChannels(config.get())];
+      return {
+        ...discovery,
+        channels: withDerived([...discovery.channels, ...ofMesh, ...ofWorkloads, ...gpus.channels]),
+        skipped: [...discovery.skipped, ...tunnels.skipped],
+      };
     },
     createSampler: samplerMaker({
       addon,
       gpus,
       actuator: () => link.actuator,
       proc: machine.proc,
+      wireguard,
+      tunnelStaleMs: () => config.get().wireguard.stale * 1000,
+      peers: () => net.peers(),
       deadlineMs: () => config.get().sampling.deadline_ms,
       onCrossing: () => tick.wake(),
       clock,
@@ -278,6 +293,7 @@ async function compose(given: {
     recorder,
     link,
     publisher,
+    net,
     gpus,
     record,
     hardware,
@@ -295,7 +311,7 @@ async function compose(given: {
   await queue.start();
   outlet.lead(queue);
 
-  const net = given.withChildren ? [new ChildProcess(netSpec({ runDirectory }), { log })] : [];
+  const netOwn = given.withChildren ? [new ChildProcess(netSpec({ runDirectory }), { log })] : [];
   return {
     parts: [
       { name: 'store', start: () => undefined, stop: () => store.stop() },
@@ -321,7 +337,7 @@ async function compose(given: {
       { name: 'socket', start: () => server.start(), stop: () => server.stop() },
       publisher,
       hotPlugPart(addon, sensing, log),
-      ...net,
+      ...netOwn,
     ],
     reload,
     channelCount: () => sensing.channels.length,

@@ -35,6 +35,8 @@ const CHECKS: readonly Check[] = [
   },
   { reads: ['mqtt', 'http', 'mesh'], run: checkListeners },
   { reads: ['mesh', 'node'], run: checkMesh },
+  { reads: ['wireguard'], run: checkWireguard },
+  { reads: ['routes', 'wireguard', 'mesh'], run: checkRoutes },
 ];
 
 /** `refused`: issues of the schema. */
@@ -300,4 +302,49 @@ function checkPeer(peer: PeerConfig, path: Path, report: Report): void {
   if (scheme !== 'mqtts') return;
   const missing = (['ca', 'cert', 'key'] as const).filter((key) => peer[key] === undefined);
   if (missing.length > 0) report(path, `lacks ${missing.join(', ')}; expected ca, cert and key with mqtts://`);
+}
+
+// ---- Tunnels and routes --------------------------------------------------------------------------------------------
+
+function checkWireguard({ wireguard }: Config, report: Report): void {
+  const owners = new Map<string, string>();
+  for (const [name, { template, keys, peers }] of Object.entries(wireguard.interfaces)) {
+    const path = ['wireguard', 'interfaces', name];
+    if (template === undefined && keys !== undefined) report([...path, 'keys'], 'are of no use without template');
+    for (const peer of Object.keys(peers)) {
+      const owner = owners.get(peer);
+      // `ping_peer` and `routes` name a peer, and must mean one.
+      if (owner !== undefined)
+        report([...path, 'peers', peer], `"${peer}" is a peer of ${owner} already; expected another name`);
+      else owners.set(peer, name);
+    }
+  }
+}
+
+function checkRoutes(config: Config, report: Report): void {
+  const known = peerNames(config);
+  for (const [name, { peers, via, dev, destination }] of Object.entries(config.routes)) {
+    const path = ['routes', name];
+    if (via === undefined && dev === undefined) report(path, 'leads nowhere; expected via, dev or both');
+    if (via !== undefined && destination !== 'default' && isV6(via) !== isV6(destination))
+      report([...path, 'via'], `"${via}" and "${destination}" are of two families; expected one`);
+    if (peers.length === 0) report([...path, 'peers'], 'is empty; expected the peers whose loss calls for it');
+    peers.forEach((peer, i) => {
+      if (known.includes(peer)) return;
+      const close = suggest(peer, known);
+      const hint =
+        close === undefined ? 'expected a key of mesh.peers or of the peers of a tunnel' : `did you mean ${close}?`;
+      report([...path, 'peers', i], `there is no peer "${peer}"; ${hint}`);
+    });
+  }
+}
+
+/** Peers of the mesh and of tunnels; one node may be both. */
+function peerNames({ mesh, wireguard }: Config): string[] {
+  const tunnels = Object.values(wireguard.interfaces).flatMap(({ peers }) => Object.keys(peers));
+  return [...new Set([...Object.keys(mesh.peers), ...tunnels])];
+}
+
+function isV6(address: string): boolean {
+  return address.includes(':');
 }

@@ -2,7 +2,7 @@
  * The jobs that a configuration asks for: what the allow-list lets the actuator have started. Ids are those of
  * src/control/README.md.
  */
-import type { Config } from './schema.js';
+import type { Config, InterfaceConfig } from './schema.js';
 
 export interface JobSpec {
   readonly id: string;
@@ -14,7 +14,74 @@ export interface JobSpec {
 const UNIT_VERBS = ['start', 'stop', 'restart'] as const;
 
 export function jobsOf(config: Config): JobSpec[] {
-  return [...hookJobs(config), ...unitJobs(config), ...workloadJobs(config)];
+  return [
+    ...hookJobs(config),
+    ...unitJobs(config),
+    ...workloadJobs(config),
+    ...wireguardJobs(config),
+    ...pingJobs(config),
+  ];
+}
+
+/** What is started while a lease stands, and stopped when it ends. */
+export interface UnitRun {
+  /** Of the target. */
+  readonly id: string;
+  readonly unit: string;
+}
+
+export function unitRunsOf({ routes }: Config): UnitRun[] {
+  return Object.keys(routes).map((name) => ({ id: routeTarget(name), unit: `skos-act-route@${name}.service` }));
+}
+
+/** What the actuator calls a route. */
+export function routeTarget(name: string): string {
+  return `route/${name}`;
+}
+
+export const restartWireguardJob = (name: string) => `act/restart_wireguard.${name}`;
+export const regenerateWireguardJob = (name: string) => `act/regenerate_wireguard_config.${name}`;
+export const pingPeerJob = (peer: string) => `act/ping_peer.${peer}`;
+
+/** The unit that makes an interface. */
+export function wireguardUnit(name: string, { unit }: InterfaceConfig): string {
+  return unit ?? `wg-quick@${name}.service`;
+}
+
+function wireguardJobs(config: Config): JobSpec[] {
+  return Object.entries(config.wireguard.interfaces).flatMap(([name, each]): JobSpec[] => {
+    const within = { timeoutMs: timeoutMs(config) };
+    const restart = {
+      id: restartWireguardJob(name),
+      verb: 'restart',
+      unit: wireguardUnit(name, each),
+      ...within,
+    } as const;
+    if (each.template === undefined) return [restart];
+    const id = regenerateWireguardJob(name);
+    const unit = (act: string) => `skos-act-${act}@${name}.service`;
+    return [
+      restart,
+      { id, verb: 'start', unit: unit('regenerate-wireguard-config'), ...within },
+      { id: `${id}.list`, verb: 'start', unit: unit('regenerate-wireguard-config-list'), ...within },
+    ];
+  });
+}
+
+/** A name that would make too long an id has none: the allow-list takes 64 characters. */
+const MAX_PINGED_NAME_LENGTH = 50;
+
+function pingJobs(config: Config): JobSpec[] {
+  const tunnels = Object.values(config.wireguard.interfaces).flatMap(({ peers }) => Object.keys(peers));
+  const names = new Set([...Object.keys(config.mesh.peers), ...tunnels]);
+  return [...names]
+    .filter(({ length }) => length <= MAX_PINGED_NAME_LENGTH)
+    .map((peer) => ({
+      id: pingPeerJob(peer),
+      verb: 'start',
+      unit: `skos-act-ping-peer@${peer}.service`,
+      timeoutMs: timeoutMs(config),
+    }));
 }
 
 function timeoutMs({ repairs }: Config): number {

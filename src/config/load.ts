@@ -31,7 +31,6 @@ const WITHOUT_EFFECT: readonly (readonly [path: Path, what: string])[] = [
   [['hooks'], NO_EFFECT],
   [['workloads'], 'are only watched: nothing moves or stops them yet'],
   [['storage', 'cleanup'], NO_EFFECT],
-  [['mesh', 'actions'], NO_EFFECT],
 ];
 
 export interface LoadOptions {

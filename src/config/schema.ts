@@ -39,6 +39,12 @@ const MAX_TARGETS = 64;
 const MAX_RULES = 256;
 /** On one rung. */
 const MAX_ACTIONS = 16;
+/** Each is a unit, and jobs of the allow-list. */
+const MAX_INTERFACES = 16;
+/** Of all interfaces together and of the mesh as many may be pinged, each a job of the allow-list, which holds 256. */
+const MAX_TUNNEL_PEERS = 32;
+/** Each is a target of the allow-list. */
+const MAX_ROUTES = 32;
 
 /** Of one action: an attempt each minute is no repair. The lists of attempts that are kept are as long as the longest budget. */
 const MAX_PER_HOUR = 60;
@@ -211,6 +217,100 @@ const peer = object({
   ca: optional(certificates.ca),
   cert: optional(certificates.cert),
   key: optional(certificates.key),
+});
+
+/**
+ * Of the kernel's 15 characters those that may stand in the id of a job: without upper case, and without the dot that ends a job's name
+ * there.
+ */
+const INTERFACE_NAME = /^[a-z0-9][a-z0-9_-]{0,14}$/;
+const PEER_NAME = /^[a-z0-9][a-z0-9_-]{0,31}$/;
+const ROUTE_NAME = /^[a-z0-9][a-z0-9_-]{0,31}$/;
+const ipAddress = string({
+  pattern: /^([0-9]{1,3}(\.[0-9]{1,3}){3}|[0-9a-fA-F:]*:[0-9a-fA-F:.]*)$/,
+  expected: 'an IP address',
+  max: 45,
+});
+const tunnelPeer = object({
+  key: described(
+    string({ pattern: /^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$/, expected: 'a public key as `wg show` prints it' }),
+    'Its public key.',
+  ),
+  address: described(optional(ipAddress), 'Its address inside the tunnel, which ping_peer asks too.'),
+});
+
+const wireguard = section(
+  {
+    stale: withDefault(
+      number({ min: 130, max: 86_400 }),
+      180,
+      'Seconds after its last handshake at which a tunnel counts as down. WireGuard makes one every 120 s of traffic, and ' +
+        'after 180 s carries nothing without one.',
+    ),
+    escalate: withDefault(number({ min: 10, max: 86_400 }), 120, 'Seconds beyond that, for each further action.'),
+    keep: withDefault(seconds, 10, 'Seconds with a fresh handshake before one rung is released.'),
+    interfaces: withDefault(
+      record(
+        object({
+          unit: described(optional(unit), 'The unit that makes it; absent: wg-quick@NAME.service.'),
+          peers: withDefault(
+            record(tunnelPeer, {
+              key: PEER_NAME,
+              keyExpected: 'a name: lower-case letters, digits, "-" and "_", at most 32',
+              max: MAX_TUNNEL_PEERS,
+            }),
+            {},
+            'Peers that must always have a fresh handshake, by name. Others count where their persistent keepalive makes one ' +
+              'within `stale`.',
+          ),
+          template: described(
+            optional(file),
+            'What regenerate_wireguard_config makes the configuration of, {{NAME}} standing for a key; absent: nothing.',
+          ),
+          keys: described(optional(file), 'Keys for the template, a line `NAME = KEY` each; root alone may read it.'),
+          config: described(optional(file), 'The configuration that is made; absent: /etc/wireguard/NAME.conf.'),
+        }),
+        {
+          key: INTERFACE_NAME,
+          keyExpected: 'the name of an interface: lower-case letters, digits, "-" and "_", at most 15',
+          max: MAX_INTERFACES,
+        },
+      ),
+      {},
+      'Interfaces that are watched; none: nothing is.',
+    ),
+  },
+  'WireGuard tunnels.',
+);
+
+const route = object({
+  peers: described(
+    list(nodeName, { max: MAX_TUNNEL_PEERS }),
+    'Peers, of the mesh or of a tunnel, whose loss calls for it.',
+  ),
+  destination: described(
+    string({
+      pattern: /^(default|[0-9]{1,3}(\.[0-9]{1,3}){3}(\/[0-9]{1,2})?|[0-9a-fA-F:]*:[0-9a-fA-F:.]*(\/[0-9]{1,3})?)$/,
+      expected: 'a network such as 10.0.0.0/24, or default',
+      max: 49,
+    }),
+    'Network that is reached by it.',
+  ),
+  via: described(optional(ipAddress), 'Next hop. This, dev, or both.'),
+  dev: described(
+    optional(string({ pattern: /^[A-Za-z0-9][A-Za-z0-9_.@-]{0,14}$/, expected: 'the name of an interface' })),
+    'Interface. This, via, or both.',
+  ),
+  metric: described(
+    number({ min: 1, max: 4_294_967_294, integer: true }),
+    'Of the routes to one network that with the least metric is taken: less than that of the route whose place it takes.',
+  ),
+  table: withDefault(number({ min: 1, max: 4_294_967_295, integer: true }), 254, 'Routing table; 254 is main.'),
+  keep: withDefault(
+    seconds,
+    600,
+    'Seconds for which it stays though the peer is heard again, which may be by this very route.',
+  ),
 });
 
 /** Beside the agent's socket, wherever that is, unless the operator names a place. */
@@ -457,10 +557,26 @@ export const configShape = object({
           ),
           peer_unreachable: withDefault(actions, ['ping_peer', 'failover_route'], 'When a peer cannot be reached.'),
         },
-        'What is done about a broken mesh; nothing is yet.',
+        'What is done about a broken mesh: the first action at once, the second when that was not enough, then the others.',
       ),
+      escalate: withDefault(
+        number({ min: 1, max: 86_400 }),
+        30,
+        'Seconds beyond heartbeat.timeout, for each further action about a silent peer.',
+      ),
+      keep: withDefault(seconds, 10, 'Seconds in which a peer is heard before one rung is released.'),
     },
     'The peers.',
+  ),
+  wireguard,
+  routes: withDefault(
+    record(route, {
+      key: ROUTE_NAME,
+      keyExpected: 'a name: lower-case letters, digits, "-" and "_", at most 32',
+      max: MAX_ROUTES,
+    }),
+    {},
+    'Routes that failover_route adds while a peer is lost, and takes away again.',
   ),
 });
 
@@ -469,6 +585,8 @@ export type ConfigFile = Infer<typeof configShape>;
 export type RuleConfig = ConfigFile['rules'][number];
 export type TargetConfig = ConfigFile['targets'][string];
 export type PeerConfig = ConfigFile['mesh']['peers'][string];
+export type InterfaceConfig = ConfigFile['wireguard']['interfaces'][string];
+export type RouteConfig = ConfigFile['routes'][string];
 
 /** What programs are given: parsed once, checked, environment applied, frozen. */
 export interface Config extends ConfigFile {

@@ -6,7 +6,7 @@ import type { Clock } from '../core/clock.js';
 import { SkosError } from '../core/errors.js';
 import { globMatches } from '../core/glob.js';
 import type { ActionRecord, AuditRotation, Gpus, Log, RecordingQuery, Store } from '../core/ports.js';
-import type { NetConfig, NetReport, Status, Verbs } from '../core/protocol.js';
+import type { NetConfig, Status, Verbs } from '../core/protocol.js';
 import { suggest } from '../core/suggest.js';
 import { QUANTITIES } from '../core/units.js';
 import { BUILT_IN_RULES, type LogLevel } from '../core/vocabulary.js';
@@ -20,6 +20,7 @@ import type { Executor } from './executor.js';
 import type { FlightRecorder } from './flight-recorder.js';
 import type { HardwareEvents } from './hardware-events.js';
 import { historyHandlers } from './history-verbs.js';
+import type { NetState } from './net-state.js';
 import type { OperatorWord } from './operator-word.js';
 import type { Publisher } from './publisher.js';
 import type { Record } from './record.js';
@@ -30,9 +31,6 @@ import { Workloads } from './workloads.js';
 
 const LISTED_BY_DEFAULT = 50;
 const AUDIT_LISTED_BY_DEFAULT = 100;
-/** skos-net reports every four seconds; silent for longer than two reports, it is not connected. */
-const REPORT_VALID_MS = 10_000;
-
 /** What a default standing order caps. */
 const CPU_TARGET = /^(cpufreq|intel_pstate|rapl)\//;
 
@@ -53,6 +51,7 @@ export interface HandlerOptions {
   readonly recorder: FlightRecorder;
   readonly link: ActuatorLink;
   readonly publisher: Publisher;
+  readonly net: NetState;
   readonly gpus: Gpus;
   /** Why the kernel's log is not read, when it is not. */
   readonly kernelLog?: { readonly notFound: readonly string[] };
@@ -66,8 +65,7 @@ export interface HandlerOptions {
 }
 
 export function createHandlers(options: HandlerOptions): Handlers {
-  const { alerts, executor, store, log, clock, publisher, config, gpus } = options;
-  const net = new NetState(clock);
+  const { alerts, executor, store, log, clock, publisher, config, gpus, net } = options;
   const startedMs = clock.monotonicMs() - (clock.wallMs() - options.startedAtMs);
   const logLevel = new LogLevelLease(log, clock);
   const approvals = new Approvals({ executor, record: options.record, clock });
@@ -79,7 +77,7 @@ export function createHandlers(options: HandlerOptions): Handlers {
     clock,
   });
   return {
-    status: () => status(options, { net, startedMs }),
+    status: () => status(options, startedMs),
     sensors: ({ glob }) => publisher.sensors().filter(({ id }) => glob === undefined || globMatches(glob, id)),
     alerts: ({ all = false, limit = LISTED_BY_DEFAULT }) =>
       all ? store.alerts({ limit }) : alerts.standing.slice(0, limit),
@@ -272,11 +270,8 @@ async function listActions({ store, executor }: HandlerOptions, limit: number): 
   return [...byId.values()].sort((a, b) => b.startedAtMs - a.startedAtMs).slice(0, limit);
 }
 
-async function status(
-  options: HandlerOptions,
-  { net, startedMs }: { net: NetState; startedMs: number },
-): Promise<Status> {
-  const { sensing, tick, alerts, word, store, config, clock } = options;
+async function status(options: HandlerOptions, startedMs: number): Promise<Status> {
+  const { sensing, tick, alerts, word, store, config, clock, net } = options;
   const actuator = await options.link.status();
   const { mode } = config.get();
   sensing.refresh();
@@ -350,30 +345,6 @@ function netConfig(config: Config, { node, bootId, log }: HandlerOptions): NetCo
     logLevel: log.level,
     mesh: { listen: mesh.listen, tls: mesh.tls, peers: mesh.peers },
   };
-}
-
-/** What skos-net said last, while that is recent. */
-class NetState {
-  readonly #clock: Clock;
-  #last: NetReport | undefined;
-  #atMs = 0;
-
-  constructor(clock: Clock) {
-    this.#clock = clock;
-  }
-
-  report(report: NetReport): void {
-    this.#last = report;
-    this.#atMs = this.#clock.monotonicMs();
-  }
-
-  view(): Status['net'] {
-    const ageMs = this.#clock.monotonicMs() - this.#atMs;
-    if (this.#last === undefined) return { connected: false, why: 'skos-net has not connected yet' };
-    if (ageMs > REPORT_VALID_MS)
-      return { connected: false, why: `skos-net is silent for ${Math.round(ageMs / 1000)} s` };
-    return { connected: true, ...this.#last };
-  }
 }
 
 /** `skos log level debug --for 10m`: goes back by itself, so that a forgotten debug level does not fill the journal. */

@@ -3,7 +3,7 @@
  * them, so that a handler never meets a value of a wrong kind.
  */
 import type { Verb } from '../core/protocol.js';
-import { boolean, list, number, object, oneOf, optional, type Shape, string } from '../core/shape.js';
+import { boolean, list, nullable, number, object, oneOf, optional, type Shape, string } from '../core/shape.js';
 import { LOG_LEVELS } from '../core/vocabulary.js';
 
 /** Rows of one answer: ten times what fits a terminal's scrollback, and well within MAX_LINE_BYTES. */
@@ -46,6 +46,8 @@ const peerView = object({
   state: oneOf('online', 'offline', 'unknown'),
   sinceAtMs: atMs,
   why: string({ max: 512 }),
+  silentMs: nullable(number({ min: 0 })),
+  deafMs: nullable(number({ min: 0 })),
 });
 
 const netReport = object({

@@ -246,6 +246,14 @@ export const ERRORS = {
     meaning: 'A certificate or key of the mesh cannot be read or does not fit.',
     next: 'Check the files named by mesh.tls and mesh.peers.',
   },
+  SKOS_ACT_ARGUMENT: {
+    meaning: 'The unit of an act was started with a name that the configuration does not have. Nothing was changed.',
+    next: 'Run `skos config compile` as root, so that the allow-list names what the configuration has.',
+  },
+  SKOS_ACT_REFUSED: {
+    meaning: 'An act was not carried out: a file that it needs is missing, unsafe or wrong. Nothing was changed.',
+    next: 'Mend what the message names; `journalctl -u "skos-act-*"` shows every attempt.',
+  },
   SKOS_RULE_UNKNOWN: {
     meaning: 'There is no rule of that name.',
     next: 'Name a rule as `skos alerts` and `skos actions` show it, or none for all.',

@@ -64,6 +64,10 @@ export interface PeerView {
   readonly sinceAtMs: number;
   /** Why: "last will", "no heartbeat for 30 s", "connected", … */
   readonly why: string;
+  /** Since its last live word; where it has spoken none yet, since skos-net began to listen, once that is too long. null: not known. */
+  readonly silentMs: number | null;
+  /** For how long its live words have said that it does not hear this node: 0 while it does. null: it says nothing of it. */
+  readonly deafMs: number | null;
 }
 
 export interface NetReport {

@@ -109,7 +109,7 @@ class PeerLink {
   }
 
   get view(): PeerView {
-    return this.#state.view;
+    return this.#state.view(this.#now());
   }
 
   start(): void {
@@ -242,6 +242,7 @@ class PeerLink {
     const changed = this.#state.status(content.state, { why, retained }, this.#now());
     if (content.state === 'online') {
       if (retained) return; // Said before: whether it still holds, the next status shows within a second.
+      this.#state.hears(wordOf(content, this.#options.origin.node), this.#now());
       this.#backOff.reset();
       this.#settle ??= setTimeout(() => this.#mirror.forgetOld(), SETTLE_MS);
     }
@@ -251,7 +252,7 @@ class PeerLink {
 
   /** `words` are the peer's own; null: this node speaks of it. */
   #changed(words: Message | null): void {
-    const { state, why } = this.#state.view;
+    const { state, why } = this.view;
     this.#publish('peer', words ?? this.#ownWords(why));
     if (state === 'offline') this.#mirror.forget('sensor');
     this.sensorDemandChanged();
@@ -286,6 +287,12 @@ class PeerLink {
     const { clock } = this.#options;
     return { nowMs: clock.monotonicMs(), wallMs: clock.wallMs() };
   }
+}
+
+/** What a peer says of `node`; undefined: nothing that we know. */
+function wordOf({ peers }: PeerPayload, node: string): PeerView['state'] | undefined {
+  const said = Object.hasOwn(peers, node) ? peers[node]?.state : undefined;
+  return said === 'online' || said === 'offline' || said === 'unknown' ? said : undefined;
 }
 
 /** A peer's own files, else those of mesh.tls: one identity per node is the usual case. */

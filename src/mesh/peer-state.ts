@@ -33,6 +33,9 @@ export class PeerState {
   #why = 'not heard yet';
   #sinceAtMs: number;
   #heardMs: number;
+  #hasSpoken = false;
+  /** Since when its live words say that it does not hear this node; null while they say that it does, undefined: neither. */
+  #deafSinceMs: number | null | undefined;
   /** Why the link does not work, while it does not. */
   #trouble: string | undefined;
 
@@ -43,8 +46,28 @@ export class PeerState {
     this.#sinceAtMs = wallMs;
   }
 
-  get view(): PeerView {
-    return { node: this.#node, state: this.#state, sinceAtMs: this.#sinceAtMs, why: this.#why };
+  /** `nowMs`, as all times here: monotonic. */
+  view({ nowMs }: Pick<Moment, 'nowMs'>): PeerView {
+    return {
+      node: this.#node,
+      state: this.#state,
+      sinceAtMs: this.#sinceAtMs,
+      why: this.#why,
+      silentMs: this.#silentMs(nowMs),
+      deafMs: this.#deafMs(nowMs),
+    };
+  }
+
+  /** Who has not spoken yet may be about to: only when the time for it is over is it known to be silent. */
+  #silentMs(nowMs: number): number | null {
+    const silentMs = Math.max(0, nowMs - this.#heardMs);
+    return this.#hasSpoken || silentMs > this.#timeoutMs ? silentMs : null;
+  }
+
+  /** What it said before it fell silent is no news of now. */
+  #deafMs(nowMs: number): number | null {
+    if (this.#state !== 'online' || this.#deafSinceMs === undefined) return null;
+    return this.#deafSinceMs === null ? 0 : Math.max(0, nowMs - this.#deafSinceMs);
   }
 
   get online(): boolean {
@@ -53,7 +76,16 @@ export class PeerState {
 
   /** Live words of the peer that say nothing of its state. */
   heard({ nowMs }: Moment): void {
-    if (this.#state !== 'offline') this.#heardMs = nowMs;
+    if (this.#state === 'offline') return;
+    this.#heardMs = nowMs;
+    this.#hasSpoken = true;
+  }
+
+  /** What its live status says of this node; undefined: nothing. */
+  hears(us: State | undefined, { nowMs }: Moment): void {
+    if (us === undefined) this.#deafSinceMs = undefined;
+    else if (us === 'online') this.#deafSinceMs = null;
+    else this.#deafSinceMs ??= nowMs;
   }
 
   /** Its own status. Returns whether the state changed, as do all below. */
@@ -61,6 +93,7 @@ export class PeerState {
     if (state === 'offline') return this.#become('offline', options.why, moment);
     if (options.retained) return false;
     this.#heardMs = moment.nowMs;
+    this.#hasSpoken = true;
     return this.#become('online', 'its status arrives', moment);
   }
 
@@ -88,6 +121,8 @@ export class PeerState {
   #become(state: State, why: string, { wallMs }: Moment): boolean {
     if (this.#state === state) return false;
     this.#state = state;
+    // What was said on the former link does not make the new one deaf.
+    if (state !== 'online') this.#deafSinceMs = undefined;
     this.#why = shown(why, MAX_WHY_LENGTH);
     this.#sinceAtMs = wallMs;
     return true;

@@ -20,7 +20,7 @@ export interface Rule {
   readonly name: string;
   readonly agentType: AntibodyType;
   /** The `type` of alerts and the second part of an action id. */
-  readonly type: 'thermal' | 'storage' | 'rule';
+  readonly type: 'thermal' | 'storage' | 'mesh' | 'rule';
   /** "cpu", "gpu", "disk", …: `details.sensor` of alerts. */
   readonly sensor: string;
   readonly channelId: string;

@@ -1,6 +1,7 @@
 /** The verbs that change something: what they refuse. */
 import t from 'tap';
 import { createHandlers, type HandlerOptions, unguarded } from '../../src/control/handlers.js';
+import { NetState } from '../../src/control/net-state.js';
 import type { Clock } from '../../src/core/clock.js';
 import { configOf, cpuTemperature } from '../fixtures/antibodies.js';
 import { life } from '../fixtures/control.js';
@@ -54,6 +55,7 @@ t.test('says how long the agent runs whatever is done to the clock meanwhile', a
     link: { status: async () => absent },
     sensing: { channels: [], notFound: [], refresh: () => undefined },
     gpus: { status: () => ({ gpus: [] }), notFound: [] },
+    net: new NetState(clock),
     tick: { count: 0, p99Ms: 0 },
     store: { health: () => ({ ok: true, why: '' }), audit: { head: () => ({}) }, outbox: { states: () => [] } },
   };

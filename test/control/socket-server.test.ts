@@ -87,7 +87,7 @@ t.test('lets skos-net use its own verbs and no other, and strangers none', async
     listening: true,
     clients: 0,
     sensorDemand: false,
-    peers: [{ node: 'lyra', state: 'unknown', sinceAtMs: 1, why: 'not seen yet' }],
+    peers: [{ node: 'lyra', state: 'unknown', sinceAtMs: 1, why: 'not seen yet', silentMs: null, deafMs: null }],
     rssBytes: 1,
   };
   t.same(await net.request('net.report', report), {});

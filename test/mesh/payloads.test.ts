@@ -80,7 +80,7 @@ const sent: Record<TopicName, object> = {
     why: 'x',
     atMs: null,
     status: null,
-    peers: [{ node: 'lyra', state: 'unknown', sinceAtMs: 0, why: 'y' }],
+    peers: [{ node: 'lyra', state: 'unknown', sinceAtMs: 0, why: 'y', silentMs: null, deafMs: null }],
   }),
 };
 

@@ -12,7 +12,7 @@ function publisher() {
     origin: { node: 'nova', bootId: 'b1' },
     prefix: 'skos',
     bus: { publish: (message) => sent.push(message) },
-    peers: () => [{ node: 'lyra', state: 'online', sinceAtMs: 0, why: 'w' }],
+    peers: () => [{ node: 'lyra', state: 'online', sinceAtMs: 0, why: 'w', silentMs: null, deafMs: null }],
     heartbeatTimeoutMs: 2_000,
     clock: { monotonicMs: () => now, wallMs: () => now },
     log,
