@@ -1,9 +1,7 @@
 /**
  * Act: the one place that acts. Level-triggered: each tick it compares the actions that the ladders make due with those
- * that run, starts what is missing and ends what is no longer due. Caps are leases of the actuator, renewed while they
- * are due; if the agent dies they end by themselves where that is safe. One lease stands for one cap on one target,
- * however many actions want it: sixteen hot cores must not need sixteen leases on each of 256 policies. It is released with
- * the last action that wants it.
+ * that run, starts what is missing and ends what is no longer due. Caps are leases of the actuator (lease-keeper.ts), renewed
+ * while they are due; if the agent dies they end by themselves where that is safe. What cannot be taken back is a repair (repairs.ts).
  *
  * Nothing here waits on the protection path: requests to the actuator are sent at once and their answers become state
  * when they come. What the actuator does not answer or cannot take back is shown as that, never as done.
@@ -12,8 +10,7 @@ import type { Built, Effect, Job } from '../actuators/effect.js';
 import { buildEffects } from '../actuators/effects.js';
 import { type Action, parseAction } from '../core/action-names.js';
 import type { Clock } from '../core/clock.js';
-import { reason } from '../core/errors.js';
-import type { ActionRecord, Actuator, ActuatorTarget, LeaseResult, Log, Store } from '../core/ports.js';
+import type { ActionRecord, Actuator, ActuatorTarget, Log, Store } from '../core/ports.js';
 import type { ActionState, Severity } from '../core/vocabulary.js';
 import { permitted } from '../policy/action.js';
 import { type Consent, consent, type Words } from '../policy/consent.js';
@@ -21,8 +18,9 @@ import { dueActions, NO_RUNG } from '../policy/ladder.js';
 import { ActionIds } from './action-ids.js';
 import { ActionTeller } from './action-teller.js';
 import type { CurrentConfig } from './current-config.js';
-import { effectOf, type Hold, holdOf, isSettled, leaseOf } from './hold.js';
+import { effectOf, type Hold, holdOf, leaseOf } from './hold.js';
 import type { JobReport } from './job-reports.js';
+import { LeaseKeeper } from './lease-keeper.js';
 import type { OperatorWord } from './operator-word.js';
 import type { Outlet } from './outlet.js';
 import type { Record } from './record.js';
@@ -30,11 +28,6 @@ import type { Repair } from './repair.js';
 import type { ActionOutcome, AttemptResult } from './repair-gate.js';
 import type { Repairs, Settled } from './repairs.js';
 import type { BoundRule, Rulebook } from './rulebook.js';
-
-/** Renewals in one lifetime of a lease: several may be lost before a cap is orphaned. */
-const RENEWALS_PER_LEASE = 6;
-/** How often what the actuator has not settled is looked at again. */
-const SETTLE_EVERY_MS = 1_000;
 
 interface Due {
   readonly bound: BoundRule;
@@ -92,21 +85,23 @@ export class Executor {
   readonly #running = new Map<string, Running>();
   readonly #ids: ActionIds;
   readonly #teller: ActionTeller;
+  readonly #keeper: LeaseKeeper<Running>;
   /** Unfinished actions of an earlier agent, until an actuator tells what became of them. */
   #earlier: readonly ActionRecord[] = [];
   #actuator: Actuator | undefined;
   #targets: readonly ActuatorTarget[] = [];
   #jobs: ReadonlySet<string> = new Set();
-  #nextRenewalMs = 0;
-  #nextSettleMs = 0;
-  #settling = false;
-  /** Requests on their way, by lease: an action that wants the same cap waits for the same answer. */
-  readonly #asking = new Map<string, Promise<LeaseResult>>();
 
   constructor(options: ExecutorOptions) {
     this.#options = options;
     this.#ids = new ActionIds(options.node);
     this.#teller = new ActionTeller(options);
+    this.#keeper = new LeaseKeeper({
+      ttlMs: () => options.config.get().actuator.lease * 1000,
+      holders: () => this.#running.values(),
+      become: (running, state, why) => this.#become(running, state, why),
+      onGivenBack: (running) => this.#finishWhenOver(running),
+    });
   }
 
   /** Actions that run or are due now, newest last. */
@@ -139,6 +134,7 @@ export class Executor {
     const strays = new Set((await actuator.leases()).map(({ lease }) => lease));
     const jobs = await listedJobs(actuator);
     this.#actuator = actuator;
+    this.#keeper.use(actuator);
     this.#targets = targets;
     this.#listJobs(jobs);
     // Our own first: a lease that we have asked for proves nothing about a rung that was left since.
@@ -194,11 +190,7 @@ export class Executor {
   /** What was asked of a lost connection is asked again, and what waited for an actuator begins anew. */
   #takeUp(running: Running): void {
     if (!running.ending) this.#fit(running);
-    for (const hold of running.holds) {
-      if (hold.state === 'over') continue;
-      if (running.ending) this.#giveBack(running, hold);
-      else this.#ask(running, hold);
-    }
+    this.#keeper.takeUp(running);
   }
 
   #listJobs(jobs: ReadonlySet<string>): void {
@@ -221,12 +213,7 @@ export class Executor {
     }
     // A target that is no longer listed is undone by the actuator itself.
     const gone = holds.filter(({ target }) => !effects.some((each) => each.target === target));
-    for (const hold of gone) {
-      holds.splice(holds.indexOf(hold), 1);
-      hold.turn += 1;
-      this.#asking.delete(hold.lease);
-      void this.#actuator?.release(hold.lease).catch(() => undefined);
-    }
+    for (const hold of gone) this.#keeper.drop(running, hold);
     for (const effect of effects) {
       if (!holds.some(({ target }) => target === effect.target)) holds.push(holdOf(action, effect));
     }
@@ -239,14 +226,7 @@ export class Executor {
     this.#actuator = undefined;
     this.#targets = [];
     this.#listJobs(new Set());
-    this.#asking.clear();
-    for (const running of this.#running.values()) {
-      for (const hold of running.holds) {
-        if (hold.state === 'over') continue;
-        hold.state = 'lost';
-        hold.turn += 1;
-      }
-    }
+    this.#keeper.lose();
   }
 
   /** The allow-list was read again. */
@@ -261,7 +241,7 @@ export class Executor {
     for (const running of this.#running.values()) {
       if (running.ending) continue;
       this.#fit(running);
-      for (const hold of running.holds) if (hold.state === 'new') this.#ask(running, hold);
+      for (const hold of running.holds) if (hold.state === 'new') this.#keeper.ask(running, hold);
     }
   }
 
@@ -306,7 +286,7 @@ export class Executor {
     this.#earlier = this.#earlier.filter((each) => each !== record);
     const holds = effects.map((effect) => holdOf(action, effect));
     const running = this.#track(due, record, holds);
-    for (const hold of holds) this.#ask(running, hold);
+    for (const hold of holds) this.#keeper.ask(running, hold);
     const built = this.#build(action, bound);
     if ('jobs' in built) this.#repair(running, built.jobs ?? []);
   }
@@ -322,8 +302,7 @@ export class Executor {
       else if (!running.ending) this.#end(running, endOf(running.verdict, wanted?.verdict));
     }
     for (const [key, wanted] of due) if (!this.#running.has(key)) this.#begin(wanted);
-    if (nowMs >= this.#nextRenewalMs) this.#renew(nowMs);
-    if (nowMs >= this.#nextSettleMs) this.#settle(nowMs);
+    this.#keeper.look(nowMs);
     this.#options.repairs.look(nowMs, (end) => this.#settledEarlier(end));
   }
 
@@ -345,7 +324,7 @@ export class Executor {
     if (!running.ending) return;
     running.ending = false;
     if (running.repair !== undefined) this.#options.repairs.reopen(running.repair);
-    for (const hold of running.holds) this.#ask(running, hold);
+    for (const hold of running.holds) this.#keeper.ask(running, hold);
   }
 
   #due(nowMs: number): Map<string, Due> {
@@ -445,7 +424,7 @@ export class Executor {
     const { effects, jobs = [] } = built;
     for (const effect of effects) running.holds.push(holdOf(action, effect));
     // Sent before anything is recorded: protection does not wait, not even for a clock tick of bookkeeping.
-    for (const hold of running.holds) this.#ask(running, hold);
+    for (const hold of running.holds) this.#keeper.ask(running, hold);
     if (jobs.length > 0) this.#repair(running, jobs);
     if (effects.length > 0) this.#become(running, 'pending', 'asked of the actuator');
     else if (jobs.length === 0) this.#become(running, 'done', 'told');
@@ -524,63 +503,6 @@ export class Executor {
     return bound !== undefined && bound.ladder.rung < rungOf(running);
   }
 
-  #ask(running: Running, hold: Hold): void {
-    const actuator = this.#actuator;
-    hold.turn += 1;
-    if (actuator === undefined) {
-      hold.state = 'lost';
-      return;
-    }
-    hold.state = 'asked';
-    const { turn } = hold;
-    this.#lease(actuator, hold).then(
-      (result) => this.#answered(running, hold, { turn, result, state: result.ok ? 'held' : 'troubled' }),
-      (error: unknown) =>
-        this.#answered(running, hold, { turn, result: { ok: false, outcome: reason(error) }, state: 'refused' }),
-    );
-  }
-
-  /** The answer to the request for this lease: the one that is on its way, or what another action was told, or a new one. */
-  #lease(actuator: Actuator, { lease, target, capPpm }: Hold): Promise<LeaseResult> {
-    const asking = this.#asking.get(lease);
-    if (asking !== undefined) return asking;
-    const held = this.#wanting(lease).find(({ state }) => state === 'held')?.result;
-    if (held !== undefined) return Promise.resolve(held);
-    const ttlMs = this.#options.config.get().actuator.lease * 1000;
-    const request = actuator.set({ lease, target, capPpm, ttlMs });
-    this.#asking.set(lease, request);
-    const settled = () => {
-      if (this.#asking.get(lease) === request) this.#asking.delete(lease);
-    };
-    request.then(settled, settled);
-    return request;
-  }
-
-  /** The holds of actions that are not ending and want this lease. */
-  #wanting(lease: string): Hold[] {
-    const holds = [...this.#running.values()].filter(({ ending }) => !ending).flatMap((running) => running.holds);
-    return holds.filter((hold) => hold.lease === lease);
-  }
-
-  #answered(
-    running: Running,
-    hold: Hold,
-    { turn, result, state }: { turn: number; result: LeaseResult; state: 'held' | 'troubled' | 'refused' },
-  ): void {
-    if (hold.turn !== turn) return; // Asked again, released or lost in the meantime; that answer tells.
-    hold.result = result;
-    delete hold.after;
-    hold.state = state;
-    if (running.holds.some((each) => each.state === 'asked')) return;
-    const bad = running.holds.filter((each) => each.state !== 'held');
-    const list = bad.map(({ target, result: each }) => `${target}: ${each?.outcome ?? 'unknown'}`).join(', ');
-    const good = running.holds.length - bad.length;
-    if (bad.length === 0) this.#become(running, 'active', 'capped, and read back');
-    else if (good > 0) this.#become(running, 'active', `capped on ${good} of ${running.holds.length}; ${list}`);
-    else if (bad.every((each) => each.result?.outcome === 'pending')) this.#become(running, 'pending', list);
-    else this.#become(running, 'failed', list);
-  }
-
   // ---- Proposals -----------------------------------------------------------------------------------------------------
 
   /** A proposed action, with what would be done now; undefined: none of this id is proposed. */
@@ -622,7 +544,7 @@ export class Executor {
     running.ending = true;
     running.endReason = why;
     running.repair?.dueEnded(isRecovered);
-    for (const hold of running.holds) this.#giveBack(running, hold);
+    for (const hold of running.holds) this.#keeper.giveBack(running, hold);
     this.#finishWhenOver(running);
   }
 
@@ -641,42 +563,6 @@ export class Executor {
       this.#become(running, repair.endState, isTold ? record.reason : endReason, { ended: true });
     } else if (holds.length > 0) this.#become(running, 'released', endReason, { ended: true });
     else this.#become(running, record.state === 'pending' ? 'failed' : record.state, endReason, { ended: true });
-  }
-
-  #giveBack(running: Running, hold: Hold): void {
-    if (hold.state === 'over') return;
-    const actuator = this.#actuator;
-    hold.turn += 1;
-    hold.state = 'releasing';
-    if (this.#wanting(hold.lease).length > 0) {
-      const result = { ok: true, outcome: 'shared', readBack: hold.result?.readBack ?? '-' };
-      this.#givenBack(running, hold, { turn: hold.turn, result });
-      return;
-    }
-    if (actuator === undefined) {
-      this.#become(running, 'undo_pending', 'the actuator is not reachable');
-      return;
-    }
-    const { turn } = hold;
-    this.#asking.delete(hold.lease); // Who asks from now on asks behind this release.
-    actuator.release(hold.lease).then(
-      (result) => this.#givenBack(running, hold, { turn, result }),
-      (error: unknown) => {
-        if (hold.turn !== turn) return; // Lost with its connection: attach() releases again.
-        hold.state = 'unreleased';
-        this.#become(running, 'undo_pending', reason(error));
-      },
-    );
-  }
-
-  #givenBack(running: Running, hold: Hold, { turn, result }: { turn: number; result: LeaseResult }): void {
-    if (hold.turn !== turn) return; // Asked for again in the meantime.
-    // An answer without values is about a lease that was gone already: whether its value came back, the target tells.
-    const isProven = result.readBack !== undefined && (result.ok || result.outcome === 'foreign_change');
-    hold.after = result;
-    hold.state = isProven ? 'over' : 'undoing';
-    if (!isProven && !result.ok) this.#become(running, 'undo_pending', `${hold.target}: ${result.outcome}`);
-    this.#finishWhenOver(running);
   }
 
   /** Ends the actions of one rule (or of all) at once and bars it from acting for a while. */
@@ -704,80 +590,6 @@ export class Executor {
       fields: { event: 'release.operator', ...(rule === undefined ? {} : { rule }) },
     });
     return { released, barred };
-  }
-
-  // ---- Keeping -------------------------------------------------------------------------------------------------------
-
-  #renew(nowMs: number): void {
-    const ttlMs = this.#options.config.get().actuator.lease * 1000;
-    this.#nextRenewalMs = nowMs + ttlMs / RENEWALS_PER_LEASE;
-    const actuator = this.#actuator;
-    if (actuator === undefined) return;
-    const leases = new Set<string>();
-    for (const running of this.#running.values()) {
-      if (running.ending) continue;
-      for (const hold of running.holds) {
-        if (hold.state === 'held' || hold.state === 'troubled') leases.add(hold.lease);
-        else if (hold.state === 'refused') this.#ask(running, hold);
-      }
-    }
-    if (leases.size === 0) return;
-    actuator
-      .renew([...leases], ttlMs)
-      .then((known) => (known < leases.size ? this.#askLostAgain(actuator) : undefined))
-      .catch(() => undefined); // The connection is lost; the link reconnects and attach() asks again.
-  }
-
-  /** Leases that ended behind our back (an operator's release-all) while their cause stands are asked for again. */
-  async #askLostAgain(actuator: Actuator): Promise<void> {
-    const known = new Set((await actuator.leases()).map(({ lease }) => lease));
-    if (this.#actuator !== actuator) return;
-    for (const running of this.#running.values()) {
-      if (running.ending) continue;
-      for (const hold of running.holds) {
-        const isThoughtHeld = hold.state === 'held' || hold.state === 'troubled';
-        if (isThoughtHeld && !known.has(hold.lease)) this.#ask(running, hold);
-      }
-    }
-  }
-
-  /** Looks at the targets of actions that the actuator has not settled: a retry of its own may have succeeded since. */
-  #settle(nowMs: number): void {
-    this.#nextSettleMs = nowMs + SETTLE_EVERY_MS;
-    for (const running of this.#running.values()) {
-      for (const hold of running.holds) if (hold.state === 'unreleased') this.#giveBack(running, hold);
-    }
-    const unsettled = [...this.#running.values()].filter(({ holds }) =>
-      holds.some(({ state }) => state === 'troubled' || state === 'undoing'),
-    );
-    const actuator = this.#actuator;
-    if (actuator === undefined || unsettled.length === 0 || this.#settling) return;
-    this.#settling = true;
-    actuator
-      .targets()
-      .then((targets) => {
-        for (const running of unsettled) this.#compare(running, targets);
-      })
-      .catch(() => undefined) // The link notices the lost connection.
-      .finally(() => {
-        this.#settling = false;
-      });
-  }
-
-  #compare(running: Running, targets: readonly ActuatorTarget[]): void {
-    for (const hold of running.holds) {
-      const target = targets.find((each) => each.target === hold.target);
-      if (hold.state === 'troubled' && target?.state === 'held') {
-        const { former, current: readBack } = target;
-        const result = { ok: true, outcome: 'applied', former, readBack };
-        this.#answered(running, hold, { turn: hold.turn, result, state: 'held' });
-      } else if (hold.state === 'undoing' && isSettled(target)) {
-        const outcome = target?.state === 'foreign_change' ? 'foreign_change' : 'released';
-        const { former = '-', current = '-' } = target ?? {};
-        const result = { ok: outcome === 'released', outcome, former, readBack: current };
-        this.#givenBack(running, hold, { turn: hold.turn, result });
-      }
-    }
   }
 
   #become(running: Running, state: ActionState, why: string, { ended = false } = {}): void {
