@@ -25,6 +25,7 @@ import { Executor } from '../control/executor.js';
 import { FlightRecorder } from '../control/flight-recorder.js';
 import { createHandlers } from '../control/handlers.js';
 import { HardwareEvents } from '../control/hardware-events.js';
+import { ImmuneMemory } from '../control/immune-memory.js';
 import { readReport, reportDirectory } from '../control/job-reports.js';
 import { LastingClock } from '../control/lasting-clock.js';
 import { Machine, workloadUnits } from '../control/machine.js';
@@ -35,10 +36,12 @@ import { LaterOutlet } from '../control/outlet.js';
 import { Publisher } from '../control/publisher.js';
 import { Record } from '../control/record.js';
 import { Reloader } from '../control/reloader.js';
+import type { ActionOutcome } from '../control/repair-gate.js';
 import { RepairGates } from '../control/repair-gates.js';
 import { Repairs } from '../control/repairs.js';
 import { Rulebook } from '../control/rulebook.js';
 import { Sensing } from '../control/sensing.js';
+import { Silences } from '../control/silences.js';
 import { SocketServer } from '../control/socket-server.js';
 import { StoreWatch } from '../control/store-watch.js';
 import { Tick } from '../control/tick.js';
@@ -152,11 +155,13 @@ async function compose(given: {
   const store = await openStore(given.config, log);
   const outlet = new LaterOutlet();
   const record = new Record({ store, log, outlet });
-  const rulebook = new Rulebook([thermalSentinel, storageWatcher, meshHealer, hardwareWatcher, operatorRules]);
+  const lasting = new LastingClock({ store, clock, bootId: boot });
+  const silences = new Silences({ store, lasting, record });
+  const memory = new ImmuneMemory({ config, store });
+  const rulebook = new Rulebook([thermalSentinel, storageWatcher, meshHealer, hardwareWatcher, operatorRules], memory);
   const recorder = new FlightRecorder({ store, clock, log });
   const onChange = (alert: Alert) => recorder.alert(alert);
-  const alerts = new AlertBook({ rulebook, store, outlet, record, clock, onChange });
-  const lasting = new LastingClock({ store, clock, bootId: boot });
+  const alerts = new AlertBook({ rulebook, store, outlet, record, clock, onChange, silences });
   const breakers = new Breakers(store);
   const gates = new RepairGates({ config, breakers, lasting, store, clock, bootId: boot });
   const word = new OperatorWord({ bootId: boot, store, clock });
@@ -169,7 +174,7 @@ async function compose(given: {
     report: (job, sinceAtMs) => readReport(reports, { job, sinceAtMs }),
     clock,
   });
-  const learn = () => undefined;
+  const learn = (outcome: ActionOutcome) => memory.note(outcome, clock.wallMs());
   const acting = { node, bootId: boot, config, rulebook, repairs, learn, word, store, record, outlet, log, clock };
   const executor = new Executor(acting);
 
@@ -289,6 +294,10 @@ async function compose(given: {
     tick,
     alerts,
     executor,
+    gates,
+    silences,
+    memory,
+    rulebook,
     word,
     recorder,
     link,
@@ -317,6 +326,8 @@ async function compose(given: {
       { name: 'store', start: () => undefined, stop: () => store.stop() },
       recorder,
       gates,
+      silences,
+      memory,
       startRecord(record, identity, given.config),
       ...(gpuOwn === undefined ? [] : [gpuOwn]),
       gpus,

@@ -100,6 +100,39 @@ export const JOURNAL_EVENTS = {
       'The sensor of a standing alert cannot be read any more, or can be read again; the message says which. While it cannot be read the effects stay, because nobody knows that the danger is past.',
     next: 'If it is gone: bring the sensor back; or check by other means, then skos release.',
   },
+  'alert.unsilenced': {
+    id: 'cf75462ce20772a1cb8fe9b48ec2003e',
+    subject: 'Alert is silenced no longer: rule @SKOS_RULE@ on @SKOS_CHANNEL@',
+    meaning: 'A silence was over or was ended while the alert stood, and nobody had been notified of it as it is now.',
+    next: 'See `skos alerts` for the values and `skos actions` for what is done about it.',
+  },
+  'silence.add': {
+    id: '4ab2244a25bc42d1f627d4ccb04cf624',
+    subject: 'Alerts are silenced',
+    meaning:
+      'An operator asked that nobody be notified of alerts that match, for a while. They are recorded and shown as ever, and what is done about them is not touched.',
+    next: 'Nothing. `skos silence list` shows what is silenced, `skos silence end ID` ends it.',
+  },
+  'silence.end': {
+    id: '6d8d6de8b765efa118073d373f2692eb',
+    subject: 'A silence is over',
+    meaning: 'It ended by itself or by an operator. Alerts that match and still stand are told now.',
+    next: 'Nothing.',
+  },
+  'breaker.reset': {
+    id: '8abbef2ac2050704b60d9559cc8292da',
+    subject: 'Circuit breakers were reset',
+    meaning:
+      'An operator closed breakers of repairs and ended their back-off; the message says which. Attempts that were made stay counted.',
+    next: 'See `skos actions` for whether the repair helps now; if it fails again, the breaker opens again.',
+  },
+  'memory.forget': {
+    id: '11383edab777f1d2e4afa36af4ac56bd',
+    subject: 'The node forgot what it had learnt',
+    meaning:
+      'An operator had what was remembered of some actions forgotten; their ladders begin where the readings put them until the node has learnt anew.',
+    next: 'Nothing. `skos memory` shows what is left.',
+  },
   'action.active': {
     id: '14591a48df8d970491f70f0efb4988ed',
     subject: 'Effect stands: @SKOS_ACTION@ by rule @SKOS_RULE@',

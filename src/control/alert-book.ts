@@ -11,6 +11,7 @@ import { NO_RUNG, type TransitionKind } from '../policy/ladder.js';
 import type { Outlet } from './outlet.js';
 import type { Record } from './record.js';
 import type { BoundRule, Rulebook } from './rulebook.js';
+import type { Silences } from './silences.js';
 
 const EVENTS: Readonly<globalThis.Record<TransitionKind, string>> = {
   fire: 'alert.fire',
@@ -40,6 +41,8 @@ export const LEVELS: Readonly<globalThis.Record<Severity, LogLevel>> = {
   emergency: 'fatal',
 };
 
+const NO_SILENCES: Pick<Silences, 'of' | 'revision'> = { of: () => undefined, revision: 0 };
+
 /** Whose alerts have no ladder. */
 const RAISED_BY: AntibodyType = 'hardware_watcher';
 
@@ -60,6 +63,11 @@ export class AlertBook {
   readonly #record: Record;
   readonly #clock: Clock;
   readonly #onChange: (alert: Alert) => void;
+  readonly #silences: Pick<Silences, 'of' | 'revision'>;
+  /** Of the silences, when the alerts that stand were compared with them. */
+  #revision = 0;
+  /** Of which severity of a standing alert somebody was notified; then its end is told, too. */
+  readonly #notified = new Map<string, Severity>();
 
   /** `onChange` is called with every change that is told, from the tick. */
   constructor(options: {
@@ -69,6 +77,7 @@ export class AlertBook {
     record: Record;
     clock: Clock;
     onChange?: (alert: Alert) => void;
+    silences?: Pick<Silences, 'of' | 'revision'>;
   }) {
     this.#rulebook = options.rulebook;
     this.#store = options.store;
@@ -76,6 +85,7 @@ export class AlertBook {
     this.#record = options.record;
     this.#clock = options.clock;
     this.#onChange = options.onChange ?? (() => undefined);
+    this.#silences = options.silences ?? NO_SILENCES;
   }
 
   get standing(): readonly Alert[] {
@@ -89,6 +99,7 @@ export class AlertBook {
   adopt(alerts: readonly Alert[]): void {
     const now = this.#clock.monotonicMs();
     for (const alert of alerts) {
+      if (alert.silenced !== true && alert.severity !== null) this.#notified.set(alert.id, alert.severity);
       if (alert.agentType === RAISED_BY) {
         // What has happened since this agent began is newer.
         if (!this.#standing.has(alert.id)) this.#standing.set(alert.id, alert);
@@ -104,6 +115,7 @@ export class AlertBook {
 
   /** Each tick: tells what was held back, and closes what has no rule or, after a restart, no danger any more. */
   tend(nowMs: number): void {
+    this.#followSilences();
     for (const [id, { alert, event, level }] of this.#untold) {
       const { atMs, waitMs } = this.#told.get(id) ?? { atMs: 0, waitMs: SMALL_CHANGE_EVERY_MS };
       if (nowMs - atMs < waitMs) continue;
@@ -112,6 +124,43 @@ export class AlertBook {
       this.#told.set(id, { atMs: nowMs, waitMs: Math.min(2 * waitMs, SELDOM_EVERY_MS) });
     }
     for (const alert of this.#standing.values()) this.#review(alert, nowMs);
+  }
+
+  /**
+   * Silences came or ended. An alert that is silenced now is only marked; one that stands and is not silenced any more is told,
+   * unless somebody was notified of it as it is.
+   */
+  #followSilences(): void {
+    const { revision } = this.#silences;
+    if (revision === this.#revision) return;
+    this.#revision = revision;
+    for (const alert of this.standing) {
+      const marked = this.#marked(alert);
+      if (marked.silenced === alert.silenced) continue;
+      const isNews = marked.silenced !== true && this.#notified.get(alert.id) !== alert.severity;
+      this.#standing.set(alert.id, marked);
+      this.#store.putAlert(marked);
+      if (isNews) this.#tellUnsilenced(marked);
+      this.#outlet.broadcast('active', marked);
+    }
+  }
+
+  #tellUnsilenced(alert: Alert): void {
+    const { id, rule, channel, state, severity, message } = alert;
+    if (severity !== null) this.#notified.set(id, severity);
+    this.#outlet.broadcast('alert', alert);
+    this.#record.add({
+      kind: 'alert.unsilenced',
+      who: 'agent',
+      what: { alert: id, rule, channel, state, severity },
+      level: LEVELS[severity ?? 'warning'],
+      message: `${message} (it stands still, and is silenced no longer)`,
+      fields: { event: 'alert.unsilenced', alert: id, rule, channel, severity, state },
+    });
+  }
+
+  #marked({ silenced: _, ...alert }: Alert): Alert {
+    return this.#silences.of(alert) === undefined ? alert : { ...alert, silenced: true };
   }
 
   /** Stands from now on, or stands on with these words. */
@@ -135,7 +184,7 @@ export class AlertBook {
     } else if (rung < 0) {
       this.#publish(alert, 'alert.recover', 'info');
     } else {
-      this.#standing.set(alert.id, alert);
+      this.#standing.set(alert.id, this.#marked(alert));
       this.#untold.set(alert.id, { alert, event: 'alert.fire', level });
     }
   }
@@ -186,11 +235,13 @@ export class AlertBook {
     const calm = kind === 'recovering' || kind === 'step_down' || kind === 'clear';
     const level = calm ? 'info' : LEVELS[after ?? before ?? 'warning'];
     if (before !== after || kind === 'flapping') {
-      this.#publish(alert, EVENTS[kind], level);
+      // What the memory began with is an input of the decision: it is kept with it.
+      const { firstRung } = transition;
+      this.#publish(alert, EVENTS[kind], level, firstRung === undefined ? {} : { firstRung });
       return;
     }
     // A value that jitters around a bound, or a sensor that flickers, changes this many times a second.
-    this.#standing.set(alert.id, alert);
+    this.#standing.set(alert.id, this.#marked(alert));
     this.#untold.set(alert.id, { alert, event: EVENTS[kind], level });
   }
 
@@ -208,14 +259,16 @@ export class AlertBook {
       verdict: transition.verdict,
       channel: channel.id,
       sensor: rule.sensor,
-      message: antibody.describe(finding),
+      message: `${antibody.describe(finding)}${raisedText(bound, finding)}`,
       ...shownValue(rule.quantity, transition),
       sinceAtMs: former?.sinceAtMs ?? now,
       updatedAtMs: now,
     };
   }
 
-  #publish(alert: Alert, event: string, level: LogLevel): void {
+  /** `more`: of the decision, for the audit entry. */
+  #publish(unmarked: Alert, event: string, level: LogLevel, more: { readonly firstRung?: number } = {}): void {
+    const alert = this.#marked(unmarked);
     this.#untold.delete(alert.id);
     this.#told.set(alert.id, { atMs: this.#clock.monotonicMs(), waitMs: SMALL_CHANGE_EVERY_MS });
     if (alert.severity === null) {
@@ -227,18 +280,35 @@ export class AlertBook {
     }
     this.#store.putAlert(alert);
     this.#onChange(alert);
-    this.#outlet.broadcast('alert', alert);
+    if (this.#isNotified(alert)) this.#outlet.broadcast('alert', alert);
     this.#outlet.broadcast('active', alert);
-    const { id, rule, channel, state, severity, verdict, value, threshold } = alert;
+    const { id, rule, channel, state, severity, verdict, value, threshold, silenced } = alert;
+    const silence = silenced === true ? { silenced: true } : {};
     this.#record.add({
       kind: event,
       who: 'agent',
-      what: { alert: id, rule, channel, state, severity, verdict, value, threshold },
-      level,
-      message: alert.message,
+      what: { alert: id, rule, channel, state, severity, verdict, value, threshold, ...more, ...silence },
+      level: silenced === true ? 'info' : level,
+      message: silenced === true ? `${alert.message} (silenced)` : alert.message,
       fields: { event, alert: id, rule, channel, severity, state },
     });
   }
+
+  /** Nobody is told of what is silenced, except of the end of what they were told of before. */
+  #isNotified({ id, severity, silenced }: Alert): boolean {
+    const wasNotified = severity === null && this.#notified.delete(id);
+    if (silenced === true) return wasNotified;
+    if (severity !== null) this.#notified.set(id, severity);
+    return true;
+  }
+}
+
+/** Why an alert begins higher than its value asks for. */
+function raisedText({ rule }: BoundRule, { transition }: Finding): string {
+  const { firstRung, after } = transition;
+  if (firstRung === undefined) return '';
+  const below = rule.rungs.slice(0, firstRung).map(({ severity }) => severity);
+  return `; begun as ${after}, because what is done at ${below.join(' and ')} has not helped here before`;
 }
 
 /** −1 for none. */

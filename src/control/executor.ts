@@ -51,6 +51,8 @@ interface Running {
   readonly valueBefore: number | null;
   /** A cap's verdict is given once. */
   learnt: boolean;
+  /** The memory began it before its own bound was reached: that it is soon over says nothing. */
+  readonly isRaised: boolean;
 }
 
 export interface ExecutorOptions {
@@ -407,7 +409,9 @@ export class Executor {
       endReason: '',
       beganMs,
       valueBefore: bound.value,
-      learnt: false,
+      // Begun together with a higher rung, a cap cannot show what it does alone.
+      learnt: bound.isRaised || bound.ladder.rung > rungOf(due),
+      isRaised: bound.isRaised,
     };
     this.#running.set(keyOf(due), running);
     return running;
@@ -477,7 +481,7 @@ export class Executor {
 
   #learn(running: Running, result: AttemptResult): void {
     running.learnt = true;
-    if (result === 'done') return;
+    if (result === 'done' || running.isRaised) return;
     const { bound, action, severity, beganMs, valueBefore } = running;
     this.#options.learn({
       action,
@@ -610,7 +614,7 @@ export class Executor {
   }
 }
 
-function rungOf({ bound, severity }: Running): number {
+function rungOf({ bound, severity }: Pick<Running, 'bound' | 'severity'>): number {
   return bound.rule.rungs.findIndex((rung) => rung.severity === severity);
 }
 

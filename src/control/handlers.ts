@@ -15,16 +15,22 @@ import type { ActuatorLink } from './actuator-link.js';
 import type { AlertBook } from './alert-book.js';
 import { Approvals } from './approvals.js';
 import { backupHandlers } from './backup-verbs.js';
+import { nameOf } from './caller-name.js';
 import type { CurrentConfig } from './current-config.js';
 import type { Executor } from './executor.js';
 import type { FlightRecorder } from './flight-recorder.js';
+import { gateHandlers } from './gate-verbs.js';
 import type { HardwareEvents } from './hardware-events.js';
 import { historyHandlers } from './history-verbs.js';
+import type { ImmuneMemory } from './immune-memory.js';
 import type { NetState } from './net-state.js';
 import type { OperatorWord } from './operator-word.js';
 import type { Publisher } from './publisher.js';
 import type { Record } from './record.js';
+import type { RepairGates } from './repair-gates.js';
+import type { Rulebook } from './rulebook.js';
 import type { Sensing } from './sensing.js';
+import type { Silences } from './silences.js';
 import type { Caller, Handlers } from './socket-server.js';
 import type { Tick } from './tick.js';
 import { Workloads } from './workloads.js';
@@ -49,6 +55,10 @@ export interface HandlerOptions {
   readonly executor: Executor;
   readonly word: OperatorWord;
   readonly recorder: FlightRecorder;
+  readonly gates: RepairGates;
+  readonly silences: Silences;
+  readonly memory: ImmuneMemory;
+  readonly rulebook: Rulebook;
   readonly link: ActuatorLink;
   readonly publisher: Publisher;
   readonly net: NetState;
@@ -113,6 +123,7 @@ export function createHandlers(options: HandlerOptions): Handlers {
       actions: [...executor.actions],
       targets: [...(await options.link.status()).targets],
     }),
+    ...gateHandlers(options),
     'audit.verify': (params) => store.audit.verify(params),
     'audit.list': ({ fromSeq = 1, limit = AUDIT_LISTED_BY_DEFAULT }) => store.audit.list({ fromSeq, limit }),
     'audit.introductions': () => store.audit.introductions(),
@@ -256,11 +267,6 @@ async function unknownRecording({ alert, nth = 1 }: RecordingQuery, { recordings
     ? `no ${nth} recordings of "${alert}"`
     : `no recording of an alert "${alert}"; ${hint}`;
   throw new SkosError('SKOS_RECORDING_UNKNOWN', `there is ${what}`);
-}
-
-/** Uid of who asked; the name would need a look into the user database. */
-function nameOf({ credentials }: Caller): string {
-  return credentials.uid === 0 ? 'root' : `uid ${credentials.uid}`;
 }
 
 /** The store knows the past, the executor what runs now: a write that waits for the disk must not hide an action. */

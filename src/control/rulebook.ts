@@ -16,7 +16,18 @@ export interface BoundRule {
   ladder: LadderState;
   /** The last ok reading, canonical unit; null before the first. */
   value: number | null;
+  /** Its ladder began on a higher rung than the readings asked for, and has not been over since. */
+  isRaised: boolean;
 }
+
+/** What is remembered of earlier times; policy/memory.ts says what for. */
+export interface BeginsWith {
+  /** The rung that a ladder which fires now begins with at least; −1: any. */
+  firstRung(rule: Rule): number;
+  /** It fired. */
+  fired(rule: Rule): void;
+}
+const NO_MEMORY: BeginsWith = { firstRung: () => NO_RUNG, fired: () => undefined };
 
 /** What rebuild() replaces. */
 export interface Kept {
@@ -30,9 +41,11 @@ export class Rulebook {
   readonly #antibodies: readonly Antibody[];
   #bound: BoundRule[] = [];
   #byChannel: BoundRule[][] = [];
+  readonly #memory: BeginsWith;
 
-  constructor(antibodies: readonly Antibody[]) {
+  constructor(antibodies: readonly Antibody[], memory: BeginsWith = NO_MEMORY) {
     this.#antibodies = antibodies;
+    this.#memory = memory;
   }
 
   get bound(): readonly BoundRule[] {
@@ -55,7 +68,15 @@ export class Rulebook {
         if (channel === undefined) continue;
         const before = former.get(keyOf(rule));
         const ladder = carriedLadder(before, rule);
-        next.push({ rule, channel, antibody, alertId: alertIdOf(rule), ladder, value: before?.value ?? null });
+        next.push({
+          rule,
+          channel,
+          antibody,
+          alertId: alertIdOf(rule),
+          ladder,
+          value: before?.value ?? null,
+          isRaised: before?.isRaised ?? false,
+        });
       }
     }
     this.#bound = next;
@@ -80,7 +101,7 @@ export class Rulebook {
     if (bound === undefined) return;
     for (const each of bound) {
       if (quality === 'ok') each.value = value;
-      const sample = { value: quality === 'ok' ? value : null, quality, atMs };
+      const sample = { value: quality === 'ok' ? value : null, quality, atMs, ...this.#firstRung(each, value) };
       this.#advance(each, step(each.rule, each.ladder, sample), onFinding);
     }
   }
@@ -99,9 +120,20 @@ export class Rulebook {
     bound.ladder = { ...bound.ladder, rung: Math.min(rung, bound.rule.rungs.length - 1), phase: 'firing' };
   }
 
+  /** Asked only where a fire may be near: nine ladders of ten are quiet, ten times a second. */
+  #firstRung({ rule, ladder }: BoundRule, value: number): { firstRung?: number } {
+    const isNear = ladder.rung === NO_RUNG && value > (rule.rungs[0]?.raise ?? Infinity);
+    return isNear ? { firstRung: this.#memory.firstRung(rule) } : {};
+  }
+
   #advance(bound: BoundRule, { state, transitions }: ReturnType<typeof step>, onFinding: OnFinding): void {
     bound.ladder = state;
+    if (state.rung === NO_RUNG) bound.isRaised = false;
     for (const transition of transitions) {
+      if (transition.kind === 'fire') {
+        bound.isRaised = transition.firstRung !== undefined;
+        this.#memory.fired(bound.rule);
+      }
       onFinding(bound, { rule: bound.rule, channel: bound.channel, transition });
     }
   }

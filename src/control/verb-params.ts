@@ -26,7 +26,13 @@ const MAX_AT_MS = 8.64e15;
 /** Heads of the audit chain that `skos audit verify` found in the journal. */
 const MAX_HEADS = 5_000;
 
+/** Thirty days: a silence that shall last longer is a rule that should be mended. */
+const MAX_SILENCE_SECONDS = 30 * 86_400;
+/** What ids of rules, channels and alerts are made of, and the signs of a glob. */
+const SILENCE_PATTERN = /^[a-z0-9_~*?/.:-]{1,256}$/;
+
 const nothing = object({});
+const why = optional(string({ pattern: /^\P{Cc}{0,200}$/u, expected: 'one line of text, at most 200 characters' }));
 const limit = optional(number({ min: 1, max: MAX_LIMIT, integer: true }));
 const forSeconds = optional(number({ min: 0, max: MAX_FOR_SECONDS }));
 const actionId = string({ max: 256 });
@@ -74,6 +80,17 @@ export const VERB_PARAMS: { readonly [V in Verb]: Shape<unknown> } = {
   orders: nothing,
   reload: nothing,
   preview: nothing,
+  breakers: nothing,
+  'breaker.reset': object({ name: optional(string({ max: 128 })), confirm: string({ max: 64 }), why }),
+  silences: nothing,
+  'silence.add': object({
+    pattern: string({ pattern: SILENCE_PATTERN, expected: 'a rule, a channel, or a glob such as "hwmon/**"' }),
+    forSeconds: number({ min: 1, max: MAX_SILENCE_SECONDS }),
+    why,
+  }),
+  'silence.end': object({ id: string({ max: 16 }) }),
+  memory: nothing,
+  'memory.forget': object({ pattern: optional(string({ max: 256 })), confirm: string({ max: 64 }), why }),
   'audit.verify': object({ heads: optional(list(head, { max: MAX_HEADS })), key: optional(key) }),
   'audit.list': object({ fromSeq: optional(count), limit }),
   'audit.introductions': nothing,

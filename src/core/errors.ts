@@ -266,6 +266,18 @@ export const ERRORS = {
     meaning: 'What was shown before the question is too old, or would no longer be what happens. Nothing was done.',
     next: 'Run `skos approve` again and read what it shows.',
   },
+  SKOS_BREAKER_UNKNOWN: {
+    meaning: 'There is no circuit breaker of that name.',
+    next: 'Name one as `skos breaker list` shows it; an action that never failed has none.',
+  },
+  SKOS_SILENCE_UNKNOWN: {
+    meaning: 'There is no silence of that id.',
+    next: 'Name one as `skos silence list` shows it; a silence ends by itself.',
+  },
+  SKOS_SILENCE_LIMIT: {
+    meaning: 'As many silences stand as there may be.',
+    next: 'End some (`skos silence list`), or take one pattern for several, such as "hwmon/**".',
+  },
   SKOS_RECORDING_UNKNOWN: {
     meaning: 'There is no flight recording of that alert.',
     next: 'Name an alert as `skos recorder list` shows it; old recordings give way to new ones.',

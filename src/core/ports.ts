@@ -470,6 +470,8 @@ export interface Alert {
   readonly unit: string;
   readonly sinceAtMs: number;
   readonly updatedAtMs: number;
+  /** An operator's silence covers it: nobody is notified. */
+  readonly silenced?: true;
 }
 
 export interface ActionRecord {

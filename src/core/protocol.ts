@@ -37,7 +37,7 @@ import type {
   RecordingQuery,
   StoredChannel,
 } from './ports.js';
-import type { AntibodyType, LogLevel, Mode } from './vocabulary.js';
+import type { AntibodyType, LogLevel, Mode, Severity } from './vocabulary.js';
 
 /** A line longer than this ends the connection: the largest honest one is `sensors` of some thousand channels. */
 export const MAX_LINE_BYTES = 4 * 1024 * 1024;
@@ -255,6 +255,45 @@ export interface BreakersView {
   }[];
 }
 
+/** What is remembered of one action of one rule on one channel. */
+export interface LessonView {
+  readonly rule: string;
+  readonly channel: string;
+  readonly action: string;
+  /** Since it was begun to be remembered. */
+  readonly attempts: number;
+  readonly helped: number;
+  /** Of the latest ones; `medianFell` in the channel's canonical unit. */
+  readonly recent: {
+    readonly observations: number;
+    readonly helped: number;
+    readonly medianTookMs: number | null;
+    readonly meanTookMs: number | null;
+    readonly medianFell: number | null;
+    /** With 95 % confidence it fails, or helps, more often than not. */
+    readonly isFutile: boolean;
+    readonly isProven: boolean;
+  };
+  readonly firstAtMs: number;
+  readonly lastAtMs: number;
+}
+
+export interface MemoryView {
+  /** The latest first; `fell` of each in the base unit of its channel, null where the channel is not there. */
+  readonly lessons: readonly (LessonView & { readonly fell: number | null; readonly unit: string })[];
+  /** Ladders that begin higher because of it. */
+  readonly raised: readonly { readonly rule: string; readonly channel: string; readonly severity: Severity }[];
+}
+
+export interface SilenceView {
+  readonly id: string;
+  readonly pattern: string;
+  readonly sinceAtMs: number;
+  readonly untilAtMs: number;
+  readonly who: string;
+  readonly why: string;
+}
+
 /** Verb → params and result. */
 export interface Verbs {
   status: { params: Record<string, never>; result: Status };
@@ -286,6 +325,19 @@ export interface Verbs {
     params: Record<string, never>;
     result: { node: string; actions: ActionRecord[]; targets: ActuatorTarget[] };
   };
+  breakers: { params: Record<string, never>; result: BreakersView };
+  /** Closes a breaker and ends its back-off, or all (`name` absent). `confirm`: the node's name. Answers what was reset. */
+  'breaker.reset': { params: { name?: string; confirm: string; why?: string }; result: { reset: string[] } };
+  silences: { params: Record<string, never>; result: SilenceView[] };
+  /** Answers how many standing alerts, and known rules and channels, it covers now. */
+  'silence.add': {
+    params: { pattern: string; forSeconds: number; why?: string };
+    result: { silence: SilenceView; alerts: number; rules: number; channels: number };
+  };
+  'silence.end': { params: { id: string }; result: SilenceView };
+  memory: { params: Record<string, never>; result: MemoryView };
+  /** Of a rule, a channel (both may be globs) or an action; absent: everything. `confirm`: the node's name. */
+  'memory.forget': { params: { pattern?: string; confirm: string; why?: string }; result: { forgotten: number } };
   'audit.verify': { params: AuditVerifyOptions; result: AuditVerdict };
   'audit.list': { params: { fromSeq?: number; limit?: number }; result: AuditEntry[] };
   'audit.introductions': { params: Record<string, never>; result: AuditEntry[] };

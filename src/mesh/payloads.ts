@@ -84,6 +84,7 @@ export function alertPayload({ node, bootId }: Origin, alert: Alert) {
     timestamp: isoTimestamp(alert.updatedAtMs),
     id: alert.id,
     state: alert.state,
+    silenced: alert.silenced === true,
     boot_id: bootId,
   };
 }

@@ -7,6 +7,9 @@
  * between the first of them and this one. Rungs may be skipped. A sample without a value neither counts nor resets: a
  * gap is no proof of safety, so that the time of a gap counts for `for`.
  *
+ * A ladder that fires may begin on a higher rung than the one whose bound was crossed, when the sample says so (`firstRung`): then
+ * it goes down from there like any other.
+ *
  * Down: ok samples below the clear bound of the rung make the below-run; when it has lasted `keepMs`, one rung is left
  * and a fresh keep begins against the clear bound of the next. A sample without a value, or a silence longer than the
  * channel's rhythm (`gapMs`), ends the below-run: time in which nobody looked does not count as calm.
@@ -67,6 +70,11 @@ export interface Sample {
   readonly value: number | null;
   readonly quality: Quality;
   readonly atMs: number;
+  /**
+   * The rung that the immune memory begins with, an index; used only if this sample fires, and only upwards. What it was is in
+   * the transition, so that a replay gives it again instead of the memory.
+   */
+  readonly firstRung?: number;
 }
 
 export type TransitionKind =
@@ -91,6 +99,8 @@ export interface Transition {
   /** The bound that was crossed: raise on the way up, clear on the way down; for a verdict the raise of the rung. */
   readonly threshold: number | null;
   readonly atMs: number;
+  /** Of a fire that the memory raised above the rung whose bound was crossed: the rung it began with. */
+  readonly firstRung?: number;
 }
 
 export interface Step {
@@ -127,7 +137,7 @@ export function step(rule: Rule, state: LadderState, sample: Sample): Step {
   if (sample.value === null || !Number.isFinite(sample.value)) {
     return blind(rule, state, { quality: 'fault', atMs, lastMs: atMs });
   }
-  return seen(rule, state, sample.value, atMs);
+  return seen(rule, state, { value: sample.value, atMs, firstRung: sample.firstRung ?? NO_RUNG });
 }
 
 /**
@@ -206,7 +216,13 @@ function verdictChange(rule: Rule, next: LadderState, value: number | null, atMs
 
 // ---- A value -------------------------------------------------------------------------------------------------------
 
-function seen(rule: Rule, state: LadderState, value: number, atMs: number): Step {
+interface Seen {
+  readonly value: number;
+  readonly atMs: number;
+  readonly firstRung: number;
+}
+
+function seen(rule: Rule, state: LadderState, { value, atMs, firstRung }: Seen): Step {
   const runs = nextRuns(rule, freshRuns(state, atMs), value, atMs);
   const reached = highestHeld(rule, runs, atMs);
   const base: LadderState = {
@@ -221,7 +237,7 @@ function seen(rule: Rule, state: LadderState, value: number, atMs: number): Step
   };
   const moved =
     reached > state.rung
-      ? up(rule, base, { to: reached, value, atMs })
+      ? up(rule, base, { reached, value, atMs, firstRung })
       : state.rung === NO_RUNG
         ? { state: { ...base, phase: quietPhase(runs) }, transitions: NO_TRANSITIONS }
         : onRung(rule, base, { value, atMs, gapMs: atMs - (state.lastOkMs ?? atMs) });
@@ -253,11 +269,17 @@ function quietPhase(runs: readonly Run[]): AlertState {
   return runs.some((run) => run.samples > 0) ? 'pending' : 'ok';
 }
 
-function up(rule: Rule, state: LadderState, { to, value, atMs }: { to: number; value: number; atMs: number }): Step {
+function up(
+  rule: Rule,
+  state: LadderState,
+  { reached, value, atMs, firstRung }: Seen & { readonly reached: number },
+): Step {
   const fires = state.rung === NO_RUNG;
   const firingsMs = fires ? remembered(state.firingsMs, atMs) : state.firingsMs;
   const flaps = fires && firingsMs.length > FLAP_COUNT;
   const phase = flaps || state.phase === 'flapping' ? 'flapping' : 'firing';
+  const isRaised = fires && firstRung > reached && rule.rungs[firstRung] !== undefined;
+  const to = isRaised ? firstRung : reached;
   const next: LadderState = { ...state, rung: to, phase, belowSinceMs: null, firingsMs };
   const change = {
     before: severityOf(rule, state.rung),
@@ -265,10 +287,12 @@ function up(rule: Rule, state: LadderState, { to, value, atMs }: { to: number; v
     phase,
     verdict: next.verdict,
     value,
-    threshold: rule.rungs[to]?.raise ?? null,
+    threshold: rule.rungs[reached]?.raise ?? null,
     atMs,
   } as const;
-  const transitions: Transition[] = [{ kind: fires ? 'fire' : 'escalate', ...change }];
+  const transitions: Transition[] = [
+    { kind: fires ? 'fire' : 'escalate', ...change, ...(isRaised ? { firstRung } : {}) },
+  ];
   if (flaps) transitions.push({ kind: 'flapping', ...change, before: change.after });
   return { state: next, transitions };
 }
