@@ -61,7 +61,14 @@ struct Actuator::Answer {
 };
 
 Actuator::Actuator(const Settings& settings, const Roots& roots, StateFile* state, int done_fd, int realtime_priority)
-    : settings_(settings), roots_(roots), state_(state), done_fd_(done_fd), realtime_priority_(realtime_priority),
+    : settings_(settings),
+      roots_(roots),
+      state_(state),
+      done_fd_(done_fd),
+      realtime_priority_(realtime_priority),
+      gpu_watch_(new GpuWatch(settings.gpu_socket, [this](OrderState& order, bool raised, const Reading& reading) {
+        OnCrossing(order, raised, reading);
+      })),
       jobs_(settings.units_socket, state) {
   waiting_.reserve(kMaxWaiting);
 }
@@ -164,6 +171,7 @@ void Actuator::AdoptEnergies(const AllowList& list) {
 void Actuator::StartOrders(const AllowList& list) {
   if (sampler_ != nullptr) sampler_->Stop();
   std::vector<std::shared_ptr<OrderState>> orders;
+  std::vector<std::shared_ptr<OrderState>> of_gpus;
   std::vector<ChannelSpec> channels;
   std::vector<TripwireSpec> tripwires;
   for (const OrderSpec& spec : list.orders) {
@@ -176,6 +184,10 @@ void Actuator::StartOrders(const AllowList& list) {
       for (const size_t target : spec.targets) raised = raised || targets_[target]->held();
     }
     order->raised.store(raised);
+    if (!spec.gpu.empty()) {
+      of_gpus.push_back(std::move(order));
+      continue;
+    }
     ChannelSpec channel;
     channel.probe.path = settings_.sysfs_root + "/" + Resolve(spec.sensor);
     if (!spec.fault.empty()) channel.probe.fault_path = settings_.sysfs_root + "/" + Resolve(spec.fault);
@@ -196,6 +208,8 @@ void Actuator::StartOrders(const AllowList& list) {
     tripwires.push_back(tripwire);
     orders.push_back(std::move(order));
   }
+  const auto of_files = orders;
+  orders.insert(orders.end(), of_gpus.begin(), of_gpus.end());
   for (size_t i = 0; i < list.targets.size(); ++i) {
     std::vector<std::shared_ptr<OrderState>> of_target;
     for (const auto& order : orders) {
@@ -212,29 +226,31 @@ void Actuator::StartOrders(const AllowList& list) {
     channels.push_back(std::move(channel));
   }
   orders_ = orders;
+  file_orders_ = of_files.size();
   sampler_.reset();
+  // Blind orders are orders whose sensor cannot be read: they count as hot.
+  const auto count_as_raised = [this](const char* what, int error, const auto& blind) {
+    state_->Event("failed", what, "errno=%d; every order of it counts as raised", error);
+    for (const auto& order : blind) order->raised.store(true);
+  };
+  if (const int error = gpu_watch_->Set(of_gpus, kStackBytes, realtime_priority_)) count_as_raised("gpu-watch", error, of_gpus);
   if (channels.empty()) return;
   SamplerOptions options;
   options.ring_records = 64;  // Nobody drains it: the latest reading is what counts here.
   options.stack_bytes = kStackBytes;
   options.realtime_priority = realtime_priority_;
-  options.on_crossing = [this, orders](const Crossing& crossing) { OnCrossing(orders, crossing); };
+  options.on_crossing = [this, of_files](const Crossing& crossing) {
+    if (crossing.tripwire < of_files.size()) OnCrossing(*of_files[crossing.tripwire], crossing.raised, crossing.reading);
+  };
   sampler_ = std::make_unique<Sampler>(std::move(channels), std::move(tripwires), std::move(options));
-  const int error = sampler_->Start();
-  if (error == 0) return;
-  // Blind orders are orders whose sensor cannot be read: they count as hot.
-  state_->Event("failed", "sampler", "errno=%d; every order counts as raised", error);
-  for (const auto& order : orders_) order->raised.store(true);
+  if (const int error = sampler_->Start()) count_as_raised("sampler", error, of_files);
 }
 
-void Actuator::OnCrossing(const std::vector<std::shared_ptr<OrderState>>& orders, const Crossing& crossing) {
-  if (crossing.tripwire >= orders.size()) return;
-  OrderState& order = *orders[crossing.tripwire];
-  order.crossed_ns.store(crossing.reading.time_ns);
-  order.raised.store(crossing.raised);
+void Actuator::OnCrossing(OrderState& order, bool raised, const Reading& reading) {
+  order.crossed_ns.store(reading.time_ns);
+  order.raised.store(raised);
   PokeAll();
-  const char* kind = crossing.raised ? "order_raised" : "order_clear";
-  const Reading& reading = crossing.reading;
+  const char* kind = raised ? "order_raised" : "order_clear";
   if (reading.quality == Quality::kOk)
     state_->Event(kind, order.spec.name.c_str(), "quality=ok value=%" PRId64, reading.value);
   else
@@ -268,17 +284,29 @@ bool Actuator::HasMoved(const OrderState& order) const {
   return settings_.sysfs_root + "/" + Resolve(order.spec.sensor) != order.path;
 }
 
+std::vector<Reading> Actuator::Latest() const {
+  std::vector<Reading> readings(file_orders_ + powers_.size());
+  if (sampler_ != nullptr) sampler_->Latest(readings.data());
+  std::vector<Reading> of_gpus;
+  for (const auto& latest : gpu_watch_->Readings(NowNs())) of_gpus.push_back(latest.reading);
+  of_gpus.resize(orders_.size() - file_orders_);
+  readings.insert(readings.begin() + static_cast<std::ptrdiff_t>(file_orders_), of_gpus.begin(), of_gpus.end());
+  return readings;
+}
+
 // Keeps below_clear and the averages, and looks for sensors that moved.
 void Actuator::FollowSensors() {
-  if (sampler_ == nullptr) return;
-  std::vector<Reading> readings(sampler_->channel_count());
-  sampler_->Latest(readings.data());
+  if (orders_.empty() && powers_.empty()) return;
+  const std::vector<Reading> readings = Latest();
+  const auto of_gpus = gpu_watch_->Readings(NowNs());
   bool moved = false;
   for (size_t i = 0; i < orders_.size(); ++i) {
     OrderState& order = *orders_[i];
-    moved = moved || (readings[i].quality == Quality::kNoData && HasMoved(order));
+    const size_t gpu = i - file_orders_;  // Only where it is one.
+    const bool exempt = i >= file_orders_ && gpu < of_gpus.size() && of_gpus[gpu].exempt;
+    moved = moved || (i < file_orders_ && readings[i].quality == Quality::kNoData && HasMoved(order));
     const bool below = readings[i].quality == Quality::kOk && readings[i].value < order.spec.clear;
-    order.below_clear.store(below);
+    order.below_clear.store(below || exempt);
   }
   for (size_t i = 0; i < powers_.size(); ++i) powers_[i].average.Take(readings[orders_.size() + i]);
   if (!moved) return;
@@ -372,7 +400,9 @@ void Actuator::EndOrphans(int64_t now_ns) {
 
 void Actuator::RestoreAll() {
   sampler_.reset();
+  (void)gpu_watch_->Set({}, kStackBytes, realtime_priority_);
   orders_.clear();
+  file_orders_ = 0;
   powers_.clear();
   for (size_t i = 0; i < kMaxLeases; ++i) {
     if (state_->leases()[i].id[0] != '\0') Free(&state_->leases()[i], "lease_ended");
@@ -566,8 +596,7 @@ void Actuator::ListLeases(Answer* answer) {
 }
 
 void Actuator::ListOrders(Answer* answer) {
-  std::vector<Reading> readings(orders_.size() + powers_.size());
-  if (sampler_ != nullptr) sampler_->Latest(readings.data());
+  const std::vector<Reading> readings = Latest();
   for (size_t i = 0; i < orders_.size(); ++i) {
     answer->Send("row %s %s %s %" PRId64, orders_[i]->spec.name.c_str(), orders_[i]->raised.load() ? "raised" : "clear",
                  QualityWord(readings[i].quality), readings[i].value);

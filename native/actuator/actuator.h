@@ -13,6 +13,7 @@
 
 #include "actuator/allow_list.h"
 #include "actuator/device.h"
+#include "actuator/gpu_watch.h"
 #include "actuator/jobs.h"
 #include "actuator/power.h"
 #include "actuator/state_file.h"
@@ -37,6 +38,7 @@ struct Settings {
   std::string cgroup_root = "/sys/fs/cgroup";
   std::string setter_socket;  // Of `skos-gpu --setters`; "": no GPU can be set.
   std::string units_socket;   // Of skos-units; "": no unit can be moved, and no job run.
+  std::string gpu_socket;     // Of skos-gpu; "": no order on a GPU sees anything.
   bool child = false;
 };
 
@@ -111,8 +113,10 @@ class Actuator {
   bool HasMoved(const OrderState& order) const;
   void FollowSensors();
   void EndOrphans(int64_t now_ns);
-  // Sampler threads.
-  void OnCrossing(const std::vector<std::shared_ptr<OrderState>>& orders, const Crossing& crossing);
+  // Reading of each order, and of each power behind them.
+  std::vector<Reading> Latest() const;
+  // Sampler threads, the watch's thread.
+  void OnCrossing(OrderState& order, bool raised, const Reading& reading);
 
   const Settings settings_;
   const Roots roots_;
@@ -123,9 +127,12 @@ class Actuator {
   AllowList list_;
   std::vector<int64_t> controllers_;
   std::vector<std::shared_ptr<Target>> targets_;
-  std::vector<std::shared_ptr<OrderState>> orders_;  // In the sampler's order of channels.
-  std::vector<Power> powers_;                        // The channels behind them.
+  // Those whose sensor is a file, in the sampler's order of channels; then those on GPUs, in the watch's order.
+  std::vector<std::shared_ptr<OrderState>> orders_;
+  size_t file_orders_ = 0;
+  std::vector<Power> powers_;  // The sampler's channels behind those of the orders.
   std::unique_ptr<Sampler> sampler_;
+  GpuWatch* const gpu_watch_;  // Never freed: its thread runs until the process is gone.
   // By Kind, and behind them by GPU. Made by the main thread, poked by the sampler's too. Never freed: a worker may be stuck in a driver.
   std::array<std::atomic<Worker*>, kKinds + kMaxGpuWorkers> workers_{};
   std::vector<std::string> gpus_;  // Addresses that have a worker, in its order.

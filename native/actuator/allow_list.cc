@@ -150,7 +150,14 @@ const char* ParseOrder(std::string_view line, AllowList* list) {
   }
   order.name = name;
   std::string_view value;
-  if (!Field(TakeWord(&line), "sensor", &value) || !IsRelativePath(value)) return "sensor is no relative path";
+  const std::string_view sensor = TakeWord(&line);
+  if (Field(sensor, "gpu", &value)) {
+    if (!IsPciAddress(value)) return "a GPU needs a PCI address such as 0000:3b:00.0";
+    order.gpu = value;
+    if (!Field(TakeWord(&line), "channel", &value) || !IsId(value, kMaxIdBytes)) return "channel is no name of a GPU's channel";
+  } else if (!Field(sensor, "sensor", &value) || !IsRelativePath(value)) {
+    return "sensor is no relative path";
+  }
   order.sensor = value;
   constexpr int64_t kBound = int64_t{1} << 53;  // What a double, and so a reading, holds exactly.
   int64_t samples = 0;
@@ -163,6 +170,7 @@ const char* ParseOrder(std::string_view line, AllowList* list) {
   if (!IntegerField(TakeWord(&line), "cap_ppm", 0, kFullPpm, &order.cap_ppm)) return "cap_ppm is not 0 to 1000000";
   if (!Field(TakeWord(&line), "targets", &value)) return "targets is missing";
   if (const char* wrong = ParseOrderTargets(value, *list, &order)) return wrong;
+  if (!order.gpu.empty() && !line.empty()) return "something stands behind targets of an order on a GPU";
   while (!line.empty()) {
     const std::string_view word = TakeWord(&line);
     if (Field(word, "fault", &value) && IsRelativePath(value)) {

@@ -42,7 +42,8 @@ struct TargetSpec {
 
 struct OrderSpec {
   std::string name;
-  std::string sensor;  // Relative to the sysfs root.
+  std::string gpu;     // PCI address; "": the sensor is a file.
+  std::string sensor;  // Relative to the sysfs root; of a GPU the channel's name.
   std::string fault;   // Likewise; "" is none.
   double multiplier = 1;
   double offset = 0;

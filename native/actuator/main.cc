@@ -63,6 +63,7 @@ bool ParseArguments(int argc, char** argv, Settings* settings) {
                          : name == "--cgroup" ? &settings->cgroup_root
                          : name == "--setter" ? &settings->setter_socket
                          : name == "--units"  ? &settings->units_socket
+                         : name == "--gpu"    ? &settings->gpu_socket
                                               : nullptr;
     if (value == nullptr || ++i >= argc || argv[i][0] != '/') return false;
     *value = argv[i];
@@ -70,7 +71,8 @@ bool ParseArguments(int argc, char** argv, Settings* settings) {
   return !settings->allow_path.empty() && !settings->socket_path.empty() && !settings->state_directory.empty() &&
          settings->socket_path.size() < sizeof(sockaddr_un::sun_path) &&
          settings->setter_socket.size() < sizeof(sockaddr_un::sun_path) &&
-         settings->units_socket.size() < sizeof(sockaddr_un::sun_path);
+         settings->units_socket.size() < sizeof(sockaddr_un::sun_path) &&
+         settings->gpu_socket.size() < sizeof(sockaddr_un::sun_path);
 }
 
 // Each of these makes protection surer and none is worth refusing to protect: what the kernel refuses is said aloud.
@@ -289,7 +291,7 @@ int Main(int argc, char** argv) {
   if (!ParseArguments(argc, argv, &settings)) {
     std::fprintf(stderr,
                  "usage: skos-actuator --allow FILE --socket PATH --state DIR [--sysfs ROOT] [--cgroup ROOT] [--setter SOCKET]\n"
-                 "                     [--units SOCKET] [--child]\n"
+                 "                     [--units SOCKET] [--gpu SOCKET] [--child]\n"
                  "All paths are absolute.\n");
     return kExitUsage;
   }

@@ -34,9 +34,9 @@ constexpr int64_t kSettleLookNs = 1'000'000;   // It mostly has run after a tent
 // A standing order's verdict. Shared by the sampler thread (writes) and the workers (read).
 struct OrderState {
   OrderSpec spec;
-  std::string path;  // Of the sensor, as resolved when the order was started. Main thread.
+  std::string path;  // Of the sensor, as resolved when the order was started; of a GPU "". Main thread.
   std::atomic<bool> raised{false};
-  // The latest reading is ok and below `clear`: what an orphaned lease waits for. Kept by the main thread.
+  // The latest reading is ok and below `clear`, or its GPU is exempt: what an orphaned lease waits for. Kept by the main thread.
   std::atomic<bool> below_clear{false};
   std::atomic<int64_t> crossed_ns{0};  // When the reading of the last crossing was taken: for the latency in the log.
 };

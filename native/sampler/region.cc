@@ -182,12 +182,43 @@ std::shared_ptr<SampleMemory> RegionWriter::memory() const { return state_; }
 
 // ---- Reader ---------------------------------------------------------------------------------------------------------
 
+namespace {
+
+// A reading that other code may rely on, whatever stood in the region.
+Reading Checked(const Reading& raw, int64_t now_ns) {
+  if (raw.time_ns < 0 || raw.time_ns - kMaxAheadNs > now_ns) return {0, now_ns, Quality::kFault};
+  if (raw.quality > Quality::kHung) return {0, raw.time_ns, Quality::kFault};
+  return {raw.quality == Quality::kOk ? raw.value : 0, raw.time_ns, raw.quality};
+}
+
+Reading Judged(const LatestSlot& slot, const Reading& raw, int64_t now_ns) {
+  const int64_t stale_after_ns = std::clamp(slot.stale_after_ns(), int64_t{0}, kMaxStaleAfterNs);
+  return OrStale(Checked(raw, now_ns), now_ns, stale_after_ns);
+}
+
+bool HasStopped(const RegionHeader& header, int64_t now_ns, int64_t hung_after_ns) {
+  const int64_t beat_ns = header.heartbeat_ns.load(std::memory_order_acquire);
+  return beat_ns < 0 || beat_ns - kMaxAheadNs > now_ns || now_ns - beat_ns > hung_after_ns;
+}
+
+// False: a write did not end; *out is as it was.
+bool Load(const LatestSlot& slot, Reading* out) {
+  Reading raw;
+  for (int tries = 0; tries < kLoadTries; ++tries) {
+    if (!slot.TryLoad(&raw)) continue;
+    *out = raw;
+    return true;
+  }
+  return false;
+}
+
+}  // namespace
+
 struct RegionReader::State {
   State(const RegionShape& shape, std::unique_ptr<Mapping> mapped);
 
-  bool IsHung(int64_t now_ns) const;
-  void Look(size_t channel);
-  Reading Judged(const Reading& raw, size_t channel, int64_t now_ns) const;
+  bool IsHung(int64_t now_ns) const { return HasStopped(*header, now_ns, hung_after_ns); }
+  void Look(size_t channel) { Load(latest[channel], &last[channel]); }
   bool Accept(Record* record, int64_t now_ns);
   size_t Greet(int64_t now_ns, Record* out, size_t max);
   size_t DrainRing(int64_t now_ns, Record* out, size_t max, bool* empty);
@@ -209,17 +240,6 @@ struct RegionReader::State {
   uint64_t refused = 0;           // Records that came out of the ring and not out of Drain().
 };
 
-namespace {
-
-// A reading that other code may rely on, whatever stood in the region.
-Reading Checked(const Reading& raw, int64_t now_ns) {
-  if (raw.time_ns < 0 || raw.time_ns - kMaxAheadNs > now_ns) return {0, now_ns, Quality::kFault};
-  if (raw.quality > Quality::kHung) return {0, raw.time_ns, Quality::kFault};
-  return {raw.quality == Quality::kOk ? raw.value : 0, raw.time_ns, raw.quality};
-}
-
-}  // namespace
-
 RegionReader::State::State(const RegionShape& shape, std::unique_ptr<Mapping> mapped)
     : mapping(std::move(mapped)),
       channels(shape.channels),
@@ -233,25 +253,6 @@ RegionReader::State::State(const RegionShape& shape, std::unique_ptr<Mapping> ma
       told_ns(shape.channels, 0) {
   for (size_t i = 0; i < channels; ++i) Look(i);
   greeting = last;
-}
-
-bool RegionReader::State::IsHung(int64_t now_ns) const {
-  const int64_t beat_ns = header->heartbeat_ns.load(std::memory_order_acquire);
-  return beat_ns < 0 || beat_ns - kMaxAheadNs > now_ns || now_ns - beat_ns > hung_after_ns;
-}
-
-void RegionReader::State::Look(size_t channel) {
-  Reading raw;
-  for (int tries = 0; tries < kLoadTries; ++tries) {
-    if (!latest[channel].TryLoad(&raw)) continue;
-    last[channel] = raw;
-    return;
-  }
-}
-
-Reading RegionReader::State::Judged(const Reading& raw, size_t channel, int64_t now_ns) const {
-  const int64_t stale_after_ns = std::clamp(latest[channel].stale_after_ns(), int64_t{0}, kMaxStaleAfterNs);
-  return OrStale(Checked(raw, now_ns), now_ns, stale_after_ns);
 }
 
 // False for a record that must not come out.
@@ -274,7 +275,7 @@ bool RegionReader::State::Accept(Record* record, int64_t now_ns) {
 size_t RegionReader::State::Greet(int64_t now_ns, Record* out, size_t max) {
   size_t count = 0;
   for (; greeted < channels && count < max; ++greeted) {
-    out[count] = {static_cast<uint32_t>(greeted), Judged(greeting[greeted], greeted, now_ns)};
+    out[count] = {static_cast<uint32_t>(greeted), Judged(latest[greeted], greeting[greeted], now_ns)};
     // Never read, or overdue: that is no record of any time.
     if (out[count].reading.time_ns == 0 || out[count].reading.quality == Quality::kStale) continue;
     if (Accept(out + count, now_ns)) ++count;
@@ -344,7 +345,7 @@ void RegionReader::Latest(int64_t now_ns, Reading* out) {
   const bool hung = state_->IsHung(now_ns);
   for (size_t i = 0; i < state_->channels; ++i) {
     state_->Look(i);
-    out[i] = hung ? Reading{0, now_ns, Quality::kHung} : state_->Judged(state_->last[i], i, now_ns);
+    out[i] = hung ? Reading{0, now_ns, Quality::kHung} : Judged(state_->latest[i], state_->last[i], now_ns);
   }
 }
 
@@ -363,5 +364,57 @@ size_t RegionReader::Drain(int64_t now_ns, Record* out, size_t max) {
 }
 
 uint64_t RegionReader::overruns() const { return state_->ring.overruns() + state_->refused; }
+
+// ---- Latest readings alone --------------------------------------------------------------------------------------------
+
+struct LatestReader::State {
+  Mapping mapping;
+  size_t channels = 0;
+  int64_t hung_after_ns = 0;
+  const RegionHeader* header = nullptr;  // Only its atomics are looked at.
+  const LatestSlot* latest = nullptr;
+  std::vector<Reading> last;  // Raw: stands in for a slot whose write does not end.
+};
+
+LatestReader::LatestReader(std::unique_ptr<State> state) : state_(std::move(state)) {}
+
+LatestReader::~LatestReader() = default;
+
+std::unique_ptr<LatestReader> LatestReader::Open(int fd, size_t max_description, std::string* description, std::string* why) {
+  const UniqueFd owned(fd);
+  RegionShape shape;
+  *why = ReadShape(fd, &shape);
+  if (!why->empty()) return nullptr;
+  if (shape.description_bytes > max_description) {
+    *why = "its description is too long";
+    return nullptr;
+  }
+  const RegionOffsets at(shape);
+  description->assign(shape.description_bytes, '\0');
+  if (!ReadAt(fd, at.description, description->data(), description->size())) {
+    *why = "its description cannot be read";
+    return nullptr;
+  }
+  auto state = std::make_unique<State>();
+  if (const int error = state->mapping.Map(fd, at.ring, PROT_READ)) {
+    *why = Why("mmap", error);
+    return nullptr;
+  }
+  state->channels = shape.channels;
+  state->hung_after_ns = shape.hung_after_ns;
+  state->header = state->mapping.At<const RegionHeader>(0);
+  state->latest = state->mapping.At<const LatestSlot>(at.latest);
+  state->last.resize(shape.channels);
+  return std::unique_ptr<LatestReader>(new LatestReader(std::move(state)));
+}
+
+size_t LatestReader::channel_count() const { return state_->channels; }
+
+Reading LatestReader::Read(int64_t now_ns, size_t channel) {
+  if (HasStopped(*state_->header, now_ns, state_->hung_after_ns)) return {0, now_ns, Quality::kHung};
+  const LatestSlot& slot = state_->latest[channel];
+  Load(slot, &state_->last[channel]);
+  return Judged(slot, state_->last[channel], now_ns);
+}
 
 }  // namespace skos

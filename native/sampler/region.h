@@ -76,6 +76,26 @@ class RegionReader {
   const std::unique_ptr<State> state_;
 };
 
+// The latest readings alone, a page or two of the region: for a program that locks its memory. Trusts as little as RegionReader.
+// One thread at a time.
+class LatestReader {
+ public:
+  // Maps it read-only; takes `fd` over in any case. nullptr and the reason in *why. *description is refused beyond `max_description`.
+  static std::unique_ptr<LatestReader> Open(int fd, size_t max_description, std::string* description, std::string* why);
+  ~LatestReader();
+  LatestReader(const LatestReader&) = delete;
+  LatestReader& operator=(const LatestReader&) = delete;
+
+  size_t channel_count() const;
+  // As RegionReader::Latest, of one channel, which must be there.
+  Reading Read(int64_t now_ns, size_t channel);
+
+ private:
+  struct State;
+  explicit LatestReader(std::unique_ptr<State> state);
+  const std::unique_ptr<State> state_;
+};
+
 }  // namespace skos
 
 #endif  // SKOS_SAMPLER_REGION_H_

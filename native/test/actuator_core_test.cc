@@ -30,6 +30,9 @@ const char* const kItems[] = {
     "target quota/w quota w floor_ppm=10000",
     "target freeze/w freeze w floor_ppm=0",
     "order hot sensor=temp raise=95000 clear=90000 samples=1 rate_mhz=1000000 cap_ppm=500000 targets=cpufreq/policy0",
+    "target gpu/0000:3b:00.0 nvml_power 0000:3b:00.0 floor_ppm=300000",
+    "order gpu gpu=0000:3b:00.0 channel=temperature raise=95000 clear=90000 samples=2 rate_mhz=10000 cap_ppm=500000 "
+    "targets=gpu/0000:3b:00.0",
     "energy rapl/intel-rapl:0 rapl max_uj=262143328850",
     "# a comment",
 };
@@ -65,8 +68,10 @@ std::string Mutated(std::string text, std::mt19937_64& random) {
 void AcceptsTheWholeFormat() {
   AllowList list;
   CHECK_EQ(actuator::ParseAllowList(WholeList(), &list), std::string());
-  CHECK_EQ(list.targets.size(), size_t{3});
-  CHECK_EQ(list.orders.size(), size_t{1});
+  CHECK_EQ(list.targets.size(), size_t{4});
+  CHECK_EQ(list.orders.size(), size_t{2});
+  CHECK_EQ(list.orders[1].gpu, std::string("0000:3b:00.0"));
+  CHECK_EQ(list.orders[1].sensor, std::string("temperature"));
   CHECK_EQ(list.orders[0].targets[0], size_t{0});
   CHECK_EQ(list.energies.size(), size_t{1});
   CHECK_EQ(list.energies[0].path, std::string("rapl"));
