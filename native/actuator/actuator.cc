@@ -66,10 +66,10 @@ Actuator::Actuator(const Settings& settings, const Roots& roots, StateFile* stat
       state_(state),
       done_fd_(done_fd),
       realtime_priority_(realtime_priority),
+      jobs_(settings.units_socket, state),
       gpu_watch_(new GpuWatch(settings.gpu_socket, [this](OrderState& order, bool raised, const Reading& reading) {
         OnCrossing(order, raised, reading);
-      })),
-      jobs_(settings.units_socket, state) {
+      })) {
   waiting_.reserve(kMaxWaiting);
 }
 

@@ -23,8 +23,9 @@ constexpr int64_t kMaxBackOffNs = 2'000'000'000;
 constexpr int kPacketsAtOnce = 64;                   // Who talks without end must not keep a real-time thread busy.
 constexpr int64_t kLookAwayNs = 10'000'000;
 constexpr int64_t kBehindNs = 1'000'000;             // A reading is in the region microseconds after it was taken.
-constexpr int64_t kLateLookNs = 5'000'000;           // The next reading is late: how soon to look again,
-constexpr int64_t kLateLooks = 10;                   // and how often within a period at most.
+constexpr int64_t kLateNs = 10'000'000;              // A reading is so late at most on a machine that is not overloaded: till then
+constexpr int64_t kLateLookNs = 2'000'000;           // it is looked for so often, later
+constexpr int64_t kLateLooks = 10;                   // so often in a period.
 constexpr int64_t kLongestWaitNs = 3600 * kNsPerSecond;
 
 int IndexOf(const std::vector<std::string>& names, std::string_view name) {
@@ -272,7 +273,8 @@ void GpuWatch::Schedule(Watched* watched, bool fresh, int64_t now_ns) {
   if (watched->detached || latest.quality != Quality::kOk || latest.value < watched->order->spec.clear) return;
   // Warm: right behind the next reading, or soon when that is late.
   const int64_t expected_ns = latest.time_ns + period_ns + kBehindNs;
-  const int64_t soon_ns = fresh ? kBehindNs : std::max(kLateLookNs, period_ns / kLateLooks);
+  const bool just_late = now_ns - expected_ns < std::min(kLateNs, period_ns);
+  const int64_t soon_ns = fresh ? kBehindNs : just_late ? kLateLookNs : std::max(kLateNs, period_ns / kLateLooks);
   watched->next_ns = std::min(watched->next_ns, std::max(expected_ns, now_ns + soon_ns));
 }
 

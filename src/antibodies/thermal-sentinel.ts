@@ -66,7 +66,7 @@ function thermalRule(config: Config, channel: Channel, sensor: ThermalClass): Ru
     keepMs: thermal.keep * 1000,
     gapMs: sampleGapMs({ rateHz: channel.rateHz, deadlineMs: sampling.deadline_ms }),
     mode,
-    // What config/compile.ts makes default orders of: a CPU sensor. No knob of the actuator cools a GPU yet.
-    standing: sensor === 'cpu',
+    // What config/compile.ts makes default orders of.
+    standing: true,
   };
 }

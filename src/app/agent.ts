@@ -46,7 +46,7 @@ import { SocketServer } from '../control/socket-server.js';
 import { StoreWatch } from '../control/store-watch.js';
 import { Tick } from '../control/tick.js';
 import { agentSocketPath } from '../core/agent-client.js';
-import { writeAtomically } from '../core/atomic-file.js';
+import { readIfThere, writeAtomically } from '../core/atomic-file.js';
 import { systemClock as clock } from '../core/clock.js';
 import { within } from '../core/deadline.js';
 import { reason, SkosError } from '../core/errors.js';
@@ -206,7 +206,11 @@ async function compose(given: {
     connect: gpuConnector(addon),
     openRegion: addon.openRegion,
     rates: () => ({ rateHz: config.get().sampling.rate_hz, deadlineMs: config.get().sampling.deadline_ms }),
-    onChange: () => sensing.lookSoon('GPUs'),
+    onChange: () => {
+      sensing.lookSoon('GPUs');
+      // Their limits are the bounds of standing orders.
+      void reloader.renewAllowList();
+    },
     onCrossing: () => tick.wake(),
     onState: (address, state, why) => hardware.gpuState(address, state, why),
     onEvent: hardware.event,
@@ -251,12 +255,18 @@ async function compose(given: {
   const actuator = actuatorPlace(given.config, { runDirectory, withChildren: given.withChildren });
   const compileAllowList = async () => {
     const controllerUid = process.getuid?.() ?? 0;
-    const text = await machine.allowList({ config: config.get(), channels: sensing.channels, controllerUid });
+    const channels = [...sensing.channels.filter(({ probe }) => probe.kind !== 'gpu'), ...gpus.channels];
+    const text = await machine.allowList({ config: config.get(), channels, controllerUid });
+    if (text === (await readIfThere(actuator.allow))) return false;
     await writeAtomically(actuator.allow, text);
+    return true;
   };
   const setter = join(runDirectory, 'gpu-set.sock');
   const own = actuator.own
-    ? new ChildProcess(actuatorSpec({ ...actuator, ...machine.roots, state: runDirectory, setter }), { log })
+    ? new ChildProcess(
+        actuatorSpec({ ...actuator, ...machine.roots, state: runDirectory, setter, gpu: gpuPlace.socket }),
+        { log },
+      )
     : undefined;
   // Also beside an actuator that an earlier agent started: its setters went with that agent.
   const setters =
@@ -284,7 +294,18 @@ async function compose(given: {
 
   const load = async () => (await loadConfig({ file: given.configFile, env: process.env })).config;
   const allowList = own === undefined ? {} : { compileAllowList };
-  const reloader = new Reloader({ config, load, sensing, tick, ...allowList, link, gpus, outlet, record, log });
+  const reloader: Reloader = new Reloader({
+    config,
+    load,
+    sensing,
+    tick,
+    ...allowList,
+    link,
+    gpus,
+    outlet,
+    record,
+    log,
+  });
   const reload = () => reloader.reload();
 
   const identity = { node, version: VERSION, bootId: boot, startedAtMs };

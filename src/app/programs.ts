@@ -21,9 +21,11 @@ export interface ActuatorPaths {
   readonly cgroup: string;
   /** Socket of the setters of GPUs. */
   readonly setter: string;
+  /** Socket of skos-gpu. */
+  readonly gpu: string;
 }
 
-export function actuatorSpec({ allow, socket, state, sysfs, cgroup, setter }: ActuatorPaths): ChildSpec {
+export function actuatorSpec({ allow, socket, state, sysfs, cgroup, setter, gpu }: ActuatorPaths): ChildSpec {
   const args = [
     '--allow',
     allow,
@@ -37,6 +39,8 @@ export function actuatorSpec({ allow, socket, state, sysfs, cgroup, setter }: Ac
     cgroup,
     '--setter',
     setter,
+    '--gpu',
+    gpu,
     '--child',
   ];
   return {

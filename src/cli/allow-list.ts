@@ -1,10 +1,14 @@
 /** Where the allow-list lies, for whom it is made, and how it is compiled for this machine: shared by three commands. */
+import { existsSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Config } from '../config/schema.js';
 import { Machine } from '../control/machine.js';
 import { readIfThere } from '../core/atomic-file.js';
+import type { Channel } from '../core/channel.js';
 import { SkosError } from '../core/errors.js';
+import { loadAddon } from '../sensors/addon.js';
+import { type GpuLookOptions, lookAtGpus } from '../sensors/gpu-look.js';
 import type { Context, Io } from './command.js';
 import { plural } from './format.js';
 import { userId } from './users.js';
@@ -15,6 +19,10 @@ const RUN_FILE = 'actuator.allow';
 const AGENT_USER = 'skos';
 /** Nothing waits for the list but an actuator that has none yet; a node that has just booted may be busy. */
 const SOURCE_DEADLINE_MS = 20_000;
+/** Beside the agent's socket, as the agent starts it. */
+const GPU_SOCKET = 'gpu.sock';
+/** A GPU that is still being opened then gets the bounds of the table. */
+const GPU_DEADLINE_MS = 5_000;
 
 /**
  * As named; else in $SKOS_RUN_DIR; else beside the socket of an agent that has an actuator of its own as a child; else where
@@ -46,8 +54,25 @@ export async function compileForMachine(options: CompileForMachine): Promise<Com
   const { config, io, socketPath, controller } = options;
   const machine = new Machine(io.env);
   const { channels, unanswered = [] } = await machine.discover(config, { sourceDeadlineMs: SOURCE_DEADLINE_MS });
+  const gpus = await describedGpus(config, socketPath);
   const uid = await controllerUid({ controller, socketPath, euid: io.euid });
-  return { text: await machine.allowList({ config, channels, controllerUid: uid }), unanswered };
+  const text = await machine.allowList({ config, channels: [...channels, ...gpus], controllerUid: uid });
+  return { text, unanswered };
+}
+
+/** Of a skos-gpu that is a child of the agent at `socketPath`, else of the installed one. */
+async function describedGpus({ gpu }: Config, socketPath: string): Promise<Channel[]> {
+  if (gpu.mode === 'off') return [];
+  const path = [join(dirname(socketPath), GPU_SOCKET), gpu.socket].find((each) => existsSync(each));
+  if (path === undefined) return [];
+  const addon = loadAddon();
+  const connect: GpuLookOptions['connect'] = (at, onPacket) => {
+    const socket = addon.createSeqPacket(onPacket);
+    const error = socket.connect(at);
+    if (error !== 0) throw new Error(`errno ${error}`);
+    return { send: (packet) => socket.send(packet), close: () => socket.close() };
+  };
+  return lookAtGpus({ path, deadlineMs: GPU_DEADLINE_MS, connect, openRegion: addon.openRegion });
 }
 
 /**

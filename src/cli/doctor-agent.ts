@@ -71,12 +71,28 @@ function standingOrders({ armed, actuator: { connected, orders } }: Status): Fin
   }
   return orders
     .filter(({ quality }) => quality !== 'ok')
-    .map(({ order, quality }) => ({
-      check,
-      state: 'problem',
-      what: `standing order ${order} cannot read its sensor (${quality}), which counts as hot`,
-      next: 'skos sensors shows whether the agent can; after a change of hardware: sudo skos config compile',
-    }));
+    .map(({ order, raised, quality }) =>
+      quality === 'no_data' && !raised && order.includes(':gpu/') ? unread(order) : blind(order, quality),
+    );
+}
+
+/** Not read since the actuator started, or detached: that is no loss. */
+function unread(order: string): Finding {
+  return {
+    check: 'agent.standing_orders',
+    state: 'note',
+    what: `standing order ${order} holds nothing: its GPU is not served, or is detached`,
+    next: 'skos gpu says what of it is known',
+  };
+}
+
+function blind(order: string, quality: string): Finding {
+  return {
+    check: 'agent.standing_orders',
+    state: 'problem',
+    what: `standing order ${order} cannot read its sensor (${quality}), which counts as hot`,
+    next: 'skos sensors shows whether the agent can; after a change of hardware: sudo skos config compile',
+  };
 }
 
 function record({ store }: Status): Finding {

@@ -26,11 +26,15 @@ const FLOOR_PPM = {
   nvml_power: 300_000,
   amdgpu_power: 300_000,
 };
+/** The rule that default orders are named after. */
+export const DEFAULT_ORDER_RULE = 'thermal';
 /** The default order caps as throttle_50 does. */
 const DEFAULT_CAP_PPM = 500_000;
 /** One reading may be noise, and a reflex that waits longer is none. */
 const DEFAULT_SAMPLES = 2;
 const PPM_PER_PERCENT = 10_000;
+/** Names of channels that stand in the allow-list as skos-gpu says them; others were escaped. */
+const GPU_CHANNEL = /^[a-z0-9_-]{1,64}$/;
 /** PATH of the format: printable ASCII without blanks, at most 320 bytes. */
 const PATH = /^[\x21-\x7e]{1,320}$/;
 
@@ -89,19 +93,18 @@ type LeftOut = string[];
 export function compileAllowList(input: CompileInput): string {
   const leftOut: LeftOut = [];
   const cpu = cpuTargets(input.facts);
-  const all = [...cpu, ...gpuTargets(input), ...cgroupTargets(input, leftOut)];
+  const gpus = gpuTargets(input);
+  const all = [...cpu, ...gpus, ...cgroupTargets(input, leftOut)];
   const targets = fitting(all, ALLOW_LIMITS.targets, leftOut, ({ id }) => id);
   const listed = new Set(targets.map(({ id }) => id));
-  const wanted = orders(
-    input,
-    cpu.filter(({ id }) => listed.has(id)),
-    leftOut,
-  );
+  const isListed = ({ id }: Target) => listed.has(id);
+  const wanted = orders(input, { cpu: cpu.filter(isListed), gpus: gpus.filter(isListed) }, leftOut);
   const energies = fitting(input.facts.energyZones, ALLOW_LIMITS.energies, leftOut, ({ zone }) => `energy ${zone}`);
   const kept = fitting(wanted, ALLOW_LIMITS.orders, leftOut, ({ name }) => `order ${name}`);
   const lines = [
     `# Made by \`skos config compile\` for node ${input.config.node}, mode ${input.config.mode}. Do not edit: compile again.`,
     ...leftOut.map((what) => `# left out: ${printable(what)}`),
+    ...unknownGpus(input, kept).map((address) => `# ${address}: ${UNKNOWN_LIMITS}`),
     `controller ${input.controllerUid}`,
     ...targets.map(targetLine),
     ...kept.map((order) => orderLine(order, input)),
@@ -181,32 +184,87 @@ function targetLine({ id, kind, path }: Target): string {
 
 // ---- Orders --------------------------------------------------------------------------------------------------------
 
-/** The operator's own come first: they were asked for by name. */
-function orders(input: CompileInput, targets: readonly Target[], leftOut: LeftOut): Order[] {
-  const wanted = [...ruleOrders(input, targets, leftOut), ...defaultOrders(input, targets)];
-  if (wanted.length > 0 && targets.length === 0) {
-    leftOut.push('standing orders: this machine has no CPU limit that could be moved');
-    return [];
-  }
-  return wanted.filter((order) => isOrderable(order, input, leftOut)).flatMap(split);
+/** What an order may move, by what is hot. */
+interface Movable {
+  readonly cpu: readonly Target[];
+  readonly gpus: readonly Target[];
 }
 
-/** The emergency bound of every CPU sensor of the thermal table, while the node is armed. */
-function defaultOrders({ config, channels }: CompileInput, targets: readonly Target[]): Order[] {
-  if (config.mode !== 'auto') return [];
-  return channels
-    .filter(
-      (channel) => channel.thermalDefault === true && isCpuTemperature(channel) && channel.probe.kind === 'integer',
-    )
-    .sort((a, b) => Number(isPackage(b)) - Number(isPackage(a)))
-    .map((channel) => ({
-      name: orderName('thermal', channel.id),
-      channel,
-      bounds: thermalBounds(config, channel).emergency,
-      samples: DEFAULT_SAMPLES,
-      capPpm: DEFAULT_CAP_PPM,
-      targets,
-    }));
+/** The operator's own come first: they were asked for by name. */
+function orders(input: CompileInput, movable: Movable, leftOut: LeftOut): Order[] {
+  const wanted = [...ruleOrders(input, movable, leftOut), ...defaultOrders(input, movable)];
+  if (movable.cpu.length === 0 && wanted.some(({ channel }) => channel.probe.kind !== 'gpu')) {
+    leftOut.push('standing orders: this machine has no CPU limit that could be moved');
+  }
+  return wanted
+    .filter((order) => order.targets.length > 0 || order.channel.probe.kind === 'gpu')
+    .filter((order) => isOrderable(order, input, leftOut))
+    .flatMap(split);
+}
+
+/** The emergency bound of every sensor of the thermal table, while the node is armed. Beyond what fits, single cores go first. */
+function defaultOrders(input: CompileInput, movable: Movable): Order[] {
+  if (input.config.mode !== 'auto') return [];
+  const cpu = input.channels.filter(
+    (channel) => channel.thermalDefault === true && isCpuTemperature(channel) && channel.probe.kind === 'integer',
+  );
+  const gpus = movable.gpus.flatMap(({ path }) => gpuSensors(input, path));
+  return [...cpu.filter(isPackage), ...gpus, ...cpu.filter((channel) => !isPackage(channel))].map((channel) => ({
+    name: orderNameOf(DEFAULT_ORDER_RULE, channel),
+    channel,
+    bounds: thermalBounds(input.config, channel).emergency,
+    samples: DEFAULT_SAMPLES,
+    capPpm: DEFAULT_CAP_PPM,
+    targets: cooling(channel, movable),
+  }));
+}
+
+/** A hot GPU is cooled by its own limit, everything else by the CPU's. */
+function cooling({ probe }: Channel, { cpu, gpus }: Movable): readonly Target[] {
+  return probe.kind === 'gpu' ? gpus.filter(({ path }) => path === probe.address) : cpu;
+}
+
+/**
+ * The temperatures of one GPU as skos-gpu described them; where it did not, the one that each GPU has, whose limits nobody knows:
+ * an order on a channel that is not there holds nothing.
+ */
+function gpuSensors({ channels }: CompileInput, address: string): readonly Channel[] {
+  const known = channels.filter((channel) => isGpuSensor(channel, address));
+  return known.length > 0 ? known : [undescribedGpu(address)];
+}
+
+function isGpuSensor(channel: Channel, address: string): boolean {
+  const { probe } = channel;
+  return channel.thermalDefault === true && isTemperature(channel) && probe.kind === 'gpu' && probe.address === address;
+}
+
+function undescribedGpu(address: string): Channel {
+  return {
+    id: `gpu/${address}/temperature`,
+    source: 'gpu',
+    device: address,
+    name: 'temperature',
+    label: `GPU ${address}`,
+    quantity: 'temperatureMilliCelsius',
+    class: 'gpu',
+    limits: {},
+    probe: { kind: 'gpu', address, index: 0 },
+    rateHz: 10,
+    domain: `gpu ${address}`,
+    path: 'skos-gpu',
+    thermalDefault: true,
+  };
+}
+
+const UNKNOWN_LIMITS =
+  "its limits were not known when this was compiled, because skos-gpu did not serve it: the table's bound stands for the margin to them";
+
+function unknownGpus({ config, channels }: CompileInput, kept: readonly Order[]): string[] {
+  if (config.thermal.thresholds !== null) return []; // Absolute bounds need no limits.
+  const ordered = kept.flatMap(({ channel: { probe, id } }) =>
+    probe.kind === 'gpu' && id.startsWith('gpu/') ? [probe.address] : [],
+  );
+  return ordered.filter((address) => !channels.some((channel) => isGpuSensor(channel, address)));
 }
 
 function isCpuTemperature(channel: Channel): boolean {
@@ -218,18 +276,18 @@ function isPackage({ label, name }: Channel): boolean {
   return /package|x86_pkg|tdie|tctl/i.test(`${label} ${name}`);
 }
 
-function ruleOrders({ config, channels }: CompileInput, targets: readonly Target[], leftOut: LeftOut): Order[] {
+function ruleOrders({ config, channels }: CompileInput, movable: Movable, leftOut: LeftOut): Order[] {
   const armed = config.rules.filter((rule) => rule.standing && (rule.mode ?? config.mode) === 'auto');
   return armed.flatMap((rule) => {
     const watched = channels.filter((channel) => watches(rule, channel));
     if (watched.length === 0) leftOut.push(`order of rule ${rule.name}: no channel of this machine matches`);
     return watched.map((channel) => ({
-      name: orderName(rule.name, channel.id),
+      name: orderNameOf(rule.name, channel),
       channel,
       bounds: ruleBounds(rule, channel.quantity),
       samples: rule.for.samples,
       capPpm: strictestCapPpm(rule),
-      targets,
+      targets: cooling(channel, movable),
     }));
   });
 }
@@ -254,20 +312,28 @@ function strictestCapPpm({ actions }: RuleConfig): number {
   return (100 - Math.max(0, ...percents)) * PPM_PER_PERCENT;
 }
 
-/** What the actuator can sample by itself: one integer file below sysfs, of what caps the CPU. */
-function isOrderable({ name, channel, bounds }: Order, { sysfsRoot }: CompileInput, leftOut: LeftOut): boolean {
-  const why =
-    channel.class === 'gpu'
-      ? 'a cap of the CPU does not cool a GPU'
-      : channel.probe.kind !== 'integer' || channel.probe.perSecond === true
-        ? 'the actuator reads only files that hold one integer'
-        : relativePath(channel.probe.path, sysfsRoot) === undefined
-          ? 'its file is not below the sysfs root, or its name holds blanks'
-          : !Number.isSafeInteger(bounds.raise) || !Number.isSafeInteger(bounds.clear)
-            ? 'its bounds are too large'
-            : undefined;
-  if (why !== undefined) leftOut.push(`order ${name}: ${why}`);
-  return why === undefined;
+/** What the actuator can sample by itself: one integer file below sysfs of what caps the CPU, or a channel of a GPU that it caps. */
+function isOrderable(order: Order, { sysfsRoot }: CompileInput, leftOut: LeftOut): boolean {
+  const { name, channel, bounds } = order;
+  const hasBounds = Number.isSafeInteger(bounds.raise) && Number.isSafeInteger(bounds.clear);
+  const why = channel.probe.kind === 'gpu' ? notOrderableGpu(order) : notOrderableFile(channel, sysfsRoot);
+  const whyNot = why ?? (hasBounds ? undefined : 'its bounds are too large');
+  if (whyNot !== undefined) leftOut.push(`order ${name}: ${whyNot}`);
+  return whyNot === undefined;
+}
+
+function notOrderableGpu({ channel, targets }: Order): string | undefined {
+  if (targets.length === 0) return 'its GPU has no limit that could be moved';
+  return GPU_CHANNEL.test(channel.name) ? undefined : 'the name of its channel cannot be written';
+}
+
+function notOrderableFile({ class: hot, probe }: Channel, sysfsRoot: string): string | undefined {
+  if (hot === 'gpu') return 'a cap of the CPU does not cool a GPU';
+  if (probe.kind !== 'integer' || probe.perSecond === true)
+    return 'the actuator reads only files that hold one integer';
+  return relativePath(probe.path, sysfsRoot) === undefined
+    ? 'its file is not below the sysfs root, or its name holds blanks'
+    : undefined;
 }
 
 function relativePath(path: string, root: string): string | undefined {
@@ -292,8 +358,13 @@ function withoutNumber(path: string, channels: readonly Channel[]): string {
   return new Set(chips).size > 1 ? path : path.replace(`${parent}/${chip}/`, `${parent}/*/`);
 }
 
+/** A GPU's order has the same name whether or not the GPU could be described when it was compiled. */
+export function orderNameOf(rule: string, { id, name, probe }: Pick<Channel, 'id' | 'name' | 'probe'>): string {
+  return orderName(rule, probe.kind === 'gpu' ? `gpu/${probe.address}/${name}` : id);
+}
+
 /** `<rule>:<channel id>`, shortened with a digest where it would not fit. Room is kept for split()'s suffix. */
-export function orderName(rule: string, channel: string): string {
+function orderName(rule: string, channel: string): string {
   const name = `${rule}:${channel}`;
   const room = ALLOW_LIMITS.idLength - 4;
   if (name.length <= room) return name;
@@ -331,18 +402,19 @@ function orderLine(
   { config, sysfsRoot, channels }: CompileInput,
 ): string {
   const { probe } = channel;
-  if (probe.kind !== 'integer') throw new TypeError(`order ${name}: its sensor is no integer file`); // isOrderable() has looked.
   const place = (absolute: string) => {
     const relative = relativePath(absolute, sysfsRoot);
     return relative === undefined ? undefined : withoutNumber(relative, channels);
   };
-  const path = place(probe.path);
-  const fault = probe.faultPath === undefined ? undefined : place(probe.faultPath);
-  const words = [
-    `order ${name} sensor=${path} raise=${bounds.raise} clear=${bounds.clear} samples=${samples}`,
+  const common = [
+    `raise=${bounds.raise} clear=${bounds.clear} samples=${samples}`,
     `rate_mhz=${Math.round(config.sampling.rate_hz * 1000)} cap_ppm=${capPpm}`,
     `targets=${targets.map(({ id }) => id).join(',')}`,
   ];
+  if (probe.kind === 'gpu') return [`order ${name} gpu=${probe.address} channel=${channel.name}`, ...common].join(' ');
+  if (probe.kind !== 'integer') throw new TypeError(`order ${name}: its sensor is no integer file`); // isOrderable() has looked.
+  const words = [`order ${name} sensor=${place(probe.path)}`, ...common];
+  const fault = probe.faultPath === undefined ? undefined : place(probe.faultPath);
   if (fault !== undefined) words.push(`fault=${fault}`);
   if (probe.multiplier !== undefined && probe.multiplier !== 1) words.push(`multiplier=${probe.multiplier}`);
   if (probe.offset !== undefined && probe.offset !== 0) words.push(`offset=${probe.offset}`);

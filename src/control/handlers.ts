@@ -1,7 +1,7 @@
 /** What the verbs of the agent's socket do. Each answers from what is there; the ones that change something say who asked. */
-import { orderName } from '../config/compile.js';
+import { DEFAULT_ORDER_RULE, gpuTarget, orderNameOf } from '../config/compile.js';
 import type { Config } from '../config/schema.js';
-import type { Channel } from '../core/channel.js';
+import { type Channel, isTemperature } from '../core/channel.js';
 import type { Clock } from '../core/clock.js';
 import { SkosError } from '../core/errors.js';
 import { globMatches } from '../core/glob.js';
@@ -39,9 +39,6 @@ const LISTED_BY_DEFAULT = 50;
 const AUDIT_LISTED_BY_DEFAULT = 100;
 /** What a default standing order caps. */
 const CPU_TARGET = /^(cpufreq|intel_pstate|rapl)\//;
-
-/** What config/compile.ts calls the rule of the default orders. */
-const DEFAULT_ORDER_RULE = 'thermal';
 
 export interface HandlerOptions {
   readonly node: string;
@@ -232,14 +229,14 @@ async function standingOrders({ link, sensing, config }: HandlerOptions): Promis
   const rules = [DEFAULT_ORDER_RULE, ...config.get().rules.map(({ name }) => name)];
   const known = new Map<string, { rule: string; channel: Channel }>();
   for (const channel of sensing.channels) {
-    for (const rule of rules) known.set(orderName(rule, channel.id), { rule, channel });
+    for (const rule of rules) known.set(orderNameOf(rule, channel), { rule, channel });
   }
   const views = orders.map(({ order, raised, value, quality }) => {
-    const { rule = '', channel } = known.get(order) ?? {};
+    const { rule = defaultRuleOf(order), channel } = known.get(order) ?? {};
     const { unit = '', perBase = 1 } = channel === undefined ? {} : QUANTITIES[channel.quantity];
     return {
       order,
-      rule: rule === DEFAULT_ORDER_RULE ? 'thermal-cpu' : rule,
+      rule: rule === DEFAULT_ORDER_RULE ? (channel?.class === 'gpu' ? 'thermal-gpu' : 'thermal-cpu') : rule,
       channel: channel?.id ?? '',
       raised,
       value: value === null ? null : value / perBase,
@@ -248,6 +245,11 @@ async function standingOrders({ link, sensing, config }: HandlerOptions): Promis
     };
   });
   return { connected, why, orders: views };
+}
+
+/** Of a GPU that was not served yet: its channels are not known. */
+function defaultRuleOf(order: string): string {
+  return order.startsWith(`${DEFAULT_ORDER_RULE}:gpu/`) ? 'thermal-gpu' : '';
 }
 
 /** A rule may be barred while its sensor is not there; a name that no rule has would bar nothing and say that it did. */
@@ -322,20 +324,22 @@ async function status(options: HandlerOptions, startedMs: number): Promise<Statu
 }
 
 /**
- * CPU temperatures that no standing order guards, though there is something to cap: their driver came after the allow-list was
- * made. One line each; policy guards them as long as the agent lives.
+ * Temperatures of CPUs and GPUs that no standing order guards, though there is something to cap: their driver came after the
+ * allow-list was made. One line each; policy guards them as long as the agent lives.
  */
 export function unguarded(
   channels: readonly Channel[],
   { targets, orders }: Pick<Status['actuator'], 'targets' | 'orders'>,
 ): string[] {
-  if (!targets.some(({ target }) => CPU_TARGET.test(target))) return [];
+  const hasCpu = targets.some(({ target }) => CPU_TARGET.test(target));
+  const isCapped = ({ class: hot, probe }: Channel) =>
+    probe.kind === 'gpu'
+      ? targets.some(({ target }) => target === gpuTarget(probe.address))
+      : hasCpu && hot === 'cpu' && probe.kind === 'integer';
   const names = new Set(orders.map(({ order }) => order));
   return channels
-    .filter(
-      ({ thermalDefault, class: hot, probe }) => thermalDefault === true && hot === 'cpu' && probe.kind === 'integer',
-    )
-    .filter(({ id }) => !names.has(orderName(DEFAULT_ORDER_RULE, id)))
+    .filter((channel) => channel.thermalDefault === true && isTemperature(channel) && isCapped(channel))
+    .filter((channel) => !names.has(orderNameOf(DEFAULT_ORDER_RULE, channel)))
     .map(({ id }) => `standing order: none for ${id}: run \`skos config compile\`, then reload skos-actuator`);
 }
 

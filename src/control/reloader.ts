@@ -17,8 +17,8 @@ export interface ReloaderOptions {
   readonly load: () => Promise<Config>;
   readonly sensing: { reload(): Promise<void> };
   readonly tick: { reload(): void };
-  /** Makes the allow-list of an actuator of our own; absent where root's `skos config compile` does. */
-  readonly compileAllowList?: () => Promise<void>;
+  /** Makes the allow-list of an actuator of our own, and says whether it is another one; absent where root's `skos config compile` does. */
+  readonly compileAllowList?: () => Promise<boolean>;
   readonly link: { reload(): Promise<void> };
   /** Tells skos-gpu the rates. */
   readonly gpus: { reload(): void };
@@ -42,6 +42,23 @@ export class Reloader {
   reload(): Promise<string[]> {
     const next = this.#last.then(() => this.#reload());
     this.#last = next.catch(() => undefined);
+    return next;
+  }
+
+  /** The machine is another one than the list was made for. Of an actuator of our own only; the journal knows what it refuses. */
+  renewAllowList(): Promise<void> {
+    const next = this.#last.then(async () => {
+      const { compileAllowList, link, log } = this.#options;
+      try {
+        if (await compileAllowList?.()) await link.reload();
+      } catch (error) {
+        log.error(`the actuator keeps its former allow-list: ${reason(error)}`, {
+          event: 'config.refused',
+          code: codeOf(error, 'SKOS_ACTUATOR_ALLOW'),
+        });
+      }
+    });
+    this.#last = next;
     return next;
   }
 

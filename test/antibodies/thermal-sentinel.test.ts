@@ -71,7 +71,7 @@ t.test('leaves alone what discovery did not mark, and what is no CPU or GPU temp
 
 t.test('makes one rule per sensor and counts them in its heartbeat', async (t) => {
   const found = rules([cpuTemperature(), cpuTemperature({ id: 'nvidia/gpu-1/temp', class: 'gpu' })]).rules;
-  t.match(found, [{ name: 'thermal-cpu' }, { name: 'thermal-gpu', sensor: 'gpu', standing: false }]);
+  t.match(found, [{ name: 'thermal-cpu' }, { name: 'thermal-gpu', sensor: 'gpu', standing: true }]);
   t.same(thermalSentinel.metadata(found), { rules: 2, channels: 2 });
 });
 

@@ -255,6 +255,83 @@ t.test('the same machine and config make the same text', async (t) => {
   readAllowList(compileAllowList(input));
 });
 
+// ---- GPUs ----------------------------------------------------------------------------------------------------------
+
+const GPU = '0000:3b:00.0';
+const WITH_GPU: ActuatableFacts = { ...NOTHING, gpus: [{ address: GPU, kind: 'nvml_power' }] };
+
+function gpuChannel(given: Partial<Channel> = {}): Channel {
+  return cpuChannel({
+    id: 'nvml/gpu-5e9/temperature',
+    name: 'temperature',
+    label: 'GPU',
+    class: 'gpu',
+    probe: { kind: 'gpu', address: GPU, index: 3 },
+    ...given,
+  });
+}
+
+t.test('an armed node has an order for each temperature of a GPU, by the limits that it states', async (t) => {
+  const channels = [
+    gpuChannel({ limits: { critical: 89_000 } }),
+    gpuChannel({ id: 'nvml/gpu-5e9/temperature_memory', name: 'temperature_memory', limits: { critical: 95_000 } }),
+    gpuChannel({ id: 'nvml/gpu-5e9/margin', name: 'margin' }),
+    gpuChannel({ id: 'nvml/other/temperature', probe: { kind: 'gpu', address: '0000:86:00.0', index: 0 } }),
+  ];
+  const { orders, comments } = compiled({ config: configOf({ mode: 'auto' }), channels, facts: WITH_GPU });
+  t.match(orders, [
+    {
+      name: `thermal:gpu/${GPU}/temperature`,
+      fields: { gpu: GPU, channel: 'temperature', raise: '86000', clear: '81000', samples: '2', cap_ppm: '500000' },
+      targets: [`gpu/${GPU}`],
+    },
+    { fields: { channel: 'temperature_memory', raise: '92000' } },
+  ]);
+  t.equal(orders.length, 2, 'a GPU that nothing can cap has none');
+  t.notOk(comments.some((line) => /left out|limits/.test(line)));
+  t.same(compiled({ channels, facts: WITH_GPU }).orders, [], 'none while the node observes');
+  t.same(compiled({ config: configOf({ mode: 'auto', gpu: { mode: 'off' } }), channels, facts: WITH_GPU }).orders, []);
+});
+
+t.test(
+  'a GPU that could not be asked gets the bound of the table under the same name, and the list says so',
+  async (t) => {
+    const of = (config: Config, channels: readonly Channel[] = []) => compiled({ config, channels, facts: WITH_GPU });
+    const { orders, comments } = of(configOf({ mode: 'auto' }));
+    t.match(orders, [{ name: `thermal:gpu/${GPU}/temperature`, fields: { raise: '95000', clear: '90000' } }]);
+    t.ok(comments.some((line) => line.startsWith(`# ${GPU}: its limits were not known`)));
+    const written = configOf({ mode: 'auto', thermal: { thresholds: { warning: 60, critical: 70, emergency: 80 } } });
+    t.match(of(written).orders, [{ fields: { raise: '80000' } }]);
+    t.notOk(
+      of(written).comments.some((line) => line.includes('limits')),
+      'bounds of the operator need none',
+    );
+  },
+);
+
+t.test('a standing rule of the operator on a GPU caps that GPU and no CPU', async (t) => {
+  const rule = { name: 'hbm', channel: 'nvml/*/temperature*', raise: 80, standing: true, actions: ['throttle_30'] };
+  const config = configOf({ mode: 'auto', rules: [rule] });
+  const { orders } = compiled({ config, channels: [gpuChannel()], facts: { ...FACTS, gpus: WITH_GPU.gpus } });
+  t.match(orders, [
+    { name: `hbm:gpu/${GPU}/temperature`, fields: { raise: '80000', cap_ppm: '700000' }, targets: [`gpu/${GPU}`] },
+    { name: `thermal:gpu/${GPU}/temperature` },
+  ]);
+  const nothing = compiled({ config, channels: [gpuChannel({ name: 'a~20b' })], facts: NOTHING });
+  t.same(nothing.orders, []);
+  t.ok(nothing.comments.some((line) => line.includes('no limit that could be moved')));
+});
+
+t.test('GPUs are not crowded out by the cores of large CPUs', async (t) => {
+  const cores = Array.from({ length: 128 }, (_, i) => cpuChannel({ id: `hwmon/x/temp${i}`, label: `Core ${i}` }));
+  const gpus = Array.from({ length: 16 }, (_, i) => `0000:${(16 + i).toString(16)}:00.0`);
+  const facts = { ...FACTS, gpus: gpus.map((address) => ({ address, kind: 'nvml_power' as const })) };
+  const { orders } = compiled({ config: configOf({ mode: 'auto' }), channels: [...cores, cpuChannel()], facts });
+  t.equal(orders.length, 64);
+  t.equal(orders.filter(({ fields }) => fields.gpu !== undefined).length, 16);
+  t.match(orders[0]?.name, 'coretemp-isa-0000', 'packages first');
+});
+
 // ---- Any configuration that the check lets pass --------------------------------------------------------------------
 
 const word = fc.stringMatching(/^[a-z0-9][a-z0-9_-]{0,55}$/);

@@ -37,6 +37,13 @@ t.test('names the CPU temperatures that no standing order guards, and no others'
     ['none for hwmon/late/temp1'],
   );
   t.strictSame(unguarded([late], { targets: [], orders: [] }), [], 'nothing could be capped anyway');
+  const gpu = (address: string) =>
+    cpuTemperature({ id: `nvml/${address}/t`, name: 't', class: 'gpu', probe: { kind: 'gpu', address, index: 0 } });
+  const gpus = {
+    targets: ['a', 'b'].map((address) => ({ target: `gpu/${address}`, state: 'idle', former: '-', current: '-' })),
+    orders: [{ order: 'thermal:gpu/a/t', raised: false, value: null, quality: 'no_data' as const }],
+  };
+  t.match(unguarded([gpu('a'), gpu('b'), gpu('c'), late], gpus), [/none for nvml\/b\/t/]);
 });
 
 t.test('says how long the agent runs whatever is done to the clock meanwhile', async (t) => {
