@@ -19,7 +19,7 @@ const shape = object({
   startedAtMs: number(),
   endedAtMs: number(),
   ok: boolean,
-  summary: string({ pattern: /^[^\0]{0,500}$/s, expected: 'one sentence' }),
+  summary: string({ pattern: /^[^\0]{0,1024}$/s, expected: 'one sentence' }),
   items: optional(list(TEXT, { max: 100 })),
   total: optional(number({ min: 0 })),
   digest: optional(string({ pattern: /^[0-9a-f]{64}$/, expected: 'a SHA-256, hex' })),
