@@ -1,5 +1,5 @@
 /**
- * Builds the native programs by cmake-js into build/native: skos.node, skos-actuator and skos-gpu.
+ * Builds the native programs by cmake-js into build/native: skos.node, skos-actuator, skos-gpu and skos-units.
  *
  *   node scripts/native-build.mjs [--if-missing] [--debug] [--target NAME] [--doubles]
  *
@@ -29,7 +29,7 @@ const { values: options } = parseArgs({
 
 function outputs() {
   const names = ['skos.node'];
-  for (const part of ['actuator', 'gpu'])
+  for (const part of ['actuator', 'gpu', 'units'])
     if (existsSync(join(nativeDirectory, part, 'main.cc'))) names.push(`skos-${part}`);
   return names.map((name) => join(outputDirectory, name));
 }
