@@ -8,6 +8,7 @@ import { actionNames, parseAction } from '../core/action-names.js';
 import type { Issue, Path } from '../core/shape.js';
 import { suggest } from '../core/suggest.js';
 import { BUILT_IN_RULES, SEVERITIES, type Severity } from '../core/vocabulary.js';
+import { cgroupPath, checkUnits } from './check-units.js';
 import type { Config, PeerConfig, RuleConfig, TargetConfig } from './schema.js';
 
 /** A full mesh: every node dials every other, which serves up to 16 nodes. */
@@ -27,6 +28,7 @@ const CHECKS: readonly Check[] = [
   { reads: ['rules'], run: checkRules },
   { reads: ['targets'], run: checkTargets },
   { reads: ['hooks'], run: checkHooks },
+  { reads: ['targets', 'hooks', 'workloads'], run: checkUnits },
   { reads: ['repairs'], run: checkRepairs },
   { reads: ['maintenance'], run: checkMaintenance },
   {
@@ -133,14 +135,6 @@ function checkTarget({ cgroup, unit }: TargetConfig, path: Path, report: Report)
   }
 }
 
-/** Relative to the cgroup root, in one spelling. */
-export function cgroupPath(written: string): string {
-  return written
-    .split('/')
-    .filter((part) => part !== '')
-    .join('/');
-}
-
 function checkHooks({ hooks }: Config, report: Report): void {
   for (const name of Object.keys(hooks)) {
     const known = parseAction(name);
@@ -188,6 +182,8 @@ function checkAction(text: string, { targets, hooks, workloads }: Config, report
     report(`"${text}": there is no target "${action.target}"; ${hint}`);
   } else if (action.verb === 'restart_unit' && target.unit === undefined) {
     report(`"${text}": targets.${action.target} is a cgroup; expected a target with unit`);
+  } else if (action.verb === 'restart_unit' && target.unit?.endsWith('.service') === false) {
+    report(`"${text}": ${target.unit} cannot be restarted; expected a target whose unit is a .service`);
   }
 }
 

@@ -7,7 +7,8 @@
 import { createHash } from 'node:crypto';
 import { type Channel, DERIVED_SUFFIXES, fileOf, isDerived, isTemperature } from '../core/channel.js';
 import { globMatches } from '../core/glob.js';
-import { cgroupPath } from './check.js';
+import { cgroupPath } from './check-units.js';
+import { type JobSpec, jobsOf, unitRunsOf, workloadFreeze } from './jobs.js';
 import { ruleBounds } from './rule-bounds.js';
 import type { Config, RuleConfig } from './schema.js';
 import { type Bounds, thermalBounds } from './thermal-bounds.js';
@@ -25,6 +26,9 @@ const FLOOR_PPM = {
   // The device's own constraint is above this as a rule, and holds in any case.
   nvml_power: 300_000,
   amdgpu_power: 300_000,
+  unit_quota: 10_000,
+  unit_freeze: 0,
+  unit_run: 0,
 };
 /** The rule that default orders are named after. */
 export const DEFAULT_ORDER_RULE = 'thermal';
@@ -35,7 +39,9 @@ const DEFAULT_SAMPLES = 2;
 const PPM_PER_PERCENT = 10_000;
 /** Names of channels that stand in the allow-list as skos-gpu says them; others were escaped. */
 const GPU_CHANNEL = /^[a-z0-9_-]{1,64}$/;
-/** PATH of the format: printable ASCII without blanks, at most 320 bytes. */
+/** ID, UNIT and PATH of the format: a path is printable ASCII without blanks, at most 320 bytes. */
+const ID = /^[a-z0-9:_.@~/-]{1,64}$/;
+const UNIT = /^[A-Za-z0-9:_.\\@-]{1,240}\.(service|scope|slice)$/;
 const PATH = /^[\x21-\x7e]{1,320}$/;
 
 /** Which hierarchy holds a controller; `directory` is relative to the cgroup root, '' for a v2 root. */
@@ -94,12 +100,13 @@ export function compileAllowList(input: CompileInput): string {
   const leftOut: LeftOut = [];
   const cpu = cpuTargets(input.facts);
   const gpus = gpuTargets(input);
-  const all = [...cpu, ...gpus, ...cgroupTargets(input, leftOut)];
+  const all = [...cpu, ...gpus, ...cgroupTargets(input, leftOut), ...unitTargets(input, leftOut)];
   const targets = fitting(all, ALLOW_LIMITS.targets, leftOut, ({ id }) => id);
   const listed = new Set(targets.map(({ id }) => id));
   const isListed = ({ id }: Target) => listed.has(id);
   const wanted = orders(input, { cpu: cpu.filter(isListed), gpus: gpus.filter(isListed) }, leftOut);
   const energies = fitting(input.facts.energyZones, ALLOW_LIMITS.energies, leftOut, ({ zone }) => `energy ${zone}`);
+  const jobs = fitting(listableJobs(input.config, leftOut), ALLOW_LIMITS.jobs, leftOut, ({ id }) => `job ${id}`);
   const kept = fitting(wanted, ALLOW_LIMITS.orders, leftOut, ({ name }) => `order ${name}`);
   const lines = [
     `# Made by \`skos config compile\` for node ${input.config.node}, mode ${input.config.mode}. Do not edit: compile again.`,
@@ -109,6 +116,7 @@ export function compileAllowList(input: CompileInput): string {
     ...targets.map(targetLine),
     ...kept.map((order) => orderLine(order, input)),
     ...energies.map(({ zone, path, maxMicroJoules }) => `energy ${powerId(zone)} ${path} max_uj=${maxMicroJoules}`),
+    ...jobs.map(({ id, verb, unit, timeoutMs }) => `job ${id} ${verb} ${unit} timeout_ms=${timeoutMs}`),
   ];
   return ['skos-allow 1', ...lines, `end ${lines.length}`, ''].join('\n');
 }
@@ -172,6 +180,36 @@ function cgroupTargets({ config, facts }: CompileInput, leftOut: LeftOut): Targe
     }
   }
   return targets;
+}
+
+/** Units: systemd is asked for their limits, so that no controller of ours has to be there. */
+function unitTargets({ config }: CompileInput, leftOut: LeftOut): Target[] {
+  const workloads = Object.entries(config.workloads).filter(([, { essential }]) => !essential);
+  const ofWorkloads = new Map(workloads.map(([name, { unit }]) => [unit, workloadFreeze(name)]));
+  const targets: Target[] = [];
+  for (const [name, { unit }] of Object.entries(config.targets)) {
+    if (unit === undefined) continue;
+    targets.push({ id: `quota/${name}`, kind: 'unit_quota', path: unit });
+    const same = ofWorkloads.get(unit);
+    // Two names for one freeze would each take the other's for what stood before.
+    if (same !== undefined) leftOut.push(`freeze/${name}: ${unit} is a workload that ${same} freezes`);
+    else targets.push({ id: `freeze/${name}`, kind: 'unit_freeze', path: unit });
+  }
+  for (const [unit, id] of ofWorkloads) targets.push({ id, kind: 'unit_freeze', path: unit });
+  for (const { id, unit } of unitRunsOf(config)) targets.push({ id, kind: 'unit_run', path: unit });
+  return targets.filter((target) => isListable(target.id, target.path, leftOut));
+}
+
+/** Of slices and scopes there is nothing to start. */
+function listableJobs(config: Config, leftOut: LeftOut): JobSpec[] {
+  return jobsOf(config).filter(({ id, unit }) => unit.endsWith('.service') && isListable(id, unit, leftOut));
+}
+
+/** What the configuration's own checks do not see, such as a unit that is made from other names: never a list that is refused whole. */
+function isListable(id: string, unit: string, leftOut: LeftOut): boolean {
+  const why = !ID.test(id) ? 'its name is too long' : !UNIT.test(unit) ? `${unit} is no unit` : undefined;
+  if (why !== undefined) leftOut.push(`${id}: ${why}`);
+  return why === undefined;
 }
 
 function joined(directory: string, path: string): string {

@@ -1,6 +1,6 @@
 /** This machine as the agent and the CLI see it: its trees, what discovery finds there, and its allow-list. */
 import { actuatorFacts } from '../actuators/facts.js';
-import { cgroupPath } from '../config/check.js';
+import { cgroupPath } from '../config/check-units.js';
 import { compileAllowList } from '../config/compile.js';
 import type { Config } from '../config/schema.js';
 import type { Channel } from '../core/channel.js';

@@ -151,10 +151,9 @@ t.test('a machine without any limit gets no order, and the list says so', async 
 });
 
 t.test('lists quota and freezer of each cgroup target, where the machine has the controller', async (t) => {
-  const config = configOf({ targets: { demo: { cgroup: '/a//b/' }, unit: { unit: 'x.service' } } });
+  const config = configOf({ targets: { demo: { cgroup: '/a//b/' } } });
   t.match(compiled({ config }).targets.get('quota/demo'), { kind: 'quota', path: 'a/b', floorPpm: 10_000 });
   t.match(compiled({ config }).targets.get('freeze/demo'), { kind: 'freeze', path: 'a/b', floorPpm: 0 });
-  t.notOk(compiled({ config }).targets.has('quota/unit'));
   const hybrid = {
     ...FACTS,
     cgroup: { cpu: { version: 1, directory: 'cpu' }, freezer: { version: 2, directory: 'unified' } },
@@ -165,6 +164,41 @@ t.test('lists quota and freezer of each cgroup target, where the machine has the
   t.notOk(none.targets.has('quota/demo'));
   t.ok(none.comments.some((line) => line.includes('quota/demo')));
 });
+
+t.test(
+  'lists units by their names: quota, freeze and jobs, one freeze for each, and nothing that cannot be started',
+  async (t) => {
+    const config = configOf({
+      targets: { db: { unit: 'db.service' }, lab: { unit: 'lab.slice' }, batch: { unit: 'batch.service' } },
+      workloads: { train: { unit: 'batch.service', essential: false }, serve: { unit: 'serve.service' } },
+      hooks: { drain: { unit: 'drain.service' } },
+      repairs: { timeout: 90 },
+    });
+    const { targets, jobs, comments } = compiled({ config, facts: NOTHING });
+    t.same(
+      [...targets].map(([id, { kind, path, floorPpm }]) => `${id} ${kind} ${path} ${floorPpm}`),
+      [
+        'quota/db unit_quota db.service 10000',
+        'freeze/db unit_freeze db.service 0',
+        'quota/lab unit_quota lab.slice 10000',
+        'freeze/lab unit_freeze lab.slice 0',
+        'quota/batch unit_quota batch.service 10000',
+        'freeze/workload.train unit_freeze batch.service 0',
+      ],
+    );
+    t.ok(
+      comments.some((line) =>
+        line.includes('freeze/batch: batch.service is a workload that freeze/workload.train freezes'),
+      ),
+    );
+    const verbs = (id: string) => ['start', 'stop', 'restart'].map((verb) => `${id}/${verb}`);
+    t.same(
+      [...jobs.keys()],
+      ['hook/drain', ...['unit/db', 'unit/batch', 'workload/train', 'workload/serve'].flatMap(verbs)],
+    );
+    t.same(jobs.get('unit/db/stop'), { verb: 'stop', unit: 'db.service', timeoutMs: 90_000 });
+  },
+);
 
 t.test("compiles the operator's standing rules, with their own bounds and cap", async (t) => {
   const rule = {
@@ -355,11 +389,17 @@ const rule = fc.record(
 const target = fc.oneof(
   fc.record({ cgroup: fc.string({ minLength: 1, maxLength: 320 }) }),
   fc.record({ cgroup: fc.stringMatching(/^[a-z./ ]{1,12}$/) }),
+  fc.record({ unit: fc.stringMatching(/^[a-z@.\\-]{1,4}\.(service|slice)$/) }),
 );
 const written = fc.record({
   mode: fc.constantFrom('auto', 'observe'),
   rules: fc.array(rule, { maxLength: 5 }),
   targets: fc.dictionary(word, target, { maxKeys: 5 }),
+  workloads: fc.dictionary(
+    fc.stringMatching(/^[a-z-]{1,3}[a-z]{0,50}$/),
+    fc.record({ unit: fc.stringMatching(/^[a-c]\.(service|scope)$/), essential: fc.boolean() }),
+    { maxKeys: 3 },
+  ),
   sampling: fc.record({ rate_hz: fc.double({ min: 0.1, max: 1000, noNaN: true }) }),
 });
 const channel = fc

@@ -247,6 +247,36 @@ const CASES: readonly Case[] = [
     says: ['targets."a b"', 'a name'],
   },
   {
+    title: 'a unit under two names',
+    yaml: 'targets:\n  a: { unit: x.service }\n  b: { unit: x.service }\n',
+    at: '3:14',
+    says: ['targets.a too'],
+  },
+  {
+    title: 'a unit and its cgroup',
+    yaml: 'targets:\n  a: { unit: x.service }\n  b: { cgroup: system.slice/x.service }\n',
+    at: '3:16',
+    says: ['x.service', 'targets.a'],
+  },
+  {
+    title: 'a unit without which nothing is taken back',
+    yaml: 'workloads:\n  a: { unit: skos-actuator.service }\n',
+    at: '2:14',
+    says: ['skos-actuator.service', 'another unit'],
+  },
+  {
+    title: 'a hook that cannot be started',
+    yaml: 'hooks:\n  drain: { unit: x.slice }\n',
+    at: '2:18',
+    says: ['expected a .service'],
+  },
+  {
+    title: 'a name that makes too long an id',
+    yaml: `workloads:\n  ${'a'.repeat(48)}: { unit: x.service }\n`,
+    at: '2:53',
+    says: ['48 characters', 'at most 47'],
+  },
+  {
     title: 'a unit that is no unit',
     yaml: 'targets:\n  a: { unit: sshd }\n',
     at: '2:14',
