@@ -70,6 +70,7 @@ import { bootId, provisionalName, roles } from './host.js';
 import { type AdjustableLog, createLog } from './log.js';
 import { actuatorSpec, netSpec } from './programs.js';
 import { samplerMaker } from './sampling.js';
+import { canMoveUnits, unitsChild } from './units.js';
 
 const EXIT_FAILED = 1;
 const EXIT_CONFIG = 4;
@@ -262,9 +263,10 @@ async function compose(given: {
     return true;
   };
   const setter = join(runDirectory, 'gpu-set.sock');
+  const units = canMoveUnits() ? join(runDirectory, 'units.sock') : null;
   const own = actuator.own
     ? new ChildProcess(
-        actuatorSpec({ ...actuator, ...machine.roots, state: runDirectory, setter, gpu: gpuPlace.socket }),
+        actuatorSpec({ ...actuator, ...machine.roots, state: runDirectory, setter, units, gpu: gpuPlace.socket }),
         { log },
       )
     : undefined;
@@ -273,6 +275,7 @@ async function compose(given: {
     actuator.own && given.config.gpu.mode !== 'off'
       ? [setterChild(given.config, { socket: setter, sysfs: machine.roots.sysfs, log })]
       : [];
+  const movers = actuator.own && units !== null ? [unitsChild({ socket: units, log })] : [];
   const startOwn = async () => {
     await compileAllowList();
     await own?.start();
@@ -363,6 +366,7 @@ async function compose(given: {
       hardware,
       kernelLog,
       ...setters,
+      ...movers,
       link,
       ...(own === undefined ? [] : [{ name: 'skos-actuator', start: () => undefined, stop: () => own.stop() }]),
       tick,

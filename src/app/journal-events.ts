@@ -303,6 +303,13 @@ export const JOURNAL_EVENTS = {
       'It did this without the agent: a standing order, the end of an orphaned lease, or a change by somebody else.',
     next: 'See `skos status` (orders) and `skos actions`.',
   },
+  'units.lost': {
+    id: '374bc81da5804fb8bf7d32d196c74627',
+    subject: 'No unit can be moved',
+    meaning:
+      'skos-units ended or cannot be started: no systemd unit is frozen, limited, started or stopped, and what was asked is asked again.',
+    next: 'Nothing, if it is started again within a minute. Else look at what it said before it ended.',
+  },
   'gpu.unread': {
     id: 'ab2851fff5fd4a1d80fbc4dca9c9aaeb',
     subject: 'No GPU is read',

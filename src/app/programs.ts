@@ -23,9 +23,11 @@ export interface ActuatorPaths {
   readonly setter: string;
   /** Socket of skos-gpu. */
   readonly gpu: string;
+  /** Socket of skos-units; null where systemd does not run. */
+  readonly units: string | null;
 }
 
-export function actuatorSpec({ allow, socket, state, sysfs, cgroup, setter, gpu }: ActuatorPaths): ChildSpec {
+export function actuatorSpec({ allow, socket, state, sysfs, cgroup, setter, units, gpu }: ActuatorPaths): ChildSpec {
   const args = [
     '--allow',
     allow,
@@ -41,6 +43,7 @@ export function actuatorSpec({ allow, socket, state, sysfs, cgroup, setter, gpu 
     setter,
     '--gpu',
     gpu,
+    ...(units === null ? [] : ['--units', units]),
     '--child',
   ];
   return {
@@ -49,6 +52,21 @@ export function actuatorSpec({ allow, socket, state, sysfs, cgroup, setter, gpu 
     args,
     code: 'SKOS_ACTUATOR_ABSENT',
     event: 'actuator.lost',
+    outlives: true,
+  };
+}
+
+/**
+ * Has systemd do what the actuator asks for. It stays for as long as the actuator holds something in a unit, and the actuator
+ * outlives the agent.
+ */
+export function unitsSpec({ socket }: { socket: string }): ChildSpec {
+  return {
+    name: 'skos-units',
+    command: find('build/native/skos-units', { installed: 'skos-units', code: 'SKOS_UNITS_ABSENT' }),
+    args: ['--socket', socket, '--child'],
+    code: 'SKOS_UNITS_ABSENT',
+    event: 'units.lost',
     outlives: true,
   };
 }

@@ -165,6 +165,11 @@ export const ERRORS = {
     meaning: 'A client did not read fast enough and was disconnected; it reconnects and asks for the current state.',
     next: 'Nothing, unless it repeats: then look for a stuck client.',
   },
+  SKOS_UNITS_ABSENT: {
+    meaning:
+      'skos-units cannot be started or ended: no systemd unit can be moved and no job run. Everything else is protected as before.',
+    next: 'Build it (`npm run build`), or look at what it said last; installed, start skos-units.socket.',
+  },
   SKOS_GPU_ABSENT: {
     meaning: 'skos-gpu is not reachable: no GPU is read. Everything else is protected as before.',
     next: 'Start skos-gpu.service; `skos doctor` says what is missing.',

@@ -36,7 +36,7 @@ function made(t: Test) {
   for (const part of ['scripts/install', 'scripts/skos', 'systemd', 'LICENSE']) {
     cpSync(join(root, part), join(source, part), { recursive: true });
   }
-  const programs = ['build/native/skos-actuator', 'build/native/skos-gpu'];
+  const programs = ['build/native/skos-actuator', 'build/native/skos-gpu', 'build/native/skos-units'];
   for (const file of [...BUILT, ...programs, 'dist/classic-level/prebuilds/linux-x64/x.node']) {
     mkdirSync(dirname(join(source, file)), { recursive: true, mode: 0o700 });
     writeFileSync(join(source, file), `// ${file}\n`, { mode: 0o600 });
@@ -73,6 +73,7 @@ t.test('stages every file with the mode that it needs, and nothing else', async 
     'usr/lib/skos/dist/classic-level/prebuilds/linux-x64/x.node': '644',
     'usr/lib/skos/skos-actuator': '755',
     'usr/lib/skos/skos-gpu': '755',
+    'usr/lib/skos/skos-units': '755',
     'usr/lib/skos/skos': '755',
     'usr/lib/skos/LICENSE': '644',
     'usr/bin/skos': '-> ../lib/skos/skos',

@@ -5,7 +5,14 @@ import t, { type Test } from 'tap';
 
 const UNITS = readdirSync('systemd').filter((name) => /\.(service|slice|path|socket)$/.test(name));
 const SERVICES = UNITS.filter((name) => name.endsWith('.service'));
-const PROGRAMS = ['usr/bin/node', 'usr/lib/skos/skos-actuator', 'usr/lib/skos/skos-gpu', 'bin/kill', 'bin/sh'];
+const PROGRAMS = [
+  'usr/bin/node',
+  'usr/lib/skos/skos-actuator',
+  'usr/lib/skos/skos-gpu',
+  'usr/lib/skos/skos-units',
+  'bin/kill',
+  'bin/sh',
+];
 /** Units of the system that ours refer to; their content does not matter here. */
 const SYSTEM_UNITS = ['sysinit', 'basic', 'shutdown', 'multi-user', 'local-fs', 'network', 'slices', 'paths'];
 
@@ -106,6 +113,7 @@ t.test('each program runs as a user of its own, root only what moves something',
   t.strictSame(SERVICES.filter((service) => settings(service).get('User')?.[0] === 'root').sort(), [
     'skos-actuator.service',
     'skos-gpu-set.service',
+    'skos-units.service',
   ]);
   const sysusers = readFileSync('systemd/sysusers.d/skos.conf', 'utf8');
   for (const user of users) if (user !== 'root') t.match(sysusers, new RegExp(`^u ${user} `, 'm'));
@@ -169,9 +177,30 @@ t.test('what sets GPUs is reached by the actuator alone, and leaves it a setter 
   t.strictSame(setter.get('PrivateNetwork'), ['yes']);
 });
 
-t.test('the actuator finds a setter for as long as it gives limits back', async (t) => {
-  // Stopped with the actuator, or ordered after its stop, no setter could be started meanwhile.
-  for (const unit of ['skos-gpu-set.socket', 'skos-gpu-set.service']) {
+t.test(
+  'what moves units is reached by the actuator alone, executes systemctl only, and has no capability',
+  async (t) => {
+    const socket = settings('skos-units.socket');
+    const units = settings('skos-units.service');
+    t.strictSame(socket.get('SocketMode'), ['0600']);
+    const [path = ''] = socket.get('ListenSequentialPacket') ?? [];
+    t.match(units.get('ExecStart')?.[0], `--socket ${path}`);
+    t.match(settings('skos-actuator.service').get('ExecStart')?.[0], `--units ${path}`);
+    t.match(settings('skos-actuator.service').get('Wants')?.join(' '), 'skos-units.socket');
+    t.strictSame(units.get('NoExecPaths'), ['/']);
+    const programs = (units.get('ExecPaths') ?? []).join(' ').split(' ');
+    t.strictSame(
+      programs.filter((each) => /\/s?bin|skos/.test(each)),
+      ['/usr/lib/skos/skos-units', '-/usr/bin/systemctl', '-/bin/systemctl'],
+    );
+    t.strictSame(units.get('CapabilityBoundingSet'), ['']);
+    t.strictSame(units.get('RestrictAddressFamilies'), ['AF_UNIX']);
+  },
+);
+
+t.test('the actuator finds what it needs for as long as it gives limits back', async (t) => {
+  // Stopped with the actuator, or ordered after its stop, none could be started meanwhile.
+  for (const unit of ['skos-gpu-set.socket', 'skos-gpu-set.service', 'skos-units.socket', 'skos-units.service']) {
     const keys = ['PartOf', 'BindsTo', 'Before', 'Conflicts', 'StopPropagatedFrom'];
     t.strictSame(
       [...settings(unit).keys()].filter((key) => keys.includes(key)),
@@ -181,10 +210,12 @@ t.test('the actuator finds a setter for as long as it gives limits back', async 
     for (const key of ['Requires', 'After'])
       t.notMatch((settings(unit).get(key) ?? []).join(' '), 'skos-actuator', `${unit} ${key}`);
   }
-  t.match(settings('skos-actuator.service').get('After')?.join(' '), 'skos-gpu-set.socket');
+  for (const socket of ['skos-gpu-set.socket', 'skos-units.socket'])
+    t.match(settings('skos-actuator.service').get('After')?.join(' '), socket);
   const actuator = settings('skos-actuator.service');
   const tied = ['Requires', 'BindsTo', 'PropagatesStopTo'].flatMap((key) => actuator.get(key) ?? []);
-  t.notMatch(tied.join(' '), 'gpu-set');
+  t.notMatch(tied.join(' '), /gpu-set|units/);
+  t.notMatch(settings('skos-actuator.service').get('After')?.join(' '), /(gpu-set|units)\.service/);
 });
 
 t.test('users and directories are made as their tools take them', { skip }, async (t) => {
