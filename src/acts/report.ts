@@ -11,7 +11,7 @@ const MAX_BYTES = 64 * 1024;
 const MAX_ITEMS = 100;
 /** A path that is longer is cut: the digest is over the whole. */
 const MAX_ITEM_LENGTH = 512;
-const MAX_SUMMARY_LENGTH = 512;
+const MAX_SUMMARY_LENGTH = 500;
 /** For the agent's group; what was deleted is nobody else's business. */
 const MODE = 0o640;
 

@@ -100,9 +100,8 @@ async function routesTo({ family, destination, table }: Spec, run: RunCommand): 
   const args = ['-j', '-N', family, 'route', 'show', 'exact', destination, 'table', String(table)];
   const result = await run('ip', args, { timeoutMs: TIMEOUT_MS });
   // A table that never had a route is none to the kernel.
-  if (result.status !== 0 && !/FIB table does not exist/.test(result.stderr)) {
-    throw new SkosError('SKOS_ACT_REFUSED', `the routes cannot be read: ${said(result)}`);
-  }
+  if (result.status !== 0 && /FIB table does not exist/.test(result.stderr)) return [];
+  if (result.status !== 0) throw new SkosError('SKOS_ACT_REFUSED', `the routes cannot be read: ${said(result)}`);
   const rows: unknown = result.stdout.trim() === '' ? [] : JSON.parse(result.stdout);
   return Array.isArray(rows) ? rows.map(foundOf) : [];
 }

@@ -99,7 +99,11 @@ export class WireguardWatch {
       everyMs: POLL_MS,
       staleAfterMs: STALE_AFTER_MS,
       ask: async () => {
-        const [text, uptime] = await Promise.all([readDumpText(this.#options.env), this.#options.proc.text('uptime')]);
+        const [text, uptime] = await Promise.all([
+          // What cannot be read is there, and no dump.
+          readDumpText(this.#options.env).catch(() => ''),
+          this.#options.proc.text('uptime'),
+        ]);
         return this.told(parts, { text, uptimeMs: Number.parseFloat(uptime ?? '') * 1000, staleMs });
       },
       clock: this.#options.clock,

@@ -20,8 +20,8 @@ import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
 
 const root = checkout();
-const UNITS = readdirSync(join(root, 'systemd')).filter((name) => /\.(service|slice|path|socket)$/.test(name));
-const BUILT = ['dist/agent.js', 'dist/net.js', 'dist/cli.js', 'dist/chunk-OLD.js', 'build/native/skos.node'];
+const UNITS = readdirSync(join(root, 'systemd')).filter((name) => /\.(service|slice|path|socket|timer)$/.test(name));
+const BUILT = ['dist/agent.js', 'dist/net.js', 'dist/cli.js', 'dist/act.js', 'dist/chunk-OLD.js', 'build/native/skos.node'];
 
 function checkout(): string {
   let directory = dirname(fileURLToPath(import.meta.url));
@@ -33,7 +33,7 @@ function checkout(): string {
 function made(t: Test) {
   const directory = t.testdir({});
   const source = join(directory, 'checkout');
-  for (const part of ['scripts/install', 'scripts/skos', 'systemd', 'LICENSE']) {
+  for (const part of ['scripts/install', 'scripts/skos', 'scripts/wireguard-dump', 'systemd', 'LICENSE']) {
     cpSync(join(root, part), join(source, part), { recursive: true });
   }
   const programs = ['build/native/skos-actuator', 'build/native/skos-gpu', 'build/native/skos-units'];
@@ -75,6 +75,7 @@ t.test('stages every file with the mode that it needs, and nothing else', async 
     'usr/lib/skos/skos-gpu': '755',
     'usr/lib/skos/skos-units': '755',
     'usr/lib/skos/skos': '755',
+    'usr/lib/skos/skos-wireguard-dump': '755',
     'usr/lib/skos/LICENSE': '644',
     'usr/bin/skos': '-> ../lib/skos/skos',
     ...Object.fromEntries(UNITS.map((unit) => [`usr/lib/systemd/system/${unit}`, '644'])),

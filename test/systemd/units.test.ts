@@ -3,23 +3,27 @@ import { chmodSync, copyFileSync, mkdirSync, readdirSync, readFileSync, writeFil
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 
-const UNITS = readdirSync('systemd').filter((name) => /\.(service|slice|path|socket)$/.test(name));
+const UNITS = readdirSync('systemd').filter((name) => /\.(service|slice|path|socket|timer)$/.test(name));
 const SERVICES = UNITS.filter((name) => name.endsWith('.service'));
 const PROGRAMS = [
   'usr/bin/node',
   'usr/lib/skos/skos-actuator',
   'usr/lib/skos/skos-gpu',
   'usr/lib/skos/skos-units',
+  'usr/lib/skos/skos-wireguard-dump',
   'bin/kill',
   'bin/sh',
 ];
 /** Units of the system that ours refer to; their content does not matter here. */
-const SYSTEM_UNITS = ['sysinit', 'basic', 'shutdown', 'multi-user', 'local-fs', 'network', 'slices', 'paths'];
+const SYSTEM_UNITS = ['sysinit', 'basic', 'shutdown', 'multi-user', 'local-fs', 'network', 'slices', 'paths', 'timers'];
 
 /** Above systemd's own word "OK" a unit is "MEDIUM" exposed; ours stay well below. In tenths, as --threshold takes it. */
 const MAX_EXPOSURE_TENTHS = 20;
 
 const skip = spawnSync('systemd-analyze', ['--version']).status === 0 ? false : 'systemd-analyze is not here';
+
+/** Units that run something once and end. */
+const ONESHOTS = SERVICES.filter((service) => settings(service).get('Type')?.[0] === 'oneshot');
 
 /** A system root that holds our units and stand-ins for the programs that they start. */
 function systemRoot(t: Test): string {
@@ -78,10 +82,13 @@ for (const service of SERVICES) {
       ],
       { encoding: 'utf8' },
     );
-    t.match(result.stdout, new RegExp(`Overall exposure level for ${service}`), result.stderr);
+    // Of a template it takes an instance of its own.
+    const shown = service.replace('@.', '@[^ ]*.');
+    t.match(result.stdout, new RegExp(`Overall exposure level for ${shown}`), result.stderr);
     t.equal(result.status, 0, result.stdout.split('\n').find((line) => line.includes('Overall')) ?? '');
   });
 
+  if (ONESHOTS.includes(service)) continue;
   t.test(`${service} can be reloaded from inside its sandbox, and restarts for ever`, async (t) => {
     const unit = settings(service);
     for (const reload of unit.get('ExecReload') ?? []) t.match(reload, /^\+/, 'kill cannot be executed in the sandbox');
@@ -92,6 +99,33 @@ for (const service of SERVICES) {
     t.strictSame(unit.get('StartLimitIntervalSec'), ['0']);
   });
 }
+
+t.test('what is started for one job ends by itself, is bounded, and reads nothing of the agent', async (t) => {
+  t.ok(ONESHOTS.length >= 5);
+  for (const service of ONESHOTS) {
+    const unit = settings(service);
+    for (const key of ['TimeoutStartSec', 'MemoryMax', 'TasksMax']) t.ok(unit.has(key), `${service} ${key}`);
+    t.notOk(unit.has('Restart'), `${service}: whether it is tried again is decided elsewhere`);
+    t.strictSame(unit.get('Slice'), ['skos.slice'], service);
+  }
+});
+
+t.test('a route is taken away also where its start failed, and its note outlives the unit', async (t) => {
+  const route = settings('skos-act-route@.service');
+  t.notOk(route.has('ExecStop'));
+  t.match(route.get('ExecStopPost')?.[0], / route remove %i$/);
+  t.strictSame(route.get('RuntimeDirectoryPreserve'), ['yes']);
+  t.strictSame(route.get('CapabilityBoundingSet'), ['CAP_NET_ADMIN']);
+});
+
+t.test('the agent is given what WireGuard says, and not what it takes to ask', async (t) => {
+  const dump = settings('skos-wireguard-dump.service');
+  t.strictSame(dump.get('Group'), settings('skos-agent.service').get('Group'));
+  t.strictSame(dump.get('RuntimeDirectoryMode'), ['0750']);
+  t.strictSame(dump.get('CapabilityBoundingSet'), ['CAP_NET_ADMIN']);
+  t.strictSame(settings('skos-wireguard-dump.timer').get('OnUnitInactiveSec'), ['10s']);
+  t.match(readFileSync('systemd/tmpfiles.d/skos.conf', 'utf8'), /^d \/run\/skos-act 1770 root skos -$/m);
+});
 
 t.test('the agent has no network and no capability, and executes nothing but Node.js', async (t) => {
   const agent = settings('skos-agent.service');
@@ -107,10 +141,14 @@ t.test('the agent has no network and no capability, and executes nothing but Nod
 });
 
 t.test('each program runs as a user of its own, root only what moves something', async (t) => {
-  const users = SERVICES.map((service) => settings(service).get('User')?.[0]);
+  // What a listing shows its act does, as the same user.
+  const programs = SERVICES.filter((service) => !service.includes('-list@'));
+  const users = programs.map((service) => settings(service).get('User')?.[0]);
   const others = users.filter((user) => user !== 'root');
   t.equal(new Set(others).size, others.length);
-  t.strictSame(SERVICES.filter((service) => settings(service).get('User')?.[0] === 'root').sort(), [
+  t.strictSame(programs.filter((service) => settings(service).get('User')?.[0] === 'root').sort(), [
+    'skos-act-regenerate-wireguard-config@.service',
+    'skos-act-route@.service',
     'skos-actuator.service',
     'skos-gpu-set.service',
     'skos-units.service',
