@@ -68,20 +68,15 @@ function wireguardJobs(config: Config): JobSpec[] {
   });
 }
 
-/** A name that would make too long an id has none: the allow-list takes 64 characters. */
-const MAX_PINGED_NAME_LENGTH = 50;
-
 function pingJobs(config: Config): JobSpec[] {
   const tunnels = Object.values(config.wireguard.interfaces).flatMap(({ peers }) => Object.keys(peers));
   const names = new Set([...Object.keys(config.mesh.peers), ...tunnels]);
-  return [...names]
-    .filter(({ length }) => length <= MAX_PINGED_NAME_LENGTH)
-    .map((peer) => ({
-      id: pingPeerJob(peer),
-      verb: 'start',
-      unit: `skos-act-ping-peer@${peer}.service`,
-      timeoutMs: timeoutMs(config),
-    }));
+  return [...names].map((peer) => ({
+    id: pingPeerJob(peer),
+    verb: 'start',
+    unit: `skos-act-ping-peer@${peer}.service`,
+    timeoutMs: timeoutMs(config),
+  }));
 }
 
 function timeoutMs({ repairs }: Config): number {
