@@ -320,7 +320,12 @@ function onRung(rule: Rule, state: LadderState, { value, atMs, gapMs }: OnRung):
 }
 
 function keepMs(rule: Rule, state: LadderState): number {
-  return state.phase === 'flapping' ? Math.max(rule.keepMs * FLAP_KEEP_FACTOR, FLAP_KEEP_MIN_MS) : rule.keepMs;
+  return state.phase === 'flapping' ? flapKeepMs(rule.keepMs) : rule.keepMs;
+}
+
+/** How long a flapping rung is held instead. */
+export function flapKeepMs(keepMs: number): number {
+  return Math.max(keepMs * FLAP_KEEP_FACTOR, FLAP_KEEP_MIN_MS);
 }
 
 /** A crossing as it is reported when the rung stays. */
