@@ -32,6 +32,7 @@ import { recorder } from './recorder.js';
 import { release } from './release.js';
 import { restore } from './restore.js';
 import { sensors } from './sensors.js';
+import { simulate } from './simulate.js';
 import { status } from './status.js';
 import { workload } from './workload.js';
 
@@ -57,6 +58,7 @@ export const COMMANDS: readonly Command[] = [
   backup,
   restore,
   config,
+  simulate,
   log,
   explain,
   inventory,

@@ -3,7 +3,7 @@
  * allow-list, with the semantics of native/actuator/README.md. Devices take what they are asked; how the real one deals with devices
  * that do not is tested where it lives.
  */
-import { orderName } from '../config/compile.js';
+import { orderNameOf } from '../config/compile.js';
 import type { Channel, Quality } from '../core/channel.js';
 import { SkosError } from '../core/errors.js';
 import type {
@@ -57,6 +57,7 @@ export class SimulatedActuator implements Actuator {
   version = 0;
   onLease: (kind: LeaseEvent, lease: string, held: { readonly target: string; readonly capPpm: number }) => void = () =>
     undefined;
+  readonly #jobs: readonly string[];
   readonly #floors: ReadonlyMap<string, number>;
   readonly #leases = new Map<string, Lease>();
   readonly #orders: readonly OrderState[];
@@ -64,8 +65,9 @@ export class SimulatedActuator implements Actuator {
   /** Something changed since the caps were worked out. */
   #isStale = false;
 
-  /** `allowList` as config/compile.ts makes it. */
-  constructor(allowList: string, channels: readonly Channel[]) {
+  /** `allowList` as config/compile.ts makes it; of jobs only those are listed that fail. */
+  constructor(allowList: string, channels: readonly Channel[], failingJobs: readonly string[]) {
+    this.#jobs = failingJobs;
     const targets = [...allowList.matchAll(/^target (\S+) .*floor_ppm=(\d+)/gm)];
     this.#floors = new Map(targets.map(([, id = '', floor]) => [id, Number(floor)]));
     this.#orders = ordersOf(allowList, channels).map((order) => ({
@@ -210,13 +212,15 @@ export class SimulatedActuator implements Actuator {
     return Promise.resolve([]);
   }
 
-  /** No job is listed: a simulation starts no unit, and what would need one is recorded as unavailable. */
+  /** A simulation starts no unit. */
   run(): Promise<void> {
-    return Promise.reject(new SkosError('SKOS_ACTUATOR_DENIED', 'not_listed'));
+    this.calls += 1;
+    return Promise.reject(new SkosError('SKOS_ACTUATOR_DENIED', 'simulated'));
   }
 
   jobs(): Promise<ActuatorJob[]> {
-    return Promise.resolve([]);
+    this.calls += 1;
+    return Promise.resolve(this.#jobs.map((job) => ({ job, state: 'idle', key: '', exit: null, ageMs: 0 })));
   }
 
   reload(): Promise<void> {
@@ -230,7 +234,7 @@ function ordersOf(allowList: string, channels: readonly Channel[]): SimulatedOrd
   return lines.flatMap(([, name = '', rest = '']) => {
     const own = name.replace(/@\d+$/, '');
     const rule = own.slice(0, own.indexOf(':'));
-    const channel = channels.findIndex(({ id }) => orderName(rule, id) === own);
+    const channel = channels.findIndex((each) => orderNameOf(rule, each) === own);
     if (channel === -1) return [];
     const number = (key: string) => Number(new RegExp(`\\b${key}=(-?[\\d.]+)`).exec(rest)?.[1] ?? Number.NaN);
     const targets = /\btargets=(\S+)/.exec(rest)?.[1]?.split(',') ?? [];

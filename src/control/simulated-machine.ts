@@ -18,6 +18,8 @@ const DAY_MS = 24 * HOUR_MS;
 const SLOW_MS = 10 * MINUTE_MS;
 /** °C between the coolest and the warmest hour of a day. */
 const AMBIENT_SWING = 8;
+/** So much of the cooling is lost at last. */
+const MAX_WEAR = 0.4;
 const LOADS = [0.02, 0.3, 0.6, 0.9, 1] as const;
 /** Jobs begin and end about so often. */
 const LOAD_MEAN_MS = 25 * MINUTE_MS;
@@ -102,8 +104,8 @@ export class SimulatedMachine {
     this.#random = new Seeded(options.seed);
     this.#ambientCelsius = this.#random.between(18, 32);
     this.#ambient = this.#ambientCelsius;
-    // Some tenths in the weeks of a long simulation: dust and a drying thermal paste.
-    this.#wearPerHour = this.#random.between(0, 0.002);
+    // Some tenths in days of simulation: dust and a drying thermal paste, in a hurry.
+    this.#wearPerHour = this.#random.between(0, 0.004);
     const specs = [this.#cpu(), ...Array.from({ length: options.gpus }, (_, i) => this.#gpu(i))];
     this.#devices = specs.map(({ channel, body }) => this.#device(channel, body, bounds(channel)));
     this.channels = this.#devices.map(({ channel }) => channel);
@@ -323,7 +325,8 @@ export class SimulatedMachine {
     const span = { fromMs: course.atMs, toMs: nowMs };
     device.hottestCelsius = Math.max(device.hottestCelsius, celsius);
     for (const [i, bound] of bounds.entries()) aboveMs[i] = (aboveMs[i] ?? 0) + msAbove(course, bound, span);
-    const resistance = body.kelvinPerWatt * fan * (1 + (this.#wearPerHour * nowMs) / HOUR_MS);
+    const wear = Math.min(MAX_WEAR, (this.#wearPerHour * nowMs) / HOUR_MS);
+    const resistance = body.kelvinPerWatt * fan * (1 + wear);
     const steadyCelsius = this.#ambient + watts(body, load, caps) * resistance;
     device.course = { atMs: nowMs, celsius, steadyCelsius, timeConstantMs: body.timeConstantMs * fan };
   }

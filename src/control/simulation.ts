@@ -24,8 +24,11 @@ import { MemoryAudit, MemoryStore } from '../store/memory-store.js';
 import { Breakers } from './breakers.js';
 import { CurrentConfig } from './current-config.js';
 import { Executor } from './executor.js';
+import { LastingClock } from './lasting-clock.js';
 import { OperatorWord } from './operator-word.js';
 import { Record } from './record.js';
+import { RepairGates } from './repair-gates.js';
+import { Repairs } from './repairs.js';
 import { type BoundRule, Rulebook } from './rulebook.js';
 import { type LeaseEvent, SimulatedActuator } from './simulated-actuator.js';
 import { type DeviceReport, gpuAddress, HOUR_MS, SimulatedMachine } from './simulated-machine.js';
@@ -38,6 +41,8 @@ const OUTAGE_MEAN_MS = 12 * HOUR_MS;
 const OUTAGE_MS = { least: 500, most: 4 * 60_000 };
 /** The executor renews leases this many times in their lifetime: that is how long time may be passed over while it holds some. */
 const RENEWALS_PER_LEASE = 6;
+/** Some tens of milliseconds. */
+const MOMENTS_PER_TURN = 4_096;
 /** Promises that follow each other from a request of the executor to its record. */
 const TURNS = 12;
 /** Who reads a sensor: each has noise of its own. */
@@ -49,7 +54,7 @@ export interface SimulatedParts {
   readonly rulebook?: (antibodies: readonly Antibody[]) => Rulebook;
   readonly breakers?: (store: MemoryStore) => Breakers;
   readonly word?: (options: ConstructorParameters<typeof OperatorWord>[0]) => OperatorWord;
-  readonly actuator?: (allowList: string, channels: readonly Channel[]) => SimulatedActuator;
+  readonly actuator?: (...of: ConstructorParameters<typeof SimulatedActuator>) => SimulatedActuator;
 }
 
 /** Told as it happens, in this order within a moment; monotonic times. */
@@ -73,10 +78,10 @@ export interface SimulationOptions {
   /** How often things fail, as a multiple of the ordinary; 0: never. Default 1. */
   readonly faults?: number;
   readonly everySample?: boolean;
+  /** Jobs that the actuator lists, and that fail each time; none is listed otherwise, because a simulation starts no unit. */
+  readonly failingJobs?: readonly string[];
   readonly parts?: SimulatedParts;
   readonly observer?: SimulationObserver;
-  /** Asked now and then; true: enough. */
-  readonly isCancelled?: () => boolean;
 }
 
 export interface RuleFigures {
@@ -154,7 +159,6 @@ interface Tally {
 /** What an agent is, from one start to the next. */
 interface Life {
   readonly rulebook: Rulebook;
-  readonly breakers: Breakers;
   readonly executor: Executor;
 }
 
@@ -165,12 +169,15 @@ export class Simulation {
   readonly #config: CurrentConfig;
   readonly #periodMs: number;
   readonly #store: ForgetfulStore;
+  readonly #gates: RepairGates;
   readonly #random: Seeded;
   readonly #tallies = new Map<string, Tally>();
   readonly #actions = new Map<string, { action: string; state: string; begun: number }>();
   readonly #leases = { set: 0, released: 0, ended: 0 };
   readonly #cappedMs: globalThis.Record<string, number> = {};
   readonly #targets: readonly string[];
+  /** Channels that a standing order watches. */
+  readonly #ordered: readonly number[];
   readonly #clock: Clock = { monotonicMs: () => this.#nowMs, wallMs: () => WALL_BEGIN_MS + this.#nowMs };
   #nowMs = 0;
   #life: Life | undefined;
@@ -178,6 +185,7 @@ export class Simulation {
   #outages = 0;
   #version = 0;
   #moments = 0;
+  #isStopped = false;
 
   constructor(options: SimulationOptions) {
     const { config, seed, gpus, faults = 1, parts } = options;
@@ -204,27 +212,40 @@ export class Simulation {
       controllerUid: 0,
     });
     this.#targets = [...allowList.matchAll(/^target (\S+)/gm)].map(([, target = '']) => target);
-    this.actuator = parts?.actuator?.(allowList, channels) ?? new SimulatedActuator(allowList, channels);
+    const { failingJobs = [] } = options;
+    this.actuator =
+      parts?.actuator?.(allowList, channels, failingJobs) ?? new SimulatedActuator(allowList, channels, failingJobs);
+    this.#ordered = [...new Set(this.actuator.standingOrders.map(({ order }) => order.channel))];
     this.actuator.onLease = (kind, lease, held) => {
       this.#leases[kind] += 1;
       options.observer?.lease?.(kind, lease, held, this.#nowMs);
     };
     this.#store = new ForgetfulStore({ clock: this.#clock, why: 'it is a simulation', log: SILENT });
     this.#store.onAction = (record) => this.#tell(record);
+    const [store, clock, bootId] = [this.#store, this.#clock, BOOT];
+    const breakers = parts?.breakers?.(store) ?? new Breakers(store);
+    const lasting = new LastingClock({ store, clock, bootId });
+    // Budgets and breakers survive the agent, as they do in its database.
+    this.#gates = new RepairGates({ config: this.#config, breakers, lasting, store, clock, bootId });
     this.#random = new Seeded(seed ^ 0x5eed);
     if (faults > 0) this.#outageMs = this.#random.waiting(OUTAGE_MEAN_MS / faults);
   }
 
-  /** The breakers of the agent that runs now. */
-  get breakers(): Breakers | undefined {
-    return this.#life?.breakers;
+  async run(): Promise<SimulationReport> {
+    await this.#gates.start();
+    try {
+      return await this.#run();
+    } finally {
+      this.#gates.stop();
+    }
   }
 
-  async run(): Promise<SimulationReport> {
+  async #run(): Promise<SimulationReport> {
     const count = Math.floor((this.#options.hours * HOUR_MS) / this.#periodMs);
     for (let index = 0; index < count; index = this.#next(index, count)) {
-      // Cheap against a moment, and often enough for who waits.
-      if (this.#moments++ % 65_536 === 0 && (await this.#isCancelled())) break;
+      if (this.#isStopped) break;
+      // Signals are seen between turns of the event loop only.
+      if (this.#moments++ % MOMENTS_PER_TURN === 0) await new Promise((resolve) => setImmediate(resolve));
       const former = this.#nowMs;
       this.#nowMs = index * this.#periodMs;
       this.#countCapped(this.#nowMs - former);
@@ -233,11 +254,9 @@ export class Simulation {
     return this.#report(count);
   }
 
-  async #isCancelled(): Promise<boolean> {
-    if (this.#options.isCancelled === undefined) return false;
-    // Signals are seen between turns of the event loop only.
-    await new Promise((resolve) => setImmediate(resolve));
-    return this.#options.isCancelled();
+  /** Ends it at the next moment; what was simulated so far is reported. */
+  stop(): void {
+    this.#isStopped = true;
   }
 
   async #moment(index: number): Promise<void> {
@@ -260,7 +279,7 @@ export class Simulation {
   #senseOrders(index: number): void {
     const { machine, actuator } = this;
     const { observer } = this.#options;
-    for (const channel of new Set(actuator.standingOrders.map(({ order }) => order.channel))) {
+    for (const channel of this.#ordered) {
       // A read that hangs or is not made at all is one that cannot be made.
       const { value, quality } = machine.reading(channel, index, ACTUATOR) ?? { value: 0, quality: 'hung' as const };
       observer?.orderReading?.(channel, value, quality, this.#nowMs);
@@ -312,18 +331,18 @@ export class Simulation {
     const [store, clock, log] = [this.#store, this.#clock, SILENT];
     const outlet = { broadcast: () => undefined };
     const rulebook = parts.rulebook?.(antibodies) ?? new Rulebook(antibodies);
-    const breakers = parts.breakers?.(store) ?? new Breakers(store);
     const wordOptions = { bootId: BOOT, store, clock };
     const word = parts.word?.(wordOptions) ?? new OperatorWord(wordOptions);
     const record = new Record({ store, log, outlet });
     rulebook.rebuild({ config, channels: machine.channels, report: { skipped: () => undefined } });
-    const acting = { node: config.node, bootId: BOOT, config: this.#config, rulebook, breakers, word, store, record };
-    const executor = new Executor({ ...acting, outlet, log, clock });
+    const acting = { node: config.node, bootId: BOOT, config: this.#config, rulebook, word, store, record };
+    const repairs = new Repairs({ ...acting, gate: this.#gates, report: async () => undefined, clock });
+    const executor = new Executor({ ...acting, repairs, learn: () => undefined, outlet, log, clock });
     executor.recall([...store.unfinished.values()]);
     this.#options.observer?.agent?.('started', this.#nowMs);
     await executor.attach(actuator);
     await turns();
-    this.#life = { rulebook, breakers, executor };
+    this.#life = { rulebook, executor };
   }
 
   // ---- What is passed over -----------------------------------------------------------------------------------------
