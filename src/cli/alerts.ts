@@ -34,7 +34,7 @@ export function alertText(alert: Alert, io: Pick<Io, 'color' | 'columns' | 'wall
   const over = alert.severity === null;
   const row = [
     { text: alert.severity ?? 'over', paint: severityPaint(alert.severity, colors) },
-    { text: `${alert.state}${verdict}` },
+    { text: `${alert.state}${verdict}${alert.silenced === true ? ', silenced' : ''}` },
     { text: clean(alert.rule) },
     {
       text: `${over ? 'ended' : 'for'} ${spanText(io.wallMs() - (over ? alert.updatedAtMs : alert.sinceAtMs))}${over ? ' ago' : ''}`,

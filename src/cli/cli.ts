@@ -14,6 +14,7 @@ import { approve } from './approve.js';
 import { arm, disarm } from './arm.js';
 import { audit } from './audit.js';
 import { backup } from './backup.js';
+import { breaker } from './breaker.js';
 import type { Command, Context, Invocation, Io } from './command.js';
 import { config } from './config.js';
 import { doctor } from './doctor.js';
@@ -26,12 +27,14 @@ import { history } from './history.js';
 import { hold } from './hold.js';
 import { inventory } from './inventory.js';
 import { log } from './log.js';
+import { memory } from './memory.js';
 import { orders } from './orders.js';
 import { outbox } from './outbox.js';
 import { recorder } from './recorder.js';
 import { release } from './release.js';
 import { restore } from './restore.js';
 import { sensors } from './sensors.js';
+import { silence } from './silence.js';
 import { simulate } from './simulate.js';
 import { status } from './status.js';
 import { workload } from './workload.js';
@@ -49,6 +52,9 @@ export const COMMANDS: readonly Command[] = [
   approve,
   release,
   hold,
+  breaker,
+  memory,
+  silence,
   orders,
   workload,
   outbox,

@@ -31,6 +31,8 @@ const SILENCES: RecordKind<Silence> = {
 /** A dead disk must not keep the node from being protected; silences that it tells of later stand from then on. */
 const RECALL_MS = 500;
 const ID_BYTES = 3;
+/** A store that failed is asked again. */
+const ASK_AGAIN_MS = 60_000;
 
 export interface SilencesOptions {
   readonly store: Pick<Store, 'records'>;
@@ -43,6 +45,8 @@ export class Silences {
   readonly #options: SilencesOptions;
   readonly #records: Records<Silence>;
   #isKnown = false;
+  #isAsking = false;
+  #askedMs = 0;
   #revision = 0;
 
   constructor(options: SilencesOptions) {
@@ -56,17 +60,28 @@ export class Silences {
 
   stop(): void {}
 
+  /** Never rejects: the store has said what is wrong with it. */
   async #recall(): Promise<void> {
-    await Promise.all([this.#options.lasting.load(), this.#records.load()]);
-    const sinceMs = [...this.#records.all().values()].map((silence) => silence.sinceMs);
-    this.#options.lasting.notBefore(Math.max(0, ...sinceMs));
-    this.#isKnown = true;
-    this.#revision += 1;
+    const { lasting } = this.#options;
+    this.#isAsking = true;
+    this.#askedMs = lasting.nowMs();
+    try {
+      await Promise.all([lasting.load(), this.#records.load()]);
+      const sinceMs = [...this.#records.all().values()].map((silence) => silence.sinceMs);
+      lasting.notBefore(Math.max(0, ...sinceMs));
+      this.#isKnown = true;
+      this.#revision += 1;
+    } catch {
+      // Until it can be read, everybody is told of everything.
+    } finally {
+      this.#isAsking = false;
+    }
   }
 
   /** Another number whenever another answer of of() is possible. Asked each tick; ends what is over. */
   get revision(): number {
     const nowMs = this.#options.lasting.nowMs();
+    if (!this.#isKnown && !this.#isAsking && nowMs - this.#askedMs >= ASK_AGAIN_MS) void this.#recall();
     for (const silence of this.#known()) {
       if (!stands(silence, nowMs)) this.#end(silence, { who: 'agent', how: 'is over' });
     }

@@ -50,6 +50,36 @@ const CASES: readonly Case[] = [
   { title: 'a word in the wrong case', yaml: 'mode: AUTO\n', at: '1:7', says: ['did you mean auto?'] },
   { title: 'a list where a word belongs', yaml: 'mode: [auto]\n', at: '1:7', says: ['["auto"] is not one of'] },
   {
+    title: 'a window that is half single and half weekly',
+    yaml: 'maintenance:\n  - { name: a, from: 2026-01-01T00:00, day: mon }\n',
+    at: '2:5',
+    says: ['is no whole window', 'either from and to, or day, time and minutes'],
+  },
+  {
+    title: 'a window that ends before it begins',
+    yaml: 'maintenance:\n  - { name: a, from: 2026-01-02T00:00, to: 2026-01-01T00:00 }\n',
+    at: '2:44',
+    says: ['is not after from'],
+  },
+  {
+    title: 'a window on a day that there is not',
+    yaml: 'maintenance:\n  - { name: a, from: 2026-02-30T00:00Z, to: 2026-03-02T00:00Z }\n',
+    at: '2:22',
+    says: ['no moment of the calendar'],
+  },
+  {
+    title: 'a time of day that there is not',
+    yaml: 'maintenance:\n  - { name: a, day: mon, time: 24:00, minutes: 10 }\n',
+    at: '2:32',
+    says: ['a time of day such as "22:30"'],
+  },
+  {
+    title: 'a budget of a day that is less than that of an hour',
+    yaml: 'repairs: { per_hour: 20 }\n',
+    at: '1:1',
+    says: ['12 is less than per_hour (20)'],
+  },
+  {
     title: 'text where a number belongs',
     yaml: 'thermal:\n  keep: soon\n',
     at: '2:9',

@@ -168,6 +168,18 @@ t.test(
   },
 );
 
+t.test('on a full disk, where nothing is kept, the budgets hold as long as the agent lives', async (t) => {
+  const store = new FakeStore();
+  const now = await node(t, { repairs: { per_hour: 2, per_day: 2, interval: 1 } }, store);
+  store.keyed.set = () => store.keyed;
+  for (let n = 0; n < 2; n++) {
+    t.equal(now.try(RESTART), undefined);
+    now.pass(1000);
+  }
+  t.match(now.ask(RESTART), /its 2 attempts/);
+  t.equal(store.keyed.size, 1, 'nothing but the clock of the start was written');
+});
+
 t.test('during maintenance nothing begins by itself; what was approved does, and caps as ever', async (t) => {
   const now = await node(t);
   const at = (minutes: number) => new Date(now.clock.wallMs() + minutes * MINUTE_MS).toISOString();
