@@ -58,6 +58,8 @@ export function statusText(answer: Status, io: Pick<Io, 'color' | 'columns' | 'w
           ],
     ],
     ['barred', answer.bars.map(({ rule, untilAtMs }) => `${rule} until ${clockText(untilAtMs)}`)],
+    ['silenced', answer.silences === 0 ? [] : [`${plural(answer.silences, 'silence')}: see \`skos silence list\``]],
+    ['repairs', repairsText(answer, colors)],
     ['log', answer.logLevel === 'info' ? [] : [`level ${answer.logLevel}`]],
     ['not found', answer.notFound.map(clean)],
   ];
@@ -117,6 +119,13 @@ function actuatorText({ actuator }: Status, { warn }: Paint): string[] {
 function recordText({ store }: Status, { warn }: Paint): string {
   if (!store.ok) return warn(`in memory only: ${clean(store.why)}`);
   return `audit entry ${store.head.seq}, ${store.head.hash.slice(0, 16)}…`;
+}
+
+/** Only what keeps repairs from beginning and does not end by itself, or was planned. */
+function repairsText({ repairs: { latched, window } }: Status, { bad, warn }: Paint): string[] {
+  const stuck = latched.map((name) => bad(`${clean(name)}: its breaker is latched, see \`skos breaker list\``));
+  if (window === null) return stuck;
+  return [warn(`maintenance “${clean(window.name)}” until ${clockText(window.untilAtMs)}`), ...stuck];
 }
 
 /** Only what is lost is said here; `skos outbox` shows what waits. */

@@ -6,7 +6,7 @@ import type { Clock } from '../core/clock.js';
 import { SkosError } from '../core/errors.js';
 import { globMatches } from '../core/glob.js';
 import type { ActionRecord, AuditRotation, Gpus, Log, RecordingQuery, Store } from '../core/ports.js';
-import type { NetConfig, Status, Verbs } from '../core/protocol.js';
+import type { BreakersView, NetConfig, Status, Verbs } from '../core/protocol.js';
 import { suggest } from '../core/suggest.js';
 import { QUANTITIES } from '../core/units.js';
 import { BUILT_IN_RULES, type LogLevel } from '../core/vocabulary.js';
@@ -319,8 +319,14 @@ async function status(options: HandlerOptions, startedMs: number): Promise<Statu
         ? null
         : { untilAtMs: Math.round(word.hold.untilMs + monotonicToWallMs), who: word.hold.who },
     bars: word.bars.map(({ rule, untilMs }) => ({ rule, untilAtMs: Math.round(untilMs + monotonicToWallMs) })),
+    silences: options.silences.list().length,
+    repairs: repairsOf(options.gates.view()),
     logLevel: options.log.level,
   };
+}
+
+function repairsOf({ breakers, window }: BreakersView): Status['repairs'] {
+  return { latched: breakers.filter(({ phase }) => phase === 'latched').map(({ name }) => name), window };
 }
 
 /**

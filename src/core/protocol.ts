@@ -111,6 +111,10 @@ export interface Status {
   readonly net: (NetReport & { readonly connected: true }) | { readonly connected: false; readonly why: string };
   readonly alerts: number;
   readonly bars: readonly { readonly rule: string; readonly untilAtMs: number }[];
+  /** Silences that stand. */
+  readonly silences: number;
+  /** Circuit breakers that wait for an operator, and the maintenance window that is open. */
+  readonly repairs: { readonly latched: readonly string[]; readonly window: BreakersView['window'] };
   /** Nothing new is begun until then; null without a hold. */
   readonly hold: { readonly untilAtMs: number; readonly who: string } | null;
   readonly logLevel: LogLevel;

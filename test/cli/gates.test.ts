@@ -114,3 +114,13 @@ t.test('memory: shows what was learnt in people’s units, and forgets with the 
     what: { pattern: 'thermal-cpu', forgotten: 2 },
   });
 });
+
+t.test('status: names what is silenced, what is latched, and the maintenance that is open', async (t) => {
+  const window = { name: 'fans', untilAtMs: NOW_MS + 60_000 };
+  const stuck = status({ silences: 2, repairs: { latched: ['restart_unit@web'], window } });
+  const quiet = await (await cliNode(t, { status: () => status() })).skos(['status']);
+  t.notMatch(quiet.out, /silence|repairs|maintenance/);
+  const { out } = await (await cliNode(t, { status: () => stuck })).skos(['status']);
+  t.match(out, /silenced +2 silences: see `skos silence list`/);
+  t.match(out, /repairs +maintenance “fans” until 2026-01-02 03:05:05Z\n +restart_unit@web: its breaker is latched/);
+});

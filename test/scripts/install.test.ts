@@ -21,7 +21,14 @@ import t, { type Test } from 'tap';
 
 const root = checkout();
 const UNITS = readdirSync(join(root, 'systemd')).filter((name) => /\.(service|slice|path|socket|timer)$/.test(name));
-const BUILT = ['dist/agent.js', 'dist/net.js', 'dist/cli.js', 'dist/act.js', 'dist/chunk-OLD.js', 'build/native/skos.node'];
+const BUILT = [
+  'dist/agent.js',
+  'dist/net.js',
+  'dist/cli.js',
+  'dist/act.js',
+  'dist/chunk-OLD.js',
+  'build/native/skos.node',
+];
 
 function checkout(): string {
   let directory = dirname(fileURLToPath(import.meta.url));
