@@ -198,7 +198,7 @@ function checkConfig(text: string, file: string): void {
 
 /** The lines that differ, "- " and "+ " before them, without what may be a key or a piece of one; a digest tells two apart. */
 function changes(former: string | undefined, text: string): string[] {
-  const lines = (of: string) => of.split('\n').map(withoutSecrets);
+  const lines = (of: string) => of.trimEnd().split('\n').map(withoutSecrets);
   return lineDiff(former === undefined ? [] : lines(former), lines(text)).filter((line) => !line.startsWith('  '));
 }
 
@@ -206,6 +206,7 @@ function changes(former: string | undefined, text: string): string[] {
 function withoutSecrets(line: string): string {
   if (/^\s*PublicKey\s*=/i.test(line)) return line;
   return line.replaceAll(/[A-Za-z0-9+/=]{16,}/g, (piece) => {
+    if (piece === 'PersistentKeepalive') return piece;
     return `(hidden ${createHash('sha256').update(piece).digest('hex').slice(0, 8)})`;
   });
 }

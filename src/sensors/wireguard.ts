@@ -94,6 +94,9 @@ export class WireguardWatch {
   /** `channels` as discover() made them. */
   feed(channels: readonly Channel[], staleMs: number): PolledFeed {
     const parts = channels.map((channel) => partsOf(channel, channels));
+    // Peers come and go; of those that are listed no more nothing is remembered.
+    const listed = new Set(parts.map(idOf));
+    for (const id of this.#silences.keys()) if (!listed.has(id)) this.#silences.delete(id);
     return new PolledFeed({
       channels,
       everyMs: POLL_MS,

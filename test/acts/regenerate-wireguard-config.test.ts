@@ -24,6 +24,7 @@ Address = 10.78.0.1/24
 PublicKey = ${publicKey(1)}
 PresharedKey = {{ lyra-psk }}
 AllowedIPs = 10.78.0.2/32
+PersistentKeepalive = 25
 `;
 const OK: CommandResult = { status: 0, stdout: '', stderr: '' };
 
@@ -82,6 +83,7 @@ t.test('a listing shows what would change, without any key or piece of one, and 
   const told = JSON.stringify(outcome);
   for (const key of [keys.own, keys.psk, secret, secret.slice(0, 20)]) t.notOk(told.includes(key), 'no key');
   t.ok(outcome.items?.includes('- Address = 10.0.0.1/24'));
+  t.ok(outcome.items?.includes('+ PersistentKeepalive = 25'), 'a word is no key');
   t.ok(outcome.items?.includes('+ Address = 10.78.0.1/24'));
   t.ok(outcome.items?.includes(`+ PublicKey = ${publicKey(1)}`));
   t.ok(outcome.items?.some((line) => /^- PrivateKey = \(hidden [0-9a-f]{8}\)$/.test(line)));

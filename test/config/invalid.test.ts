@@ -18,6 +18,8 @@ interface Case {
   readonly says: readonly string[];
 }
 
+const TUNNEL_KEY = `${'A'.repeat(43)}=`;
+
 const CASES: readonly Case[] = [
   { title: 'an unknown top-level key', yaml: 'moed: auto\n', at: '1:1', says: ['moed', 'did you mean mode?'] },
   {
@@ -509,6 +511,60 @@ const CASES: readonly Case[] = [
     env: { NODE_NAME: 'No va' },
     at: 'environment NODE_NAME',
     says: ['a node name'],
+  },
+  {
+    title: 'an interface that could not stand in the id of a job',
+    yaml: 'wireguard:\n  interfaces: { Wg.0: {} }\n',
+    at: '2:17',
+    says: ['the name of an interface'],
+  },
+  {
+    title: 'a public key that is none',
+    yaml: 'wireguard:\n  interfaces: { wg0: { peers: { lyra: { key: abc } } } }\n',
+    at: '2:46',
+    says: ['a public key as `wg show` prints it'],
+  },
+  {
+    title: 'a bound that a sound tunnel would exceed',
+    yaml: 'wireguard: { stale: 100 }\n',
+    at: '1:21',
+    says: ['a number from 130'],
+  },
+  {
+    title: 'one name for peers of two tunnels',
+    yaml: `wireguard:\n  interfaces:\n    a: { peers: { lyra: { key: "${TUNNEL_KEY}" } } }\n    b: { peers: { lyra: { key: "${TUNNEL_KEY}" } } }\n`,
+    at: '4:25',
+    says: ['is a peer of a already'],
+  },
+  {
+    title: 'keys without a template',
+    yaml: 'wireguard:\n  interfaces: { wg0: { keys: /etc/keys } }\n',
+    at: '2:30',
+    says: ['are of no use without template'],
+  },
+  {
+    title: 'a route that leads nowhere',
+    yaml: 'mesh: { peers: { lyra: { url: "mqtt://[::1]:1" } } }\nroutes: { spare: { peers: [lyra], destination: default, metric: 1 } }\n',
+    at: '2:18',
+    says: ['expected via, dev or both'],
+  },
+  {
+    title: 'a route between two families',
+    yaml: 'mesh: { peers: { lyra: { url: "mqtt://[::1]:1" } } }\nroutes: { spare: { peers: [lyra], destination: 10.0.0.0/8, via: "fe80::1", metric: 1 } }\n',
+    at: '2:65',
+    says: ['of two families'],
+  },
+  {
+    title: 'a route for nobody',
+    yaml: 'routes: { spare: { peers: [], destination: default, dev: eth0, metric: 1 } }\n',
+    at: '1:27',
+    says: ['expected the peers whose loss calls for it'],
+  },
+  {
+    title: 'a route for a peer that is not there',
+    yaml: 'mesh: { peers: { lyra: { url: "mqtt://[::1]:1" } } }\nroutes: { spare: { peers: [lira], destination: default, dev: eth0, metric: 1 } }\n',
+    at: '2:28',
+    says: ['no peer "lira"', 'did you mean lyra?'],
   },
 ];
 
