@@ -24,10 +24,10 @@ const NETWORK_FILES = [
   'src/app/net.ts',
 ];
 const NETWORK_MODULES = /^((node:)?(net|http|https|http2|tls|dgram|dns)(\/.*)?|mqtt.*|aedes.*|ws)$/;
-/** The agent's children under `skos run`; and what the CLI asks lm-sensors and the journal, which are never the agent's. */
-const CLI_CHILD_PROCESS_FILES = ['src/cli/journal-heads.ts', 'src/cli/sensors-j.ts'];
+/** The agent's children under `skos run`; and what the CLI asks systemd, lm-sensors and the journal, which are never the agent's. */
+const CLI_CHILD_PROCESS_FILES = ['src/cli/act-files.ts', 'src/cli/journal-heads.ts', 'src/cli/sensors-j.ts'];
 /** What the units of acts run; the agent, skos-net and the CLI reach none of it. */
-const ACT_CHILD_PROCESS_FILES = ['src/acts/command.ts'];
+const ACT_CHILD_PROCESS_FILES = ['src/acts/command.ts', 'src/acts/run-to-end.ts'];
 const CHILD_PROCESS_FILES = [...ACT_CHILD_PROCESS_FILES, 'src/app/children.ts', ...CLI_CHILD_PROCESS_FILES];
 
 const root = checkout();
@@ -117,7 +117,7 @@ t.test('every source file is reached from a program', async (t) => {
 });
 
 t.test(
-  'only app/children.ts starts processes, the CLI lm-sensors and journalctl, and the acts what they need',
+  'only app/children.ts starts processes, the CLI systemctl, lm-sensors and journalctl, and the acts what they need',
   async (t) => {
     const found = sources.filter((file) => importsOf(file).some(({ from }) => /^(node:)?child_process$/.test(from)));
     t.same(found, CHILD_PROCESS_FILES);

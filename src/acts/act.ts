@@ -22,6 +22,9 @@ export interface Outcome {
   readonly summary: string;
   /** All of them; the report bounds them. */
   readonly items?: readonly string[];
+  /** Where `items` are but the first of very many: their number, and the SHA-256 of all. */
+  readonly total?: number;
+  readonly digest?: string;
   readonly details?: Readonly<Record<string, unknown>>;
 }
 

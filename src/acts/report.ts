@@ -21,11 +21,15 @@ export interface ReportParts extends Outcome {
   readonly endedAtMs: number;
 }
 
+export function reportDirectory(env: Readonly<Record<string, string | undefined>>): string {
+  return env.SKOS_ACT_DIR || DIRECTORY;
+}
+
 export async function writeReport(
   parts: ReportParts,
   env: Readonly<Record<string, string | undefined>>,
 ): Promise<void> {
-  await writeAtomically(join(env.SKOS_ACT_DIR || DIRECTORY, `${parts.name}.json`), reportText(parts), MODE);
+  await writeAtomically(join(reportDirectory(env), `${parts.name}.json`), reportText(parts), MODE);
 }
 
 /** Items, then details, are left out where the whole would be too large. */
@@ -36,14 +40,15 @@ export function reportText({
   ok,
   summary,
   items = [],
+  total = items.length,
+  digest = createHash('sha256').update(items.join('\n')).digest('hex'),
   details = {},
 }: ReportParts): string {
   const head = { v: VERSION, name, startedAtMs, endedAtMs, ok, summary: summary.slice(0, MAX_SUMMARY_LENGTH) };
-  const digest = createHash('sha256').update(items.join('\n')).digest('hex');
   let told = items.slice(0, MAX_ITEMS).map((item) => item.slice(0, MAX_ITEM_LENGTH));
   for (const said of [details, {}]) {
     for (; ; told = told.slice(0, Math.floor(told.length / 2))) {
-      const text = JSON.stringify({ ...head, items: told, total: items.length, digest, details: said });
+      const text = JSON.stringify({ ...head, items: told, total, digest, details: said });
       if (Buffer.byteLength(text) <= MAX_BYTES) return text;
       if (told.length === 0) break;
     }

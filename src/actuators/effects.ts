@@ -1,5 +1,6 @@
 /** Which kind of effect serves which action. An action without one is recorded as unavailable, never silently dropped. */
 import type { Verb } from '../core/action-names.js';
+import { archiveOldData, cleanupLogs, cleanupTemp, emergencyCleanup } from './cleanup.js';
 import type { Built, EffectContext, EffectKind } from './effect.js';
 import { freeze } from './freeze.js';
 import { limit } from './limit.js';
@@ -23,6 +24,10 @@ const KINDS: Partial<Record<Verb, EffectKind>> = {
   regenerate_wireguard_config: regenerateWireguard,
   ping_peer: pingPeer,
   failover_route: failoverRoute,
+  cleanup_temp: cleanupTemp,
+  cleanup_logs: cleanupLogs,
+  emergency_cleanup: emergencyCleanup,
+  archive_old_data: archiveOldData,
 };
 
 export function buildEffects(context: EffectContext): Built {

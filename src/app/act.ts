@@ -8,6 +8,7 @@
  */
 
 import type { Act, ActContext, Outcome } from '../acts/act.js';
+import { CLEANUP_ACTS } from '../acts/cleanup-acts.js';
 import { runCommand } from '../acts/command.js';
 import { pingPeer } from '../acts/ping-peer.js';
 import { regenerateWireguard, regenerateWireguardList } from '../acts/regenerate-wireguard-config.js';
@@ -26,6 +27,7 @@ const ACTS: ReadonlyMap<string, Act> = new Map<string, Act>([
   ['regenerate-wireguard-config', regenerateWireguard],
   ['regenerate-wireguard-config-list', regenerateWireguardList],
   ['route', route],
+  ...CLEANUP_ACTS,
 ]);
 
 async function main(argv: readonly string[]): Promise<number> {

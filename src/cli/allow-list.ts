@@ -13,7 +13,7 @@ import type { Context, Io } from './command.js';
 import { plural } from './format.js';
 import { userId } from './users.js';
 
-const INSTALLED_FILE = '/etc/skos/actuator.allow';
+export const INSTALLED_FILE = '/etc/skos/actuator.allow';
 const RUN_FILE = 'actuator.allow';
 /** The user that systemd's units run the agent as. */
 const AGENT_USER = 'skos';

@@ -12,6 +12,7 @@ import { readIfThere, restore, writeAtomically } from '../core/atomic-file.js';
 import { SkosError } from '../core/errors.js';
 import type { ActionRecord } from '../core/ports.js';
 import type { Verbs } from '../core/protocol.js';
+import { actFileChanges, missingPlans, writeActFiles } from './act-files.js';
 import { allowListFile, compileForMachine } from './allow-list.js';
 import { type Command, type Context, type Invocation, type Io, textOption, uninterrupted } from './command.js';
 import { CONFIRM_HELP, CONFIRM_OPTION, confirm } from './confirm.js';
@@ -63,6 +64,7 @@ export const arm: Command = {
       await writeAtomically(files.armed, ARMED_TEXT);
       await compileFiles({ files, invocation, context, expected: 'auto' });
     });
+    await compileActs(files.allow, context);
     context.io.out(`${paint(context.io.color).good('Armed')}: ${preview.node} acts by itself from now on.`);
     context.io.out('Take back what is held: skos release     Stop acting: sudo skos disarm');
     return EXIT.ok;
@@ -220,6 +222,13 @@ async function compileFiles({ files, invocation, context, expected }: Applicatio
     context.io.err(`skos: ${unanswered.join(', ')} did not answer: no standing order watches their sensors`);
   }
   await writeAtomically(files.allow, text);
+}
+
+/** Last, because nothing starts a unit that deletes before the list names it, and a unit without its plan refuses to start. */
+async function compileActs(allowList: string, { config: load, io }: Context): Promise<void> {
+  const { config } = await load();
+  for (const missing of await missingPlans(config)) io.err(`skos: ${missing}`);
+  await writeActFiles(await actFileChanges({ config, allowList }, io), io);
 }
 
 /** A later drop-in or the file itself may say otherwise; then our file would do nothing, and must not look as if it did. */

@@ -3,6 +3,7 @@ import { type ExplainedKey, explainConfig } from '../config/explain.js';
 import type { LoadedConfig } from '../config/load.js';
 import { readIfThere, writeAtomically } from '../core/atomic-file.js';
 import { SkosError } from '../core/errors.js';
+import { actFileChanges, missingPlans, writeActFiles } from './act-files.js';
 import { allowListFile, compileForMachine, requireOrders } from './allow-list.js';
 import { type Command, type Context, type Invocation, type Io, textOption } from './command.js';
 import { EXIT } from './exit-codes.js';
@@ -23,7 +24,8 @@ export const config: Command = {
     "The file, then conf.d/*.yaml beside it, then the environment. `compile` makes skos-actuator's " +
     'allow-list of it, for this machine; the actuator accepts no other word about what it may move. It ' +
     'takes effect when the actuator reads it again (`systemctl reload skos-actuator`, or SIGHUP to the ' +
-    'agent).',
+    'agent). Installed, it also makes the plans of what storage.cleanup names, and lets the units write there and nowhere ' +
+    'else.',
   options: {
     json: { type: 'boolean' },
     output: { type: 'string', short: 'o' },
@@ -100,11 +102,19 @@ async function compile({ values }: Invocation, context: Context): Promise<number
   const file = await allowListFile(context, output);
   const former = await readIfThere(file);
   printDiff({ former, text, file }, io);
-  if (values['dry-run'] === true || former === text) return EXIT.ok;
+  const changes = await actFileChanges({ config: loaded.config, allowList: file }, io);
+  for (const change of changes) {
+    io.out(`${change.file}:`);
+    printDiff({ ...change, text: change.text ?? '' }, io);
+  }
+  for (const missing of await missingPlans(loaded.config)) io.err(`skos: ${missing}`);
+  if (values['dry-run'] === true || (former === text && changes.length === 0)) return EXIT.ok;
   requireOrders(list, { former, file });
   warnOfForeignFiles(loaded, io);
   if (output === undefined && io.euid !== 0) throw new SkosError('SKOS_CLI_ROOT', `only root may write ${file}`);
+  await writeActFiles(changes, io);
   await writeAtomically(file, text);
+  for (const written of changes) io.out(`${written.text === undefined ? 'Removed' : 'Written'}: ${written.file}`);
   io.out(`Written: ${file}`);
   return EXIT.ok;
 }

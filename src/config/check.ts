@@ -9,6 +9,7 @@ import type { Issue, Path } from '../core/shape.js';
 import { suggest } from '../core/suggest.js';
 import { BUILT_IN_RULES, SEVERITIES, type Severity } from '../core/vocabulary.js';
 import { cgroupPath, checkUnits } from './check-units.js';
+import { checkCleanup } from './cleanup-check.js';
 import type { Config, PeerConfig, RuleConfig, TargetConfig } from './schema.js';
 
 /** A full mesh: every node dials every other, which serves up to 16 nodes. */
@@ -25,6 +26,7 @@ interface Check {
 const CHECKS: readonly Check[] = [
   { reads: ['thermal'], run: checkThermal },
   { reads: ['storage'], run: checkStorage },
+  { reads: ['storage', 'data_dir', 'hooks'], run: checkCleanup },
   { reads: ['rules'], run: checkRules },
   { reads: ['targets'], run: checkTargets },
   { reads: ['hooks'], run: checkHooks },

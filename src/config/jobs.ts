@@ -2,6 +2,7 @@
  * The jobs that a configuration asks for: what the allow-list lets the actuator have started. Ids are those of
  * src/control/README.md.
  */
+import { ACT_NAMES, actUnavailable, actUnit } from './act-plan.js';
 import type { Config, InterfaceConfig } from './schema.js';
 
 export interface JobSpec {
@@ -15,6 +16,7 @@ const UNIT_VERBS = ['start', 'stop', 'restart'] as const;
 
 export function jobsOf(config: Config): JobSpec[] {
   return [
+    ...actJobs(config),
     ...hookJobs(config),
     ...unitJobs(config),
     ...workloadJobs(config),
@@ -81,6 +83,21 @@ function pingJobs(config: Config): JobSpec[] {
 
 function timeoutMs({ repairs }: Config): number {
   return repairs.timeout * 1000;
+}
+
+/** Those that have something to do; each with the listing that comes before it. */
+function actJobs(config: Config): JobSpec[] {
+  const names = ACT_NAMES.filter((name) => actUnavailable(config, name) === undefined);
+  return names.flatMap((name) =>
+    [false, true].map(
+      (listing): JobSpec => ({
+        id: `act/${name}${listing ? '.list' : ''}`,
+        verb: 'start',
+        unit: actUnit(name, { listing }),
+        timeoutMs: timeoutMs(config),
+      }),
+    ),
+  );
 }
 
 function hookJobs(config: Config): JobSpec[] {

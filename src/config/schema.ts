@@ -93,6 +93,60 @@ const duration = section(
 );
 const keep = withDefault(seconds, 10, 'Seconds below the clear bound before one rung is released.');
 
+/** Of one list of storage.cleanup; each is walked on its own. */
+const MAX_PLACES = 32;
+/** Of one place; every file that is found is compared with all of them. */
+const MAX_EXCLUSIONS = 32;
+
+/** What it may name at all is in cleanup-places.ts. */
+const age = string({ pattern: /^[1-9]\d{0,3}[mhdw]$/, expected: 'an age such as 90m, 12h, 7d or 4w' });
+const size = string({ pattern: /^[1-9]\d{0,5}[MGT]$/, expected: 'a size such as 500M or 2G' });
+const namePattern = string({
+  pattern: /^[^/\p{Cc}[\]{}\\]{1,128}$/u,
+  expected: 'a file name with * and ? in it, without "/", such as "*.tmp"',
+});
+const exclusion = string({
+  pattern: /^[^\p{Cc}[\]{}\\]{1,256}$/u,
+  expected: 'a name, or a path below the place, with * and ? in it',
+});
+const placeMembers = {
+  path: described(
+    file,
+    'The directory; itself it stays. Links in it are not followed, other file systems not entered.',
+  ),
+  pattern: described(optional(namePattern), 'Only files whose name is like this; absent: all.'),
+  exclude: withDefault(
+    list(exclusion, { max: MAX_EXCLUSIONS }),
+    [],
+    'What stays: a name anywhere in it, or with "/" a path below it. A directory stays with what is in it.',
+  ),
+};
+const place = object({
+  ...placeMembers,
+  age: described(age, 'Only what was neither read, written nor changed for this long; at least 10m.'),
+});
+const logPlace = object({
+  journal: described(
+    optional(
+      object({
+        size: described(optional(size), 'Archived journal files go until no more than this is left.'),
+        age: described(optional(age), 'Archived journal files that are older go.'),
+      }),
+    ),
+    "The system's journal.",
+  ),
+  logrotate: described(
+    optional(file),
+    'A configuration of logrotate that is carried out at once, at most once a day; path says where it may write.',
+  ),
+  ...placeMembers,
+  path: described(
+    optional(file),
+    'A directory with log files that go when they are old, or that logrotate may write to.',
+  ),
+  age: described(optional(age), 'Of the files in path.'),
+});
+
 const thermal = section(
   {
     thresholds: withDefault(
@@ -125,6 +179,8 @@ const thermal = section(
   'CPU and GPU temperatures.',
 );
 
+const places = list(place, { max: MAX_PLACES });
+
 const storage = section(
   {
     thresholds: section(
@@ -148,12 +204,17 @@ const storage = section(
     keep,
     cleanup: section(
       {
-        temp: withDefault(list(string()), [], 'What cleanup_temp may delete; empty: nothing.'),
-        logs: withDefault(list(string()), [], 'What cleanup_logs may delete; empty: nothing.'),
-        caches: withDefault(list(string()), [], 'What emergency_cleanup may delete; empty: nothing.'),
-        archive_to: withDefault(nullable(file), null, 'Where archive_old_data moves files to; null: nowhere.'),
+        temp: withDefault(places, [], 'What cleanup_temp may delete; empty: nothing.'),
+        logs: withDefault(list(logPlace, { max: MAX_PLACES }), [], 'What cleanup_logs may delete; empty: nothing.'),
+        caches: withDefault(places, [], 'What emergency_cleanup may delete; empty: nothing.'),
+        archive: withDefault(places, [], 'What archive_old_data may move; empty: nothing.'),
+        archive_to: withDefault(
+          nullable(file),
+          null,
+          'The directory that archive_old_data moves files to, each below it under its whole path; null: nowhere.',
+        ),
       },
-      'What may be deleted or moved. Nothing is yet, whatever stands here.',
+      'What may be deleted or moved: nothing that is not named here. `skos config compile` as root makes it take effect.',
     ),
   },
   'Usage of mounted file systems, in % of bytes and of inodes.',
@@ -584,6 +645,9 @@ export const configShape = object({
 export type ConfigFile = Infer<typeof configShape>;
 export type RuleConfig = ConfigFile['rules'][number];
 export type TargetConfig = ConfigFile['targets'][string];
+export type CleanupConfig = ConfigFile['storage']['cleanup'];
+export type PlaceConfig = CleanupConfig['temp'][number];
+export type LogPlaceConfig = CleanupConfig['logs'][number];
 export type PeerConfig = ConfigFile['mesh']['peers'][string];
 export type InterfaceConfig = ConfigFile['wireguard']['interfaces'][string];
 export type RouteConfig = ConfigFile['routes'][string];

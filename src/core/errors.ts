@@ -227,6 +227,31 @@ export const ERRORS = {
     meaning: 'What a rule had run ended well, and its condition stands all the same.',
     next: 'Look for another cause. `skos breaker list` says when it is tried again.',
   },
+  SKOS_ACT_PLAN: {
+    meaning: 'The plan of a program that deletes or archives is missing, malformed, or root does not own it alone.',
+    next: 'Run `skos config compile` as root; the files below /etc/skos/act must belong to root with mode 0644.',
+  },
+  SKOS_ACT_PLACE: {
+    meaning:
+      'A directory that storage.cleanup names is missing, is reached over a link, or a link could be put into its path. It was left alone.',
+    next: 'Name it as the message says, or make the directories above it root’s alone; then `skos config compile`.',
+  },
+  SKOS_ACT_TOO_MANY: {
+    meaning: 'A directory of storage.cleanup holds more than can be listed before it is deleted. It was left alone.',
+    next: 'Clean it once by hand, or name its subdirectories instead.',
+  },
+  SKOS_ACT_CLOCK: {
+    meaning: 'The clock was set while files were judged by their age. Nothing was deleted.',
+    next: 'See why the clock moves (`timedatectl`); the next run begins anew.',
+  },
+  SKOS_ACT_PROGRAM: {
+    meaning: 'A program that deletes or rotates (systemd-tmpfiles, journalctl, logrotate) is missing or failed.',
+    next: 'See the journal of the unit; install what is missing.',
+  },
+  SKOS_ACT_FULL: {
+    meaning: 'The archive has no room for more. What is not in it stays where it was.',
+    next: 'Make room below storage.cleanup.archive_to, or name a larger disk.',
+  },
   SKOS_NET_LISTEN: {
     meaning: 'The MQTT port is taken or may not be opened. It is tried again; protection goes on.',
     next: 'Free the port (`ss -ltnp`), or choose another with mqtt.listen.',

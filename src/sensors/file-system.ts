@@ -6,6 +6,7 @@
  * Source: proc_pid_mountinfo(5).
  */
 import { type Channel, segment } from '../core/channel.js';
+import { type Mount, parseMounts } from '../core/mount-info.js';
 import type { Source, SourceContext } from '../core/ports.js';
 import type { Quantity } from '../core/units.js';
 import { makeChannel } from './make-channel.js';
@@ -24,14 +25,6 @@ const SHARED = /^(nfs4?|cifs|smb3|ceph|lustre|beegfs|gpfs|glusterfs|fuse\.gluste
 const IMAGES = /^(squashfs|iso9660|udf|erofs|cramfs|romfs)$/;
 /** Whatever they are made of (a tmpfs, an overlay on a diskless node): the machine depends on them. */
 const ALWAYS = new Set(['/', '/tmp']);
-
-interface Mount {
-  readonly device: string;
-  readonly root: string;
-  readonly point: string;
-  readonly type: string;
-  readonly source: string;
-}
 
 const CHANNELS = [
   { name: 'used', field: 'used_ppm', label: 'used', quantity: 'ratioPartsPerMillion' },
@@ -79,24 +72,6 @@ function mountChannels({ point }: Mount, path: string): Channel[] {
 /** "/" is "_" and /var/lib "_var_lib". A mount point that has "_" itself is left to the escape, so that none collide. */
 function deviceName(point: string): string {
   return point.includes('_') ? point : point.replaceAll('/', '_');
-}
-
-function parseMounts(text: string): Mount[] {
-  return text.split('\n').flatMap((line) => {
-    const [left = '', right = ''] = line.split(' - ');
-    const [, , device, root, point] = left.split(' ').map(unescaped);
-    const [type, source] = right.split(' ').map(unescaped);
-    if (device === undefined || root === undefined || point === undefined || !point.startsWith('/')) return [];
-    return type === undefined || type === '' ? [] : [{ device, root, point, type, source: source ?? '' }];
-  });
-}
-
-/** Blanks, tabs, newlines and backslashes are written as \040 and so on. */
-function unescaped(word: string): string {
-  // The digits are bytes, of which several make one character.
-  const bytes = Buffer.from(word, 'utf8').toString('latin1');
-  const raw = bytes.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
-  return Buffer.from(raw, 'latin1').toString('utf8');
 }
 
 /** Of several mounts on one point the last one is seen. */

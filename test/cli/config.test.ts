@@ -111,3 +111,26 @@ t.test('compile that cannot write fails and leaves what was there', async (t) =>
   t.equal(code, 1);
   t.same(readdirSync(join(each.directory, 'out')), ['list']);
 });
+
+t.test(
+  'compile of an installed node writes the plans of what deletes, shows them first, and takes them away again',
+  async (t) => {
+    const each = await node(t);
+    const env = { ...each.env, SKOS_HOST_ROOT: each.directory };
+    const skos = (...argv: string[]) => each.skos(['config', 'compile', ...argv], { env });
+    const plan = join(each.directory, 'etc/skos/act/cleanup_temp.json');
+    const dropIn = join(each.directory, 'etc/systemd/system/skos-act-cleanup-temp.service.d/50-skos-paths.conf');
+    each.write('etc/skos.yaml', 'node: nova\nstorage: { cleanup: { temp: [{ path: /scratch/tmp, age: 7d }] } }\n');
+    const shown = await skos('--dry-run');
+    t.match(shown.out, /^\+ {3}"name": "cleanup_temp",$/m);
+    t.match(shown.out, /^\+ ReadWritePaths="-\/scratch\/tmp"$/m);
+    t.notOk(existsSync(plan));
+    await skos();
+    t.equal(statSync(plan).mode & 0o777, 0o644);
+    t.match(readFileSync(dropIn, 'utf8'), /^\[Service\]\nReadWritePaths="-\/scratch\/tmp"\n$/m);
+    t.match((await skos()).out, 'up to date');
+    each.write('etc/skos.yaml', 'node: nova\n');
+    t.match((await skos()).out, /^- ReadWritePaths=.*(.|\n)*^Removed: /m);
+    t.notOk(existsSync(plan) || existsSync(dropIn));
+  },
+);

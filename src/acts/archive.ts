@@ -1,0 +1,348 @@
+/**
+ * Moves what a listing names to the archive, each file below it under its whole path. In this order, so that a kill or a power cut
+ * at any moment leaves the file whole in at least one of both places:
+ *
+ *   copy to <archive>/.skos-partial/, with mode, owner and times → fsync → read back, SHA-256 compared → link to its name in the
+ *   archive, which fails where something of that name is → fsync of that directory → unlink of the original, if neither it nor
+ *   its name has changed since it was opened
+ *
+ * A file that is there already with the same content was moved by a run that did not come to its end: only its original goes. With
+ * other content, the original stays. Holes stay holes. Extended attributes and access control lists are not taken along.
+ */
+import { createHash, type Hash } from 'node:crypto';
+import {
+  type BigIntStats,
+  closeSync,
+  constants,
+  fchmodSync,
+  fchownSync,
+  fstatSync,
+  fsyncSync,
+  ftruncateSync,
+  futimesSync,
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readSync,
+  statfsSync,
+  unlinkSync,
+  writeSync,
+} from 'node:fs';
+import { reason, SkosError, systemCode } from '../core/errors.js';
+import { parseMounts, placeInFileSystem } from '../core/mount-info.js';
+import { Directory, identity, shownPath } from './directory.js';
+import type { InUse } from './in-use.js';
+import { type Listing, mountPoints } from './listing.js';
+import { type Entry, walk } from './walk.js';
+
+export const PARTIAL = '.skos-partial';
+const CHUNK_BYTES = 1024 * 1024;
+/** The size of a page, which is what file systems make holes of. */
+const HOLE_BYTES = 4096;
+const PERMISSIONS = 0o7777;
+const PARTIAL_MODE = 0o700;
+/** What others write to the archive must go on fitting in. */
+const LEFT_FREE_SHARE = 0.05;
+/** The set of open files is looked up anew when it is older: writers come and go while large files are copied. */
+const IN_USE_EVERY_MS = 5_000;
+
+export interface Archive {
+  readonly root: Directory;
+  /** Where files are until they are whole. Absent: this only lists. */
+  readonly partial?: Directory;
+}
+
+/** SKOS_ACT_PLACE where it is not there, or its file system is not mounted. A listing changes nothing in it. */
+export function openArchive({
+  path,
+  inside,
+  isListing,
+}: {
+  path: string;
+  inside: string;
+  isListing: boolean;
+}): Archive {
+  const root = Directory.place(path);
+  try {
+    const found = placeInFileSystem(path, parseMounts(readFileSync('/proc/self/mountinfo', 'utf8')));
+    if (found !== inside)
+      throw new SkosError('SKOS_ACT_PLACE', `${path} is not on the file system that it was on when the plan was made`);
+    return isListing ? { root } : { root, partial: partialDirectory(root, path) };
+  } catch (error) {
+    root.close();
+    throw error;
+  }
+}
+
+function partialDirectory(root: Directory, path: string): Directory {
+  const partial = madeDirectory(root, PARTIAL, PARTIAL_MODE);
+  const { uid, mode } = partial.stat;
+  if (Number(uid) !== process.geteuid?.() || (Number(mode) & PERMISSIONS) !== PARTIAL_MODE)
+    throw new SkosError('SKOS_ACT_PLACE', `${path}/${PARTIAL} is not this program's alone`);
+  // What is left in it is of a run that was killed; its originals are where they were.
+  for (const name of partial.names()) unlinkSync(partial.at(name));
+  return partial;
+}
+
+export function closeArchive({ root, partial }: Archive): void {
+  partial?.close();
+  root.close();
+}
+
+export interface MoveOptions {
+  readonly listing: Listing;
+  readonly archive: Archive & { readonly partial: Directory };
+  readonly openFiles: () => InUse;
+  readonly nowMs: () => number;
+  readonly warn: (text: string) => void;
+}
+
+export interface Moved {
+  readonly files: number;
+  readonly bytes: number;
+  /** The archive has no room for what is left. */
+  readonly isFull: boolean;
+}
+
+export function moveListed({ listing, archive, openFiles, nowMs, warn }: MoveOptions): Moved {
+  if (listing.root.stat.dev === archive.root.stat.dev)
+    throw new SkosError(
+      'SKOS_ACT_PLACE',
+      `${listing.place.path} is on the file system of the archive: moving frees nothing`,
+    );
+  let inUse = openFiles();
+  let inUseAtMs = nowMs();
+  let files = 0;
+  let bytes = 0;
+  let isFull = false;
+  walk(
+    { place: listing.place, root: listing.root, inUse: { ...inUse, inodes: new Set() }, mounts: mountPoints() },
+    {
+      file(entry) {
+        if (isFull || listing.items.get(entry.path)?.identity !== identity(entry.stat)) return;
+        if (nowMs() - inUseAtMs > IN_USE_EVERY_MS) {
+          inUse = openFiles();
+          inUseAtMs = nowMs();
+        }
+        if (inUse.inodes.has(entry.stat.ino)) return;
+        try {
+          moveFile(entry, archive);
+          files++;
+          bytes += listing.items.get(entry.path)?.freedBytes ?? 0;
+        } catch (error) {
+          isFull = isSpace(error);
+          warn(`${shownPath(entry.path)} stays: ${reason(error)}`);
+        }
+      },
+      kept: () => undefined,
+    },
+  );
+  return { files, bytes, isFull };
+}
+
+function isSpace(error: unknown): boolean {
+  return error instanceof SkosError ? error.code === 'SKOS_ACT_FULL' : ['ENOSPC', 'EDQUOT'].includes(systemCode(error));
+}
+
+/** One file, which has the identity of the listing. Throws where the original stays. */
+function moveFile(entry: Entry, archive: MoveOptions['archive']): void {
+  const fd = openedUnread(entry.directory.at(entry.name));
+  try {
+    const before = fstatSync(fd, { bigint: true });
+    if (identity(before) !== identity(entry.stat) || !before.isFile()) throw new Error('it was changed');
+    const target = targetDirectory(entry, archive);
+    try {
+      const isNew = place({ fd, before, entry, archive, target });
+      fsyncSync(target.fd);
+      if (!isUnchanged(entry, fd, before)) {
+        if (isNew) removeIfThere(target.at(entry.name));
+        throw new Error('it was changed while it was copied');
+      }
+      unlinkSync(entry.directory.at(entry.name));
+    } finally {
+      if (target !== archive.root) target.close();
+    }
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Reading it does not make it younger: a run that is cut off must find it old again. */
+function openedUnread(path: Buffer): number {
+  const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
+  try {
+    return openSync(path, flags | constants.O_NOATIME);
+  } catch (error) {
+    if (systemCode(error) !== 'EPERM') throw error;
+    return openSync(path, flags); // Neither its owner nor root.
+  }
+}
+
+function isUnchanged(entry: Entry, fd: number, before: BigIntStats): boolean {
+  const named = entry.directory.lstat(entry.name);
+  return (
+    named !== undefined &&
+    identity(named) === identity(before) &&
+    identity(fstatSync(fd, { bigint: true })) === identity(before)
+  );
+}
+
+interface Placing {
+  readonly fd: number;
+  readonly before: BigIntStats;
+  readonly entry: Entry;
+  readonly archive: MoveOptions['archive'];
+  readonly target: Directory;
+}
+
+/** False: it was there already. */
+function place({ fd, before, entry, archive, target }: Placing): boolean {
+  const there = target.lstat(entry.name);
+  if (there !== undefined) {
+    requireEqual({ fd, before, name: entry.name, target, there });
+    return false;
+  }
+  requireRoom(archive, before);
+  const partial = archive.partial.at(`${before.dev}-${before.ino}`);
+  try {
+    const sum = copied(fd, before, partial);
+    if (sum !== sumOfFile(partial)) throw new Error('what was written reads back otherwise');
+    if (!isUnchanged(entry, fd, before)) throw new Error('it was changed while it was copied');
+    linkSync(partial, target.at(entry.name));
+  } finally {
+    removeIfThere(partial);
+  }
+  return true;
+}
+
+function requireEqual({
+  fd,
+  before,
+  name,
+  target,
+  there,
+}: Omit<Placing, 'entry' | 'archive'> & { name: string; there: BigIntStats }): void {
+  const isEqual = there.isFile() && there.size === before.size && sumOf(fd) === sumOfFile(target.at(name));
+  if (!isEqual) throw new Error('the archive has another file of this name');
+  // The run that put it there may have been cut off before it was on disk.
+  const written = openSync(target.at(name), constants.O_RDONLY | constants.O_NOFOLLOW);
+  fsyncSync(written);
+  closeSync(written);
+}
+
+function requireRoom({ root }: Archive, { blocks }: BigIntStats): void {
+  const { bavail, blocks: all, bsize } = statfsSync(root.at());
+  if (Number(blocks) * 512 + all * bsize * LEFT_FREE_SHARE > bavail * bsize)
+    throw new SkosError('SKOS_ACT_FULL', `the archive would be less than ${LEFT_FREE_SHARE * 100} % free`);
+}
+
+/** Returns the SHA-256 of what was read. The file is on disk then, with all that is taken along. */
+function copied(from: number, stat: BigIntStats, path: Buffer): string {
+  const to = openSync(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW, 0o600);
+  try {
+    const hash = createHash('sha256');
+    const buffer = Buffer.allocUnsafe(CHUNK_BYTES);
+    let position = 0;
+    for (let length = -1; length !== 0; position += length) {
+      length = readSync(from, buffer, 0, buffer.length, position);
+      hash.update(buffer.subarray(0, length));
+      writeWithHoles(to, buffer.subarray(0, length), position);
+    }
+    ftruncateSync(to, position);
+    // Owner first: a change of owner takes the set-user-id bit away.
+    fchownSync(to, Number(stat.uid), Number(stat.gid));
+    fchmodSync(to, Number(stat.mode) & PERMISSIONS);
+    futimesSync(to, Number(stat.atimeNs) / 1e9, Number(stat.mtimeNs) / 1e9);
+    fsyncSync(to);
+    return hash.digest('hex');
+  } finally {
+    closeSync(to);
+  }
+}
+
+function writeWithHoles(to: number, bytes: Buffer, position: number): void {
+  for (let start = 0; start < bytes.length; ) {
+    let end = start;
+    while (end < bytes.length && !isHole(bytes, end)) end = Math.min(end + HOLE_BYTES, bytes.length);
+    for (let at = start; at < end; ) at += writeSync(to, bytes, at, end - at, position + at);
+    start = end;
+    while (start < bytes.length && isHole(bytes, start)) start += HOLE_BYTES;
+  }
+}
+
+const NOTHING = Buffer.alloc(HOLE_BYTES);
+
+function isHole(bytes: Buffer, at: number): boolean {
+  return at + HOLE_BYTES <= bytes.length && bytes.compare(NOTHING, 0, HOLE_BYTES, at, at + HOLE_BYTES) === 0;
+}
+
+function sumOfFile(path: Buffer): string {
+  const fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  try {
+    return sumOf(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function sumOf(fd: number): string {
+  const hash: Hash = createHash('sha256');
+  const buffer = Buffer.allocUnsafe(CHUNK_BYTES);
+  for (let position = 0, length = -1; length !== 0; position += length) {
+    length = readSync(fd, buffer, 0, buffer.length, position);
+    hash.update(buffer.subarray(0, length));
+  }
+  return hash.digest('hex');
+}
+
+function removeIfThere(path: Buffer): void {
+  try {
+    unlinkSync(path);
+  } catch (error) {
+    if (systemCode(error) !== 'ENOENT') throw error;
+  }
+}
+
+// ---- Directories of the archive ------------------------------------------------------------------------------------
+
+/** That of the same path below the archive; what is missing is made like the original's. */
+function targetDirectory({ path }: Entry, { root }: Archive): Directory {
+  const names = path.split('/').slice(1, -1);
+  let directory = root;
+  names.forEach((name, i) => {
+    const model = lstatSync(Buffer.from(`/${names.slice(0, i + 1).join('/')}`, 'latin1'), { bigint: true });
+    const isModel = model.isDirectory();
+    const mode = isModel ? Number(model.mode) & PERMISSIONS : PARTIAL_MODE;
+    const next = madeDirectory(directory, name, mode, isModel ? model : undefined);
+    if (directory !== root) directory.close();
+    directory = next;
+  });
+  return directory;
+}
+
+function madeDirectory(
+  parent: Directory,
+  name: string,
+  mode: number,
+  owner?: Pick<BigIntStats, 'uid' | 'gid'>,
+): Directory {
+  let isNew = false;
+  try {
+    // Closed to others until it has its owner.
+    mkdirSync(parent.at(name), { mode: 0o700 });
+    isNew = true;
+  } catch (error) {
+    if (systemCode(error) !== 'EEXIST') throw error;
+  }
+  const made = parent.child(name);
+  if (made === undefined) throw new Error(`the archive has no directory in the place of ${shownPath(name)}`);
+  if (isNew) {
+    if (owner !== undefined) fchownSync(made.fd, Number(owner.uid), Number(owner.gid));
+    fchmodSync(made.fd, mode);
+    fsyncSync(made.fd);
+    fsyncSync(parent.fd);
+  }
+  return made;
+}

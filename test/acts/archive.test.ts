@@ -1,0 +1,225 @@
+/** What is archived is whole in one of both places at every moment, whatever fills up, changes or is killed. */
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { once } from 'node:events';
+import {
+  appendFileSync,
+  chmodSync,
+  chownSync,
+  closeSync,
+  constants,
+  existsSync,
+  ftruncateSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
+import { dirname, join } from 'node:path';
+import t, { type Test } from 'tap';
+import { PARTIAL } from '../../src/acts/archive.js';
+import { parseMounts, placeInFileSystem } from '../../src/core/mount-info.js';
+import { placeOf, planOf, runAct, scratch, UNTIL_OLD_MS } from '../fixtures/acts.js';
+import { Random } from '../fixtures/random.js';
+
+const canMount = (() => {
+  const probe = spawnSync('unshare', ['--mount', 'mount', '-t', 'tmpfs', 'tmpfs', '/mnt']);
+  return process.getuid?.() === 0 && probe.status === 0;
+})();
+const skip = canMount ? false : 'file systems cannot be mounted here';
+const MIB = 2 ** 20;
+
+function inside(path: string): string {
+  return placeInFileSystem(path, parseMounts(readFileSync('/proc/self/mountinfo', 'utf8'))) ?? '';
+}
+
+interface Disks {
+  readonly base: string;
+  readonly place: string;
+  readonly archive: string;
+}
+
+/** A place, and an archive on a file system of its own. */
+function disks(t: Test, sizeMib: number): Disks {
+  const base = scratch(t);
+  const [place, archive] = [join(base, 'place'), join(base, 'archive')];
+  mkdirSync(place);
+  mkdirSync(archive);
+  execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${sizeMib}m`, 'tmpfs', archive]);
+  t.teardown(() => spawnSync('umount', [archive]));
+  return { base, place, archive };
+}
+
+function planFor({ place, archive }: Disks) {
+  return planOf('archive_old_data', [placeOf(place)], { archiveTo: { path: archive, inside: inside(archive) } });
+}
+
+const afterAWhile = () => new Promise((resolve) => setTimeout(resolve, UNTIL_OLD_MS));
+/** Without making it younger. */
+function sum(path: string): string {
+  const fd = openSync(path, constants.O_RDONLY | constants.O_NOATIME);
+  try {
+    return createHash('sha256').update(readFileSync(fd)).digest('hex');
+  } finally {
+    closeSync(fd);
+  }
+}
+
+t.test('moves what is old, as it was, and leaves what must not be moved', { skip }, async (t) => {
+  const disk = disks(t, 64);
+  const { base, place, archive } = disk;
+  const at = (name: string) => join(place, name);
+  mkdirSync(at('run 1'));
+  chmodSync(at('run 1'), 0o750);
+  chownSync(at('run 1'), 1234, 4321);
+  const content: Record<string, Buffer> = {
+    'run 1/result\nä.bin': new Random(1).bytes(300_001),
+    equal: Buffer.from('equal'),
+    other: Buffer.from('mine'),
+    empty: Buffer.alloc(0),
+    swapped: Buffer.from('swapped'),
+  };
+  for (const [name, bytes] of Object.entries(content)) writeFileSync(at(name), bytes);
+  chmodSync(at('run 1/result\nä.bin'), 0o640);
+  chownSync(at('run 1/result\nä.bin'), 1234, 4321);
+  const sparse = openSync(at('sparse'), 'w');
+  ftruncateSync(sparse, 20 * MIB);
+  writeSync(sparse, 'x', 10 * MIB);
+  closeSync(sparse);
+  writeFileSync(at('named twice'), 'x');
+  linkSync(at('named twice'), at('its other name'));
+  symlinkSync('/etc/passwd', at('link'));
+  writeFileSync(at('open'), 'being written');
+  const before = statSync(at('run 1/result\nä.bin'));
+  await afterAWhile();
+  writeFileSync(at('young'), '');
+  const there = (name: string) => join(archive, place, name);
+  mkdirSync(dirname(there('x')), { recursive: true });
+  writeFileSync(there('equal'), 'equal');
+  writeFileSync(there('other'), 'another of this name');
+  mkdirSync(join(base, 'trap'));
+  symlinkSync(join(base, 'trap'), there('trapped'));
+  const open = BigInt(statSync(at('open')).ino);
+  const given = { openFiles: () => ({ inodes: new Set([open]), unseen: 0 }) };
+  const plan = planFor(disk);
+  const listing = runAct({ plan, reports: base, isListing: true, given }).report;
+  t.same(readdirSync(archive), [place.split('/')[1]], 'a listing makes nothing in the archive');
+  const meanwhile = () => {
+    appendFileSync(at('swapped'), ' later');
+  };
+  const { report, said } = runAct({ plan, reports: base, given, meanwhile });
+  t.equal(report.digest, listing.digest);
+  t.same(readdirSync(place).sort(), [
+    'its other name',
+    'link',
+    'named twice',
+    'open',
+    'other',
+    'run 1',
+    'swapped',
+    'young',
+  ]);
+  t.match(report, { ok: true, total: 6, summary: /^moved 4, .*, 2 of the list stay$/ });
+  t.match(report.details, { places: [{ kept: { hard_link: 2, in_use: 1 } }] });
+  t.match(said.join('\n'), /other stays: the archive has another file of this name/);
+  const moved = statSync(there('run 1/result\nä.bin'));
+  t.match(moved, { mode: before.mode, uid: 1234, gid: 4321, size: 300_001 });
+  t.ok(Math.abs(moved.mtimeMs - before.mtimeMs) < 1);
+  t.match(statSync(dirname(there('run 1/x'))), { uid: 1234, gid: 4321 });
+  t.equal(statSync(dirname(there('run 1/x'))).mode & 0o7777, 0o750);
+  t.ok(readFileSync(there('run 1/result\nä.bin')).equals(content['run 1/result\nä.bin'] ?? Buffer.alloc(0)));
+  t.equal(statSync(there('sparse')).size, 20 * MIB);
+  t.ok(statSync(there('sparse')).blocks * 512 < MIB, 'holes stay holes');
+  t.equal(readFileSync(there('other'), 'utf8'), 'another of this name', 'nothing is overwritten');
+  t.same(readdirSync(join(archive, PARTIAL)), []);
+});
+
+t.test('what does not fit stays, and so does all while the disk of the archive is not there', { skip }, async (t) => {
+  const disk = disks(t, 4);
+  const { base, place, archive } = disk;
+  for (const name of ['a', 'b', 'c']) writeFileSync(join(place, name), Buffer.alloc(1.5 * MIB, name));
+  await afterAWhile();
+  const plan = planFor(disk);
+  const { report } = runAct({ plan, reports: base });
+  t.match(report, { ok: true, summary: /^moved 2, .*, 1 of the list stay; the archive is full$/ });
+  t.same(readdirSync(place), ['c']);
+  t.equal(
+    sum(join(place, 'c')),
+    createHash('sha256')
+      .update(Buffer.alloc(1.5 * MIB, 'c'))
+      .digest('hex'),
+  );
+  execFileSync('umount', [archive]);
+  const unmounted = runAct({ plan, reports: base }).report;
+  t.match(unmounted, { ok: false, summary: /not on the file system that it was on/ });
+  t.same(readdirSync(archive), [], 'nothing is written where the disk would be');
+  const beside = { ...plan, archiveTo: { path: archive, inside: inside(archive) } };
+  t.match(runAct({ plan: beside, reports: base }).report.summary, /moving frees nothing/);
+  t.ok(existsSync(join(place, 'c')));
+});
+
+t.test(
+  'killed at any moment, every file is whole in one of both places, and the next run goes on',
+  { skip },
+  async (t) => {
+    const disk = disks(t, 256);
+    const { base, place, archive } = disk;
+    const names = ['a', 'b/c', 'b/d', 'e'];
+    mkdirSync(join(place, 'b'));
+    names.forEach((name, i) => {
+      writeFileSync(join(place, name), Buffer.alloc(6 * MIB, `${name}${i}`));
+    });
+    const sums = names.map((name) => sum(join(place, name)));
+    execFileSync('sync', ['-f', place]);
+    await afterAWhile();
+    const file = join(base, 'plan.json');
+    writeFileSync(file, JSON.stringify(planFor(disk)), { mode: 0o600 });
+    const program = join(import.meta.dirname, '../../src/app/act.js');
+    const run = async (killAfterMs?: number) => {
+      const child = spawn(process.execPath, [program, 'archive-old-data', '--plan', file], {
+        env: { SKOS_ACT_DIR: base },
+        stdio: 'ignore',
+      });
+      if (killAfterMs !== undefined) {
+        // From the moment when it begins to write.
+        while (!existsSync(join(archive, PARTIAL)) && child.exitCode === null)
+          await new Promise((r) => setTimeout(r, 1));
+        setTimeout(() => child.kill('SIGKILL'), killAfterMs);
+      }
+      await once(child, 'exit');
+    };
+    const random = new Random(7);
+    let killed = 0;
+    for (let i = 0; i < 6 && existsSync(join(place, 'e')); i++) {
+      await run(random.between(0, 60));
+      killed++;
+      names.forEach((name, n) => {
+        const whole = [join(place, name), join(archive, place, name)].filter(
+          (path) => existsSync(path) && sum(path) === sums[n],
+        );
+        t.ok(whole.length > 0, `${name} after kill ${killed}`);
+      });
+    }
+    t.ok(killed > 1, `killed ${killed} times`);
+    await run();
+    t.same(
+      names.map((name) => existsSync(join(place, name))),
+      names.map(() => false),
+    );
+    t.same(
+      names.map((name) => sum(join(archive, place, name))),
+      sums,
+    );
+    t.same(readdirSync(join(archive, PARTIAL)), []);
+    t.match(JSON.parse(readFileSync(join(base, 'archive_old_data.json'), 'utf8')), {
+      v: 1,
+      name: 'archive_old_data',
+      ok: true,
+    });
+  },
+);
