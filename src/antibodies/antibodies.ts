@@ -1,6 +1,7 @@
 /** All antibodies, in the order in which their rules are made: what the agent runs, and what replays and simulations run. */
 import type { Antibody } from './antibody.js';
 import { hardwareWatcher } from './hardware-watcher.js';
+import { loopBreaker } from './loop-breaker.js';
 import { meshHealer } from './mesh-healer.js';
 import { operatorRules } from './operator-rules.js';
 import { storageWatcher } from './storage-watcher.js';
@@ -10,6 +11,7 @@ export const ANTIBODIES: readonly Antibody[] = [
   thermalSentinel,
   storageWatcher,
   meshHealer,
+  loopBreaker,
   hardwareWatcher,
   operatorRules,
 ];

@@ -16,9 +16,11 @@ import { type Config, DEFAULT_ACTUATOR_SOCKET } from '../config/schema.js';
 import { ActuatorLink } from '../control/actuator-link.js';
 import { AlertBook } from '../control/alert-book.js';
 import { Breakers } from '../control/breakers.js';
+import { Chains } from '../control/chains.js';
 import { CurrentConfig } from '../control/current-config.js';
 import { Executor } from '../control/executor.js';
 import { FlightRecorder } from '../control/flight-recorder.js';
+import { GuestAntibodies } from '../control/guest-antibodies.js';
 import { createHandlers } from '../control/handlers.js';
 import { HardwareEvents } from '../control/hardware-events.js';
 import { ImmuneMemory } from '../control/immune-memory.js';
@@ -34,6 +36,7 @@ import { Record } from '../control/record.js';
 import { Reloader } from '../control/reloader.js';
 import type { ActionOutcome } from '../control/repair-gate.js';
 import { RepairGates } from '../control/repair-gates.js';
+import { RepairLoops } from '../control/repair-loops.js';
 import { Repairs } from '../control/repairs.js';
 import { Rulebook } from '../control/rulebook.js';
 import { Sensing } from '../control/sensing.js';
@@ -41,6 +44,7 @@ import { Silences } from '../control/silences.js';
 import { SocketServer } from '../control/socket-server.js';
 import { StoreWatch } from '../control/store-watch.js';
 import { Tick } from '../control/tick.js';
+import { Tokens } from '../control/tokens.js';
 import { agentSocketPath } from '../core/agent-client.js';
 import { readIfThere, writeAtomically } from '../core/atomic-file.js';
 import { systemClock as clock } from '../core/clock.js';
@@ -49,6 +53,7 @@ import { reason, SkosError } from '../core/errors.js';
 import { Lifecycle, type Part } from '../core/lifecycle.js';
 import type { Alert, ConnectPacketSocket } from '../core/ports.js';
 import { VERSION } from '../core/version.js';
+import { ANTIBODY_TYPES } from '../core/vocabulary.js';
 import { type Addon, loadAddon } from '../sensors/addon.js';
 import { withDerived } from '../sensors/derived.js';
 import { GpuLink } from '../sensors/gpu-link.js';
@@ -157,16 +162,23 @@ async function compose(given: {
   const memory = new ImmuneMemory({ config, store });
   const rulebook = new Rulebook(ANTIBODIES, memory);
   const recorder = new FlightRecorder({ store, clock, log });
-  const onChange = (alert: Alert) => recorder.alert(alert);
+  const onChange = (alert: Alert) => {
+    if (isRecorded(alert)) recorder.alert(alert);
+  };
   const alerts = new AlertBook({ rulebook, store, outlet, record, clock, onChange, silences });
   const breakers = new Breakers(store);
   const gates = new RepairGates({ config, breakers, lasting, store, clock, bootId: boot });
   const word = new OperatorWord({ bootId: boot, store, clock });
   const reports = reportDirectory(process.env);
+  const tokens = new Tokens({ node, store, record, outlet, clock });
+  const antibodies = new GuestAntibodies({ node, config, alerts, store, record, outlet, clock });
+  tokens.onRevoked((name) => antibodies.forget(name));
+  const chains = new Chains({ config, word, alerts, store, record, outlet, clock, log });
+  const repairLoops = new RepairLoops({ next: gates, config, alerts, store, record, clock });
   const repairs = new Repairs({
     bootId: boot,
     config,
-    gate: gates,
+    gate: repairLoops,
     record,
     report: (job, sinceAtMs) => readReport(reports, { job, sinceAtMs }),
     clock,
@@ -328,12 +340,17 @@ async function compose(given: {
     hardware,
     kernelLog,
   };
+  const guests = { tokens, antibodies, chains, repairLoops };
   const server = new SocketServer({
     path: socketPath,
     credentialsOf: addon.peerCredentials,
     roleOf: roles(),
-    handlers: createHandlers({ ...identity, ...parts, store, log, clock, reload }),
-    onSubscribe: (send) => publisher.retained(send),
+    handlers: createHandlers({ ...identity, ...parts, ...guests, store, outlet, log, clock, reload }),
+    onSubscribe: (send) => {
+      send('chains', chains.truth());
+      publisher.retained(send);
+      for (const beat of antibodies.beats) send('heartbeat', beat);
+    },
     log,
   });
   const queue = new MqttQueue({ bootId: boot, config, store, outlet: server, log });
@@ -360,6 +377,15 @@ async function compose(given: {
       },
       new StoreWatch({ health: () => store.health(), alerts }),
       hardware,
+      repairLoops,
+      chains,
+      antibodies,
+      {
+        name: 'tokens',
+        // Not awaited: a dead disk lets nobody in, and keeps nothing else from starting.
+        start: () => void tokens.load().catch(() => undefined), // The store has said why.
+        stop: () => undefined,
+      },
       kernelLog,
       ...setters,
       ...movers,
@@ -402,6 +428,11 @@ async function openStore(config: Config, log: AdjustableLog): Promise<LevelStore
     log.error(`the record is kept in memory only: ${reason(error)}`, { event: 'store.failed', code, error });
     return new MemoryStore({ clock, why: reason(error), log });
   }
+}
+
+/** A recording shows what the node's own sensors did: a guest's alerts, or a chain's, must not push older ones out. */
+function isRecorded({ agentType }: Alert): boolean {
+  return agentType !== 'loop_breaker' && ANTIBODY_TYPES.some((type) => type === agentType);
 }
 
 function startRecord(

@@ -53,6 +53,65 @@ export const JOURNAL_EVENTS = {
     meaning: 'A channel that was gone, faulty or hung is read again.',
     next: 'Nothing.',
   },
+  'token.added': {
+    id: '9b0530c0919a44ab8339217a9e2a1e7b',
+    subject: 'A token was made',
+    meaning: 'An operator made a token with which a program may publish over MQTT; the message says its name and role.',
+    next: 'Nothing, if it was you. Otherwise revoke it: skos token revoke NAME.',
+  },
+  'token.revoked': {
+    id: '3c5c9ca4430843c28ddf5b4932d2f5c7',
+    subject: 'A token was revoked',
+    meaning: 'A program may publish over MQTT no longer, and was disconnected.',
+    next: 'Nothing.',
+  },
+  'command.operator': {
+    id: 'bf59439ee9e14f5a821e4c8a699567cf',
+    subject: 'A command came over MQTT',
+    meaning:
+      'A program with a token of the role operator asked for what an operator may ask for; the message says what, and what came of it.',
+    next: 'Nothing, if it was meant. Otherwise revoke its token.',
+  },
+  'chain.held': {
+    id: '37e1d78a212e45f59f4e140d0aa6f7d5',
+    subject: 'A chain is held',
+    meaning:
+      'A chain of a workload went beyond a limit, or an operator asked for it: each of its steps is told circuit_break until it is reset.',
+    next: 'Look at the workload, then skos chain reset ID. The limits are in the section loop of the configuration.',
+  },
+  'chain.excess': {
+    id: 'd6f8f6afc58848d4b1b04aa54a0c60a8',
+    subject: 'A chain is beyond a limit',
+    meaning:
+      'A chain of a workload was told to begin anew, or would have been told something that the mode does not allow; the message says which limit.',
+    next: 'Look at the workload. skos chain break ID holds the chain.',
+  },
+  'chain.reset': {
+    id: '55e58e0301904ea7b45130ce2e72aaad',
+    subject: 'A chain was reset',
+    meaning: 'An operator ended the hold of a chain, or lets a repair that ran in a loop be tried again.',
+    next: 'Nothing.',
+  },
+  'repair.loop': {
+    id: 'aa369db4ef2b45c99f8ae63a9a8d4b8d',
+    subject: 'A repair runs in a loop',
+    meaning:
+      'The same repair of the same trouble had the same result again and again. It is not tried again; caps are not touched by this.',
+    next: 'Find out why the trouble comes back, then skos chain reset ID, as the message says.',
+  },
+  'antibody.registered': {
+    id: 'f59c1c526e7340468fcb9db3d72aa99d',
+    subject: 'An external antibody has registered',
+    meaning:
+      'A program with a token of the role antibody sent its first heartbeat. From now on its silence is an alert.',
+    next: 'Nothing. `skos antibody list` shows it.',
+  },
+  'antibody.told': {
+    id: '14bc9fd95e814c218c6d4d9b5e9fc336',
+    subject: 'An external antibody was told something',
+    meaning: 'An operator sent a command to an external antibody, which answers with its next heartbeat.',
+    next: 'Nothing.',
+  },
   'hardware.event': {
     id: '0648038fb78778e6e594a2d55e9c1420',
     subject: 'Hardware event: @SKOS_CHANNEL@',

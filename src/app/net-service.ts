@@ -6,7 +6,7 @@
  */
 import { AgentClient } from '../core/agent-client.js';
 import type { Clock } from '../core/clock.js';
-import { reason } from '../core/errors.js';
+import { reason, SkosError } from '../core/errors.js';
 import type { Log } from '../core/ports.js';
 import { MQTT_QUEUE, type NetConfig, type NetReport, type PeerView, QUEUED_EVENTS } from '../core/protocol.js';
 import type { LogLevel } from '../core/vocabulary.js';
@@ -14,7 +14,9 @@ import { isPlainLoopback } from '../mesh/address.js';
 import { BackOff } from '../mesh/back-off.js';
 import { EmbeddedBroker } from '../mesh/broker.js';
 import type { Bus } from '../mesh/bus.js';
+import { ChainDesk } from '../mesh/chain-desk.js';
 import { Courier } from '../mesh/courier.js';
+import { GuestDesk } from '../mesh/guest-desk.js';
 import { PeerLinks } from '../mesh/peer-links.js';
 import { Publisher } from '../mesh/publisher.js';
 import { RemoteBus } from '../mesh/remote-bus.js';
@@ -42,6 +44,8 @@ export interface NetServiceOptions {
 interface Running {
   readonly config: NetConfig;
   readonly bus: Bus;
+  /** The bus, where it is our own: guests are at it, and nowhere else. */
+  readonly broker: EmbeddedBroker | undefined;
   /** The bus, where it is a site's broker: what must not be missed is carried there from the agent's outbox. */
   readonly remote: RemoteBus | undefined;
   readonly links: PeerLinks;
@@ -51,6 +55,9 @@ interface Running {
 export class NetService {
   readonly #options: NetServiceOptions;
   #log: Log;
+  /** Both outlive a change of the configuration: what is held stays held. */
+  readonly #chains: ChainDesk;
+  readonly #guests: GuestDesk;
   #running: Running | undefined;
   #client: AgentClient | undefined;
   #courier: Courier | undefined;
@@ -70,6 +77,17 @@ export class NetService {
   constructor(options: NetServiceOptions) {
     this.#options = options;
     this.#log = options.log;
+    const { clock } = options;
+    // It changes with the name of the node.
+    const log = () => this.#log;
+    this.#chains = new ChainDesk({
+      report: async (credential, reports) => {
+        await this.#agent().request('net.chains', { ...credential, reports });
+      },
+      clock,
+      log,
+    });
+    this.#guests = new GuestDesk({ chains: this.#chains, clock, log });
   }
 
   /** Returns at once: the agent may come later. */
@@ -88,6 +106,7 @@ export class NetService {
     this.#client?.close();
     this.#wake();
     await this.#loop;
+    this.#chains.stop();
     await this.#tearDown('skos-net was stopped');
   }
 
@@ -129,10 +148,12 @@ export class NetService {
       if (this.#stopping) return 'stopping';
       this.#listen(client, publisher);
       this.#carry(client, running);
+      this.#guests.use(client);
       publisher.startReplay();
       await client.request('subscribe', {});
       publisher.endReplay();
       this.#log.info('connected to the agent', { event: 'net.agent' });
+      void this.#recheck(client, running);
       this.#said = '';
       onReady();
       this.#report();
@@ -142,6 +163,7 @@ export class NetService {
     } finally {
       this.#courier?.stop();
       this.#courier = undefined;
+      this.#guests.use(undefined);
       client.close();
     }
   }
@@ -152,9 +174,39 @@ export class NetService {
     client.on('active', on.active);
     client.on('sensor', on.sensor);
     client.on('peer', on.peer);
+    client.on('chains', (truth) => this.#chains.take(truth));
+    client.on('answer', on.answer);
+    client.on('antibody.command', on['antibody.command']);
+    client.on('token.revoked', ({ name }) => this.#revoked(name));
     client.on('net.config', () => {
       this.#reload(client).catch((error) => this.#log.error(`config not taken over: ${reason(error)}`, { error }));
     });
+  }
+
+  #agent(): AgentClient {
+    const client = this.#client;
+    if (client?.connected) return client;
+    throw new SkosError('SKOS_SOCKET_UNAVAILABLE', 'the agent is not there');
+  }
+
+  #revoked(user: string): void {
+    const { broker } = this.#running ?? {};
+    this.#guests.forget(user);
+    broker?.dropGuests(user);
+    // Who was let in by an answer that came just before this.
+    setImmediate(() => broker?.dropGuests(user));
+  }
+
+  /** Tokens may have been revoked while there was no agent to tell it. */
+  async #recheck(client: AgentClient, { broker }: Running): Promise<void> {
+    const passes = new Map(broker?.passes.map(({ user, token }) => [`${user} ${token}`, { user, token }]));
+    for (const credential of passes.values()) {
+      try {
+        await client.request('net.authenticate', credential);
+      } catch (error) {
+        if (error instanceof SkosError && error.code === 'SKOS_TOKEN_DENIED') this.#revoked(credential.user);
+      }
+    }
   }
 
   /** What must not be missed: as it is heard, or from the outbox where a site's broker may be away. Never both. */
@@ -224,30 +276,30 @@ export class NetService {
       this.#courier?.poke();
       this.#reportSoon();
     };
-    const remote =
-      config.mqttUrl === null
-        ? undefined
-        : new RemoteBus({ url: config.mqttUrl, origin, prefix, tls: mesh.tls, onChange, clock, random, log });
-    const bus: Bus =
-      remote === undefined
-        ? new EmbeddedBroker({
-            node: config.node,
-            prefix,
-            listen: config.mqttListen,
-            meshListen: mesh.listen,
-            tls: mesh.tls,
-            peers: new Map(
-              Object.entries(mesh.peers).map(([n, { url }]) => [n, { plainLoopback: isPlainLoopback(url) }]),
-            ),
-            onSensorDemand: (node) => {
-              links.sensorDemandChanged(node);
-              if (node === config.node) onChange();
-            },
-            onLastWill: (peer) => links.lastWill(peer),
-            clock,
-            log,
-          })
-        : remote;
+    const own = () =>
+      new EmbeddedBroker({
+        node: config.node,
+        prefix,
+        listen: config.mqttListen,
+        meshListen: mesh.listen,
+        tls: mesh.tls,
+        peers: new Map(Object.entries(mesh.peers).map(([n, { url }]) => [n, { plainLoopback: isPlainLoopback(url) }])),
+        onSensorDemand: (node) => {
+          links.sensorDemandChanged(node);
+          if (node === config.node) onChange();
+        },
+        onLastWill: (peer) => links.lastWill(peer),
+        guests: this.#guests,
+        clock,
+        log,
+      });
+    const { mqttUrl: url } = config;
+    const bus: EmbeddedBroker | RemoteBus =
+      url === null ? own() : new RemoteBus({ url, origin, prefix, tls: mesh.tls, onChange, clock, random, log });
+    const remote = bus instanceof RemoteBus ? bus : undefined;
+    const broker = bus instanceof EmbeddedBroker ? bus : undefined;
+    this.#guests.at({ node: origin.node, prefix });
+    this.#chains.use({ origin, prefix, publish: (sent) => bus.publish(sent) });
     // On a site's broker the peers' own messages are there already: to mirror them would double them.
     const linked = config.mqttUrl === null ? mesh : { ...mesh, peers: {} };
     const links: PeerLinks = new PeerLinks({
@@ -262,7 +314,7 @@ export class NetService {
       log,
     });
     const publisher = new Publisher({ origin, prefix, bus, peers: () => links.views, heartbeatTimeoutMs, clock, log });
-    return { config, bus, remote, links, publisher };
+    return { config, bus, broker, remote, links, publisher };
   }
 
   // ---- Reports -----------------------------------------------------------------------------------------------------
@@ -270,6 +322,7 @@ export class NetService {
   #tick(): void {
     this.#running?.links.tick();
     this.#running?.publisher.tick();
+    this.#chains.tick();
     this.#ticks += 1;
     if (this.#ticks % TICKS_PER_REPORT === 0) this.#report();
   }
@@ -289,7 +342,7 @@ export class NetService {
     if (this.#reportOutstanding) return;
     this.#reportOutstanding = true;
     client
-      .request('net.report', reportOf(running))
+      .request('net.report', { ...reportOf(running), chains: this.#chains.watched })
       .catch((error) => this.#log.debug(`report not taken: ${reason(error)}`))
       .finally(() => {
         this.#reportOutstanding = false;

@@ -10,11 +10,13 @@ import { reason, SkosError } from '../core/errors.js';
 import { suggest } from '../core/suggest.js';
 import { actions } from './actions.js';
 import { alerts } from './alerts.js';
+import { antibody } from './antibody.js';
 import { approve } from './approve.js';
 import { arm, disarm } from './arm.js';
 import { audit } from './audit.js';
 import { backup } from './backup.js';
 import { breaker } from './breaker.js';
+import { chain } from './chain.js';
 import type { Command, Context, Invocation, Io } from './command.js';
 import { config } from './config.js';
 import { doctor } from './doctor.js';
@@ -37,6 +39,7 @@ import { sensors } from './sensors.js';
 import { silence } from './silence.js';
 import { simulate } from './simulate.js';
 import { status } from './status.js';
+import { token } from './token.js';
 import { workload } from './workload.js';
 
 /** In the order of the overview: look, act, record, configure. */
@@ -57,6 +60,9 @@ export const COMMANDS: readonly Command[] = [
   silence,
   orders,
   workload,
+  chain,
+  antibody,
+  token,
   outbox,
   arm,
   disarm,

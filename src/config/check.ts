@@ -16,6 +16,8 @@ import type { Config, PeerConfig, RuleConfig, TargetConfig } from './schema.js';
 const MAX_PEERS = 15;
 const MAX_PORT = 65_535;
 
+const LOOP_ACTIONS: readonly string[] = ['circuit_break', 'reset_chain', 'alert_human'];
+
 type Report = (path: Path, message: string) => void;
 interface Check {
   /** Top-level keys that it reads. */
@@ -37,6 +39,7 @@ const CHECKS: readonly Check[] = [
     reads: ['thermal', 'storage', 'loop', 'mesh', 'auto_allow', 'rules', 'targets', 'hooks', 'workloads'],
     run: checkActions,
   },
+  { reads: ['loop'], run: checkLoop },
   { reads: ['mqtt', 'http', 'mesh'], run: checkListeners },
   { reads: ['mesh', 'node'], run: checkMesh },
   { reads: ['wireguard'], run: checkWireguard },
@@ -230,6 +233,19 @@ function isMoment(written: string): boolean {
   const [year = 0, month = 0, day = 0] = written.slice(0, 10).split('-').map(Number);
   const isDay = new Date(Date.UTC(year, month - 1, day)).getUTCDate() === day;
   return isDay && Number.isFinite(Date.parse(written));
+}
+
+/** A chain has no device and no unit: what can be done about one is said to its workload, or to people. */
+function checkLoop({ loop }: Config, report: Report): void {
+  for (const [condition, names] of Object.entries(loop.actions)) {
+    names.forEach((name, i) => {
+      if (LOOP_ACTIONS.includes(name)) return;
+      report(
+        ['loop', 'actions', condition, i],
+        `"${name}" does nothing to a chain; expected ${LOOP_ACTIONS.join(', ')}`,
+      );
+    });
+  }
 }
 
 // ---- Network -------------------------------------------------------------------------------------------------------

@@ -423,7 +423,11 @@ export const configShape = object({
   ),
   mqtt: section(
     {
-      listen: withDefault(listenAddress, '127.0.0.1:1883', 'For local tools: loopback only, subscribe only.'),
+      listen: withDefault(
+        listenAddress,
+        '127.0.0.1:1883',
+        'For local tools: loopback only; without a token (`skos token`) they may subscribe only.',
+      ),
       prefix: withDefault(
         string({ pattern: /^[a-z0-9_-]{1,32}$/, expected: 'one topic level: lower-case letters, digits, "-" and "_"' }),
         'skos',
@@ -510,15 +514,38 @@ export const configShape = object({
     {
       max_depth: withDefault(number({ min: 1, max: 1_000_000, integer: true }), 10, 'Depth of a chain.'),
       max_iterations: withDefault(number({ min: 1, max: 1_000_000_000, integer: true }), 100, 'Iterations of a chain.'),
+      max_steps_per_second: withDefault(
+        number({ min: 0.1, max: 100_000 }),
+        100,
+        'Steps a second of one chain; a burst of a second’s worth passes.',
+      ),
+      repeats: withDefault(
+        number({ min: 2, max: 1_000, integer: true }),
+        5,
+        'So often the same state of a chain within the window is a loop.',
+      ),
+      window: withDefault(number({ min: 1, max: 86_400 }), 60, 'Seconds in which equal states are counted.'),
       actions: section(
         {
           depth: withDefault(actions, ['circuit_break'], 'When a chain is deeper.'),
           iterations: withDefault(actions, ['reset_chain'], 'When a chain has iterated more often.'),
+          rate: withDefault(actions, ['circuit_break'], 'When a chain takes its steps faster.'),
+          repeats: withDefault(actions, ['circuit_break'], 'When a chain is in the same state again and again.'),
         },
-        'What is done about a runaway chain.',
+        'What is done about a runaway chain: circuit_break, reset_chain, alert_human.',
+      ),
+      repair_repeats: withDefault(
+        number({ min: 2, max: 100, integer: true }),
+        6,
+        'So often the same repair for the same trouble, with the same result, is a loop: it is not tried again until reset.',
+      ),
+      repair_window: withDefault(
+        number({ min: 60, max: 604_800 }),
+        21_600,
+        'Seconds in which equal repairs are counted.',
       ),
     },
-    'Synthesis chains of agents; nothing watches them yet.',
+    'Runaway loops: synthesis chains that workloads report over MQTT, and SKOS’s own repairs.',
   ),
   repairs: section(
     {

@@ -3,6 +3,7 @@
  * Some are raised by an event that no ladder can take back: they stand until who raised them, or an operator, ends them.
  */
 import type { Finding } from '../antibodies/antibody.js';
+import type { Quality } from '../core/channel.js';
 import type { Clock } from '../core/clock.js';
 import type { Alert, Store } from '../core/ports.js';
 import { QUANTITIES, type Quantity, toBase } from '../core/units.js';
@@ -43,12 +44,26 @@ export const LEVELS: Readonly<globalThis.Record<Severity, LogLevel>> = {
 
 const NO_SILENCES: Pick<Silences, 'of' | 'revision'> = { of: () => undefined, revision: 0 };
 
-/** Whose alerts have no ladder. */
+/** Whose alerts come of ladders. All others are raised: by the hardware watcher, the loop breaker, external antibodies. */
+const LADDERED: ReadonlySet<string> = new Set<AntibodyType>([
+  'thermal_sentinel',
+  'storage_watcher',
+  'mesh_healer',
+  'operator_rules',
+]);
 const RAISED_BY: AntibodyType = 'hardware_watcher';
+
+function isRaised({ agentType }: Pick<Alert, 'agentType'>): boolean {
+  return !LADDERED.has(agentType);
+}
 
 /** An alert that is raised by an event; the rest is the book's. */
 export type RaisedAlert = Omit<Alert, 'agentType' | 'state' | 'severity' | 'verdict' | 'sinceAtMs' | 'updatedAtMs'> & {
   readonly severity: Severity;
+  /** Absent: the hardware watcher. */
+  readonly agentType?: string;
+  /** Absent: ok. Anything else: who raised it does not watch it now. */
+  readonly verdict?: Quality;
 };
 
 export class AlertBook {
@@ -100,7 +115,7 @@ export class AlertBook {
     const now = this.#clock.monotonicMs();
     for (const alert of alerts) {
       if (alert.silenced !== true && alert.severity !== null) this.#notified.set(alert.id, alert.severity);
-      if (alert.agentType === RAISED_BY) {
+      if (isRaised(alert)) {
         // What has happened since this agent began is newer.
         if (!this.#standing.has(alert.id)) this.#standing.set(alert.id, alert);
         continue;
@@ -120,7 +135,7 @@ export class AlertBook {
       const { atMs, waitMs } = this.#told.get(id) ?? { atMs: 0, waitMs: SMALL_CHANGE_EVERY_MS };
       if (nowMs - atMs < waitMs) continue;
       this.#publish(alert, event, level);
-      if (alert.agentType !== RAISED_BY) continue;
+      if (!isRaised(alert)) continue;
       this.#told.set(id, { atMs: nowMs, waitMs: Math.min(2 * waitMs, SELDOM_EVERY_MS) });
     }
     for (const alert of this.#standing.values()) this.#review(alert, nowMs);
@@ -169,16 +184,18 @@ export class AlertBook {
     const now = this.#clock.wallMs();
     const sinceAtMs = former?.sinceAtMs ?? now;
     const alert: Alert = {
-      ...raised,
       agentType: RAISED_BY,
-      state: 'firing',
       verdict: 'ok',
+      ...raised,
+      state: 'firing',
       sinceAtMs,
       updatedAtMs: now,
     };
     const level = LEVELS[raised.severity];
     const rung = rungOf(raised.severity) - rungOf(former?.severity ?? null);
-    if (rung === 0 && former?.message === alert.message && former.value === alert.value) return;
+    const isSame =
+      former?.message === alert.message && former.value === alert.value && former.verdict === alert.verdict;
+    if (rung === 0 && isSame) return;
     if (former === undefined || rung > 0) {
       this.#publish(alert, former === undefined ? 'alert.fire' : 'alert.escalate', level);
     } else if (rung < 0) {
@@ -192,22 +209,22 @@ export class AlertBook {
   /** Ends a raised alert; `why` becomes its message. */
   end(id: string, why: string): void {
     const alert = this.#standing.get(id);
-    if (alert?.agentType === RAISED_BY) this.#close(alert, why);
+    if (alert !== undefined && isRaised(alert)) this.#close(alert, why);
   }
 
   /** An operator takes back what a rule raised. Returns how many alerts that ended. */
   dismiss(rule: string, who: string): number {
-    const found = this.standing.filter((alert) => alert.agentType === RAISED_BY && alert.rule === rule);
+    const found = this.standing.filter((alert) => isRaised(alert) && alert.rule === rule);
     for (const alert of found) this.#close(alert, `dismissed by ${who}`);
     return found.length;
   }
 
   get raised(): readonly Alert[] {
-    return this.standing.filter(({ agentType }) => agentType === RAISED_BY);
+    return this.standing.filter(isRaised);
   }
 
   #review(alert: Alert, nowMs: number): void {
-    if (alert.agentType === RAISED_BY) return;
+    if (isRaised(alert)) return;
     const bound = this.#rulebook.byAlert(alert.id);
     const adopted = this.#adopted.get(alert.id);
     if (bound === undefined) {

@@ -16,23 +16,31 @@ import type { AlertBook } from './alert-book.js';
 import { Approvals } from './approvals.js';
 import { backupHandlers } from './backup-verbs.js';
 import { nameOf } from './caller-name.js';
+import { CHAIN_RULE, type Chains } from './chains.js';
 import type { CurrentConfig } from './current-config.js';
 import type { Executor } from './executor.js';
 import type { FlightRecorder } from './flight-recorder.js';
 import { gateHandlers } from './gate-verbs.js';
+import type { GuestAntibodies } from './guest-antibodies.js';
+import { guestHandlers } from './guest-verbs.js';
+import { Guests } from './guests.js';
 import type { HardwareEvents } from './hardware-events.js';
 import { historyHandlers } from './history-verbs.js';
 import type { ImmuneMemory } from './immune-memory.js';
 import type { NetState } from './net-state.js';
+import { OperatorCommands } from './operator-commands.js';
 import type { OperatorWord } from './operator-word.js';
+import type { Outlet } from './outlet.js';
 import type { Publisher } from './publisher.js';
 import type { Record } from './record.js';
 import type { RepairGates } from './repair-gates.js';
+import type { RepairLoops } from './repair-loops.js';
 import type { Rulebook } from './rulebook.js';
 import type { Sensing } from './sensing.js';
 import type { Silences } from './silences.js';
 import type { Caller, Handlers } from './socket-server.js';
 import type { Tick } from './tick.js';
+import type { Tokens } from './tokens.js';
 import { Workloads } from './workloads.js';
 
 const LISTED_BY_DEFAULT = 50;
@@ -67,6 +75,11 @@ export interface HandlerOptions {
   readonly store: Store & { health(): { ok: boolean; why: string } };
   readonly log: Log & { readonly level: LogLevel; setLevel(level: LogLevel): void };
   readonly clock: Clock;
+  readonly outlet: Outlet;
+  readonly tokens: Tokens;
+  readonly antibodies: GuestAntibodies;
+  readonly chains: Chains;
+  readonly repairLoops: RepairLoops;
   /** Loads the configuration again and puts it in force; rejects and changes nothing when it is bad. */
   readonly reload: () => Promise<string[]>;
 }
@@ -83,23 +96,28 @@ export function createHandlers(options: HandlerOptions): Handlers {
     record: options.record,
     clock,
   });
+  const commands = operatorCommands(options);
+  const { tokens, antibodies, chains, repairLoops } = options;
+  const guests = new Guests({ tokens, antibodies, commands });
   return {
+    ...guestHandlers({
+      tokens,
+      antibodies,
+      chains,
+      repairLoops,
+      guests,
+      nameOf,
+      watchedChains: () => {
+        const view = options.net.view();
+        return view.connected ? (view.chains ?? 0) : null;
+      },
+    }),
     status: () => status(options, startedMs),
     sensors: ({ glob }) => publisher.sensors().filter(({ id }) => glob === undefined || globMatches(glob, id)),
     alerts: ({ all = false, limit = LISTED_BY_DEFAULT }) =>
       all ? store.alerts({ limit }) : alerts.standing.slice(0, limit),
     actions: ({ limit = LISTED_BY_DEFAULT }) => listActions(options, limit),
-    release: ({ rule, forSeconds }, caller) => {
-      if (rule !== undefined) {
-        knownRule(rule, config.get());
-        alerts.dismiss(rule, nameOf(caller));
-      }
-      return executor.release({
-        ...(rule === undefined ? {} : { rule }),
-        forMs: forSeconds === undefined ? DEFAULT_BAR_MS : forSeconds * 1000,
-        who: nameOf(caller),
-      });
-    },
+    release: ({ rule, forSeconds }, caller) => releaseRule(options, { rule, forSeconds, who: nameOf(caller) }),
     hold: ({ forSeconds, includingCaps = false }, caller) =>
       holdNode(options, { forMs: forSeconds * 1000, includingCaps, who: nameOf(caller) }),
     'hold.end': (_params, caller) => ({ ended: endHold(options, nameOf(caller)) }),
@@ -154,6 +172,50 @@ export function createHandlers(options: HandlerOptions): Handlers {
       return {};
     },
   };
+}
+
+/** Ends the actions of one rule, or of all, and bars it. What an external antibody raised goes by the antibody's name. */
+function releaseRule(
+  { config, antibodies, alerts, executor, chains }: HandlerOptions,
+  { rule, forSeconds, who }: { rule: string | undefined; forSeconds: number | undefined; who: string },
+): { released: string[]; barred: string[] } {
+  if (rule !== undefined) {
+    knownRule(rule, config.get(), antibodies.names);
+    alerts.dismiss(rule, who);
+  }
+  const done = executor.release({
+    ...(rule === undefined ? {} : { rule }),
+    forMs: forSeconds === undefined ? DEFAULT_BAR_MS : forSeconds * 1000,
+    who,
+  });
+  if (rule !== undefined && rule !== CHAIN_RULE) return done;
+  return { ...done, released: [...done.released, ...chains.resetAll(who)] };
+}
+
+/** What the operator's commands over MQTT do: the same as these verbs. */
+function operatorCommands(options: HandlerOptions): OperatorCommands {
+  const { bootId, store, record, outlet, clock } = options;
+  return new OperatorCommands({
+    bootId,
+    store,
+    record,
+    outlet,
+    clock,
+    deeds: {
+      release: ({ rule, for_seconds: forSeconds }, who) => {
+        releaseRule(options, { rule, forSeconds, who });
+      },
+      hold: ({ for_seconds: forSeconds }, who) => {
+        holdNode(options, { forMs: forSeconds * 1000, includingCaps: false, who });
+      },
+      'hold.end': (_parameters, who) => {
+        endHold(options, who);
+      },
+      reload: async () => {
+        await options.reload();
+      },
+    },
+  });
 }
 
 /** What is signed from here on is signed by another key: asked for by name, so that a script for another node does not do it. */
@@ -253,8 +315,8 @@ function defaultRuleOf(order: string): string {
 }
 
 /** A rule may be barred while its sensor is not there; a name that no rule has would bar nothing and say that it did. */
-function knownRule(rule: string, { rules }: Config): void {
-  const known = [...BUILT_IN_RULES, ...rules.map(({ name }) => name)];
+function knownRule(rule: string, { rules }: Config, antibodies: readonly string[]): void {
+  const known = [...BUILT_IN_RULES, ...rules.map(({ name }) => name), ...antibodies];
   if (known.includes(rule)) return;
   const close = suggest(rule, known);
   const hint = close === undefined ? `known: ${known.join(', ')}` : `did you mean "${close}"?`;

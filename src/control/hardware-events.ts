@@ -20,7 +20,7 @@ import type { Clock } from '../core/clock.js';
 import { reason } from '../core/errors.js';
 import type { GpuState, HardwareEvent, Log, Store } from '../core/ports.js';
 import { QUANTITIES } from '../core/units.js';
-import type { Severity } from '../core/vocabulary.js';
+import type { AntibodyType, Severity } from '../core/vocabulary.js';
 import {
   cancelledBy,
   countOf,
@@ -56,6 +56,7 @@ export const FLAP_MS = 60_000;
 const MAX_OWN_ACTS = 64;
 const STATE_KEY = 'hardware-events';
 const SOURCE = 'kernel';
+const OWN_TYPE: AntibodyType = 'hardware_watcher';
 
 const CHANNEL = /^kernel\/([^/]+)\/([^/]+)$/;
 /** Rules whose critical alerts wait for the GPU. */
@@ -122,7 +123,8 @@ export class HardwareEvents {
   async start(): Promise<void> {
     const isSameBoot = await this.#isSameBoot();
     for (const alert of this.#options.alerts.raised) {
-      if (this.#standing.has(alert.id) || alert.rule === STORE_RULE) continue; // Raised by us already, or not ours.
+      // Raised by us already, or not ours.
+      if (this.#standing.has(alert.id) || alert.rule === STORE_RULE || alert.agentType !== OWN_TYPE) continue;
       const [, subject, name] = CHANNEL.exec(alert.channel) ?? [];
       if (subject === undefined || name === undefined || alert.severity === null || !isSameBoot) {
         this.#options.alerts.end(alert.id, 'the node was started again since');

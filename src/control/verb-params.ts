@@ -2,8 +2,22 @@
  * What each verb of the agent's socket takes, as shapes: the server checks params by this table before a handler sees
  * them, so that a handler never meets a value of a wrong kind.
  */
+import { chainReportShape, MAX_REPORTS } from '../core/chains.js';
+import { GUEST_KINDS, GUEST_ROLES, guestName, MAX_TOKEN_LENGTH } from '../core/guests.js';
 import type { Verb } from '../core/protocol.js';
-import { boolean, list, nullable, number, object, oneOf, optional, type Shape, string } from '../core/shape.js';
+import {
+  anything,
+  boolean,
+  list,
+  nullable,
+  number,
+  object,
+  oneOf,
+  optional,
+  record,
+  type Shape,
+  string,
+} from '../core/shape.js';
 import { LOG_LEVELS } from '../core/vocabulary.js';
 
 /** Rows of one answer: ten times what fits a terminal's scrollback, and well within MAX_LINE_BYTES. */
@@ -63,7 +77,13 @@ const netReport = object({
   sensorDemand: boolean,
   peers: list(peerView, { max: MAX_PEERS }),
   rssBytes: count,
+  chains: optional(count),
 });
+
+/** As a stranger gave it: the agent looks it up, and what no name can be is simply no token's. */
+const credential = { user: string({ max: 256 }), token: string({ max: MAX_TOKEN_LENGTH }) };
+/** "repair/RULE/CHANNEL" of our own repairs is the longest. */
+const chain = string({ max: 512 });
 
 export const VERB_PARAMS: { readonly [V in Verb]: Shape<unknown> } = {
   status: nothing,
@@ -130,10 +150,30 @@ export const VERB_PARAMS: { readonly [V in Verb]: Shape<unknown> } = {
   outbox: nothing,
   'outbox.read': object({ queue, limit: number({ min: 1, max: MAX_LIMIT, integer: true }) }),
   'outbox.take': object({ queue, epoch: string({ max: 32 }), seq: count }),
+  'token.add': object({ name: guestName, role: oneOf(...GUEST_ROLES) }),
+  'token.list': nothing,
+  'token.revoke': object({ name: string({ max: 64 }), confirm: string({ max: 64 }) }),
+  'chain.list': nothing,
+  'chain.break': object({ chain }),
+  'chain.reset': object({ chain }),
+  'antibody.list': nothing,
+  'antibody.tell': object({
+    name: string({ max: 64 }),
+    command: string({ pattern: /^[a-z][a-z0-9_]{0,47}$/, expected: 'a word: lower-case letters, digits and "_"' }),
+    parameters: optional(record(anything, { max: 32 })),
+  }),
   gpu: nothing,
   'gpu.detach': object({ id: string({ max: 256 }) }),
   'gpu.attach': object({ id: string({ max: 256 }) }),
   'net.config': nothing,
   'net.report': netReport,
+  'net.authenticate': object(credential),
+  'net.forward': object({
+    ...credential,
+    kind: oneOf(...GUEST_KINDS),
+    receivedMs: number({ min: 0 }),
+    payload: anything,
+  }),
+  'net.chains': object({ ...credential, reports: list(chainReportShape, { max: MAX_REPORTS }) }),
   subscribe: nothing,
 };

@@ -284,6 +284,34 @@ export const ERRORS = {
     meaning: 'An act was not carried out: a file that it needs is missing, unsafe or wrong. Nothing was changed.',
     next: 'Mend what the message names; `journalctl -u "skos-act-*"` shows every attempt.',
   },
+  SKOS_TOKEN_DENIED: {
+    meaning: 'A user name and token over MQTT are not known, were revoked, or are of a role that may not do this.',
+    next: 'See `skos token list`; `skos token add NAME --role ROLE` makes a new one.',
+  },
+  SKOS_TOKEN_EXISTS: {
+    meaning: 'There is a token of that name already, or an antibody of SKOS has that name, or there are too many.',
+    next: 'Choose another name, or revoke the former: `skos token revoke NAME`.',
+  },
+  SKOS_TOKEN_UNKNOWN: {
+    meaning: 'There is no token of that name.',
+    next: 'See which there are: `skos token list`.',
+  },
+  SKOS_COMMAND_REFUSED: {
+    meaning: 'A command over MQTT was not followed: it is stale, repeated, for another boot or not allowed.',
+    next: 'Send it again with the boot_id of `skos/peer/<node>`, a new nonce and the present time.',
+  },
+  SKOS_CHAIN_UNKNOWN: {
+    meaning: 'No chain of that id is held, or too many are held to hold one more.',
+    next: 'See which are: `skos chain list`.',
+  },
+  SKOS_ANTIBODY_UNKNOWN: {
+    meaning: 'No external antibody of that name has registered.',
+    next: 'See which have: `skos antibody list`; each registers with its first heartbeat.',
+  },
+  SKOS_ANTIBODY_CONTRACT: {
+    meaning: 'An external antibody does not keep the contract: it did not beat, alert, clear or answer in time.',
+    next: 'Mend what the message names; src/antibodies/EXTERNAL.md is the contract.',
+  },
   SKOS_RULE_UNKNOWN: {
     meaning: 'There is no rule of that name.',
     next: 'Name a rule as `skos alerts` and `skos actions` show it, or none for all.',

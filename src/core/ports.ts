@@ -6,7 +6,7 @@ import type { Channel, DeviceClass, Quality, Reading } from './channel.js';
 import type { ErrorCode } from './errors.js';
 import type { Shape } from './shape.js';
 import type { Quantity } from './units.js';
-import type { ActionState, AlertState, AntibodyType, LogLevel, Severity } from './vocabulary.js';
+import type { ActionState, AlertState, LogLevel, Severity } from './vocabulary.js';
 
 // ---- Logging -------------------------------------------------------------------------------------------------------
 
@@ -452,7 +452,8 @@ export interface Alert {
   /** Stable while it stands: `<rule>-<channel>`, with "-" for "/", as one topic segment. */
   readonly id: string;
   readonly rule: string;
-  readonly agentType: AntibodyType;
+  /** One of ANTIBODY_TYPES, or that of an external antibody. */
+  readonly agentType: string;
   /** "thermal", "storage", … as others already read it. */
   readonly type: string;
   readonly state: AlertState;

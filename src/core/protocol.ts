@@ -8,7 +8,9 @@
  * Who may ask what is decided by SO_PEERCRED when the client connects: `admin` (root, group skos-admin, the agent's own
  * user) may use every verb, `net` (skos-net's user) those marked net.
  */
+import type { ChainReport, ChainTruth } from './chains.js';
 import type { ChannelJson, Quality } from './channel.js';
+import type { Credential, GuestKind, GuestRole } from './guests.js';
 import type {
   ActionRecord,
   ActuatorLease,
@@ -37,7 +39,7 @@ import type {
   RecordingQuery,
   StoredChannel,
 } from './ports.js';
-import type { AntibodyType, LogLevel, Mode, Severity } from './vocabulary.js';
+import type { LogLevel, Mode, Severity } from './vocabulary.js';
 
 /** A line longer than this ends the connection: the largest honest one is `sensors` of some thousand channels. */
 export const MAX_LINE_BYTES = 4 * 1024 * 1024;
@@ -47,7 +49,8 @@ export const MAX_QUEUED_BYTES = 8 * 1024 * 1024;
 export const MAX_CLIENTS = 32;
 
 export interface Heartbeat {
-  readonly agentType: AntibodyType;
+  /** One of ANTIBODY_TYPES, or that of an external antibody. */
+  readonly agentType: string;
   readonly atMs: number;
   /** Hottest ok channel of the class, °C. */
   readonly cpuTemp: number | null;
@@ -78,6 +81,62 @@ export interface NetReport {
   readonly sensorDemand: boolean;
   readonly peers: readonly PeerView[];
   readonly rssBytes: number;
+  /** Chains that reported a step of late. */
+  readonly chains?: number | undefined;
+}
+
+/** A token, without its secret. */
+export interface TokenView {
+  readonly name: string;
+  readonly role: GuestRole;
+  readonly createdAtMs: number;
+  /** Who added it. */
+  readonly who: string;
+}
+
+/** A chain that is held, or that was beyond a limit of late. */
+export interface ChainView {
+  readonly chain: string;
+  /** `repair`: of our own repairs. */
+  readonly kind: 'workload' | 'repair';
+  readonly isHeld: boolean;
+  /** Why, for people. */
+  readonly reason: string;
+  readonly sinceAtMs: number;
+  /** The token of who reported it, or who asked for it. */
+  readonly who: string;
+}
+
+/** An external antibody. */
+export interface GuestAntibodyView {
+  readonly name: string;
+  readonly agentType: string;
+  readonly registeredAtMs: number;
+  /** null: not since the agent was started. */
+  readonly lastBeatAtMs: number | null;
+  readonly isOnline: boolean;
+  /** Alerts of it that stand. */
+  readonly alerts: number;
+  /** Of the last command that it answered; '' for none. */
+  readonly answered: string;
+}
+
+/** A command for an external antibody. */
+export interface AntibodyCommand {
+  readonly agentType: string;
+  readonly actionId: string;
+  readonly command: string;
+  readonly parameters: Readonly<Record<string, unknown>>;
+  readonly atMs: number;
+}
+
+/** What became of a command that came over MQTT. */
+export interface CommandAnswer {
+  readonly actionId: string;
+  readonly command: string;
+  readonly outcome: 'done' | 'refused' | 'ignored';
+  readonly reason: string;
+  readonly atMs: number;
 }
 
 export interface Status {
@@ -378,6 +437,22 @@ export interface Verbs {
   'outbox.read': { params: { queue: string; limit: number }; result: OutboxItem[] };
   /** net. All up to and with this one have arrived. */
   'outbox.take': { params: { queue: string } & OutboxPosition; result: Record<string, never> };
+  /** The token is shown this once; its hash alone is kept. */
+  'token.add': { params: { name: string; role: GuestRole }; result: { token: string } };
+  'token.list': { params: Record<string, never>; result: TokenView[] };
+  /** `confirm`: the node's name. Who is connected with it is disconnected. */
+  'token.revoke': { params: { name: string; confirm: string }; result: Record<string, never> };
+  'chain.list': { params: Record<string, never>; result: { watched: number | null; chains: ChainView[] } };
+  /** Holds a chain of a workload, whatever the mode. */
+  'chain.break': { params: { chain: string }; result: Record<string, never> };
+  /** Ends a hold: a workload's chain may begin anew, a repair may be tried again. */
+  'chain.reset': { params: { chain: string }; result: Record<string, never> };
+  'antibody.list': { params: Record<string, never>; result: GuestAntibodyView[] };
+  /** Tells an external antibody something; its next heartbeat answers with the id. */
+  'antibody.tell': {
+    params: { name: string; command: string; parameters?: Record<string, unknown> };
+    result: { actionId: string };
+  };
   gpu: { params: Record<string, never>; result: GpuStatus };
   /** Lets go of a GPU, or takes it again. `id`: PCI address, device segment, UUID or a unique beginning of one. */
   'gpu.detach': { params: { id: string }; result: { address: string } };
@@ -386,6 +461,15 @@ export interface Verbs {
   'net.config': { params: Record<string, never>; result: NetConfig };
   /** net. Every four seconds, and at once when sensorDemand or a peer changes. */
   'net.report': { params: NetReport; result: Record<string, never> };
+  /** net. What a user name and a token are good for. SKOS_TOKEN_DENIED when for nothing. */
+  'net.authenticate': { params: Credential; result: { role: GuestRole } };
+  /** net. What a guest says, and when it came (Clock.monotonicMs). The agent checks credential and payload by itself. */
+  'net.forward': {
+    params: Credential & { kind: GuestKind; receivedMs: number; payload: unknown };
+    result: Record<string, never>;
+  };
+  /** net. What chains that a guest reports were told, or would have been. */
+  'net.chains': { params: Credential & { reports: readonly ChainReport[] }; result: Record<string, never> };
   /** net. From now on events follow, beginning with the retained truth: actives, last heartbeats, peer, sensors. */
   subscribe: { params: Record<string, never>; result: Record<string, never> };
 }
@@ -394,6 +478,9 @@ export type Verb = keyof Verbs;
 export const NET_VERBS: readonly Verb[] = [
   'net.config',
   'net.report',
+  'net.authenticate',
+  'net.forward',
+  'net.chains',
   'outbox.read',
   'outbox.take',
   'subscribe',
@@ -447,6 +534,13 @@ export interface Events {
   result: ActionRecord;
   audit: AuditEntry;
   peer: PeerStatus;
+  /** Limits, permissions and holds of chains, whole. */
+  chains: ChainTruth;
+  /** What an operator's command over MQTT came to. */
+  answer: CommandAnswer;
+  'antibody.command': AntibodyCommand;
+  /** Who is connected with this token is to be disconnected. */
+  'token.revoked': { readonly name: string };
   /** The config was reloaded: fetch net.config again. */
   'net.config': Record<string, never>;
 }

@@ -64,5 +64,6 @@ export const BUILT_IN_RULES = [
   'storage-error',
   'kernel',
   'store',
+  'chain',
 ] as const;
 export type BuiltInRule = (typeof BUILT_IN_RULES)[number];

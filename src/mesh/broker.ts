@@ -1,10 +1,10 @@
 /**
  * The embedded MQTT 3.1.1 broker: aedes, with the rules of this node around it.
  *
- * Who may what: anybody on loopback may subscribe, and nothing else; a peer (by its certificate, or by its client id
+ * Who may what: anybody on loopback may subscribe, and nothing else; a guest, who comes with a user name and a token that the agent
+ * knows, may publish what its role says (guest-desk.ts); a peer (by its certificate, or by its client id
  * where its own URL is plain loopback) may subscribe to this node's own topics and leave a last will for its own peer
- * topic. A publish by anyone else closes its connection, as section 3.3.5 allows. User names are refused: no token
- * exists. Sessions end with the connection (`clean` is forced): an absent subscriber would otherwise have messages
+ * topic. A publish by anyone else closes its connection, as section 3.3.5 allows. Sessions end with the connection (`clean` is forced): an absent subscriber would otherwise have messages
  * queued for it without bound.
  *
  * What is bounded: packets and bytes that come in (packet-guard.ts), connections, subscriptions, topic depth, and what
@@ -23,9 +23,11 @@ import {
 } from 'aedes';
 import mqttPacket from 'mqtt-packet';
 import type { Clock } from '../core/clock.js';
-import { reason } from '../core/errors.js';
+import { reason, SkosError } from '../core/errors.js';
+import { MAX_TOKEN_LENGTH } from '../core/guests.js';
 import type { Log } from '../core/ports.js';
 import type { Bus } from './bus.js';
+import type { GuestDesk, Pass } from './guest-desk.js';
 import { Listener, type TlsFiles } from './listener.js';
 import { guardSocket, type InboundLimits, PacketGuard, TokenBucket } from './packet-guard.js';
 import { MAX_PAYLOAD_BYTES } from './payloads.js';
@@ -71,10 +73,25 @@ const BACKLOG_SWEEP_MS = 1_000;
 /** Readers' time to take the last words when the broker stops. */
 const DRAIN_DEADLINE_MS = 300;
 
+/** Where what guests publish ends: no filter with a wildcard in front matches it, section 4.7.2. */
+const TAKEN_TOPIC = '$skos/taken';
+const NOTHING = Buffer.alloc(0);
+/** Before the client ids of guests. */
+const GUEST_ID = 'guest:';
+
 /** Return codes of CONNACK, section 3.2.2.3. */
 const IDENTIFIER_REJECTED = 2;
+const SERVER_UNAVAILABLE = 3;
 const BAD_USER_NAME = 4;
 const NOT_AUTHORIZED = 5;
+
+/** What CONNECT says beside the types of aedes, and what is changed of it. */
+interface Asked {
+  clean: boolean;
+  clientId: string;
+  readonly username?: string;
+  readonly will?: { readonly topic: string };
+}
 
 export interface BrokerPeer {
   /** Its own URL is plain loopback: it may come without a certificate. */
@@ -92,6 +109,8 @@ export interface EmbeddedBrokerOptions {
   readonly onSensorDemand: (node: string, demand: boolean) => void;
   /** The broker speaks a peer's last will: its connection to this node broke. */
   readonly onLastWill: (peer: string) => void;
+  /** Absent: no user name is known. */
+  readonly guests?: Pick<GuestDesk, 'authenticate' | 'limits' | 'take'>;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -104,6 +123,9 @@ interface Session {
   readonly subscriptions: TokenBucket;
   /** Set when CONNECT shows that this is a peer. */
   peer: string | null;
+  readonly guard: PacketGuard;
+  /** Set when the agent has taken its credential. */
+  pass: Pass | null;
   refusal: { readonly returnCode: number; readonly why: string } | null;
   backlogBytes: number;
   /** Nodes whose sensors its subscriptions could match. */
@@ -223,7 +245,8 @@ export class EmbeddedBroker implements Bus {
       return;
     }
     const { clock } = this.#options;
-    guardSocket(socket, new PacketGuard(INBOUND, clock), (why) => this.#say(`a client sent ${why}`));
+    const guard = new PacketGuard(INBOUND, clock);
+    guardSocket(socket, guard, (why) => this.#say(`a client sent ${why}`));
     const rate = { perSecond: SUBSCRIPTIONS_PER_SECOND, burst: BURST_SUBSCRIPTIONS };
     const client = aedes.handle(socket);
     const session: Session = {
@@ -231,6 +254,8 @@ export class EmbeddedBroker implements Bus {
       commonName,
       subscriptions: new TokenBucket({ clock, ...rate }),
       peer: null,
+      guard,
+      pass: null,
       refusal: null,
       backlogBytes: 0,
       demands: new Set(),
@@ -263,12 +288,14 @@ export class EmbeddedBroker implements Bus {
       drainTimeout: STALLED_READER_MS,
       maxTopicLevels: MAX_TOPIC_LEVELS,
       preConnect: (client, packet, done) => {
-        this.#introduce(client, packet);
+        this.#introduce(client, packet as ConnectPacket & Asked);
         done(null, true);
       },
       authenticate: (client, username, password, done) => {
-        const refusal = this.#refusal(client, username !== undefined || password !== undefined);
-        done(refusal, refusal === null);
+        const answer = (refusal: AuthenticateError | null) => done(refusal, refusal === null);
+        this.#authenticate(client, username, password).then(answer, (error) =>
+          answer(refused(SERVER_UNAVAILABLE, reason(error))),
+        );
       },
       authorizePublish: (client, packet, done) => done(this.#judgePublish(client, packet)),
       authorizeSubscribe: (client, subscription, done) => {
@@ -293,17 +320,18 @@ export class EmbeddedBroker implements Bus {
   // ---- Who it is, and what it may ----------------------------------------------------------------------------------
 
   /** Judges CONNECT. The answer is given by authenticate(), because only there aedes sends a return code. */
-  #introduce(client: Client, packet: ConnectPacket): void {
+  #introduce(client: Client, packet: ConnectPacket & Asked): void {
     const session = this.#sessions.get(client);
     if (session === undefined) return;
-    const { clean, will } = packet as ConnectPacket & { will?: { topic: string } };
+    const { clean, will, username } = packet;
     const clientId = packet.clientId ?? '';
     const refuse = (returnCode: number, why: string) => {
       session.refusal = { returnCode, why };
     };
     // Section 3.1.3.1: a client without an id must ask for a clean session, or is refused with code 2.
     if (clientId === '' && !clean) refuse(IDENTIFIER_REJECTED, 'it has no client id and wants a session kept');
-    if (clientId.length > MAX_CLIENT_ID_LENGTH) refuse(IDENTIFIER_REJECTED, 'its client id is too long');
+    if (clientId.length > MAX_CLIENT_ID_LENGTH || clientId.startsWith(GUEST_ID))
+      refuse(IDENTIFIER_REJECTED, 'its client id is too long, or kept for others');
     const claimed = this.#claimedPeer(session, clientId);
     if (claimed === null && (session.commonName !== null || clientId.startsWith('skos-'))) {
       refuse(NOT_AUTHORIZED, `it may not be "${shown(clientId)}"`);
@@ -312,7 +340,9 @@ export class EmbeddedBroker implements Bus {
     if (will !== undefined && (claimed === null || will.topic !== this.#peerTopic(claimed))) {
       refuse(NOT_AUTHORIZED, `it may not leave a will on "${shown(will.topic)}"`);
     }
-    (packet as { clean: boolean }).clean = true;
+    packet.clean = true;
+    // A client with the same id is taken over (section 3.1.4): nobody without the token shall throw a guest out by its id.
+    if (username !== undefined && clientId !== '') packet.clientId = `${GUEST_ID}${username}/${clientId}`;
   }
 
   /** The configured peer that a client with this id is, or null. */
@@ -323,18 +353,58 @@ export class EmbeddedBroker implements Bus {
     return (commonName === null ? peer.plainLoopback : commonName === name) ? name : null;
   }
 
-  #refusal(client: Client, hasCredentials: boolean): AuthenticateError | null {
+  /** null: welcome. */
+  async #authenticate(
+    client: Client,
+    user: string | undefined,
+    token: Buffer | undefined,
+  ): Promise<AuthenticateError | null> {
     const session = this.#sessions.get(client);
-    const credentials = hasCredentials ? { returnCode: BAD_USER_NAME, why: 'no user name is known here' } : null;
-    const refusal = session?.refusal ?? credentials;
+    const hasCredential = user !== undefined || token !== undefined;
+    const refusal =
+      session?.refusal ?? (hasCredential && session ? await this.#credential(session, user, token) : null);
     if (refusal === null) return null;
     this.#say(`an MQTT client was refused: ${refusal.why}`);
-    return Object.assign(new Error(refusal.why), { returnCode: refusal.returnCode });
+    return refused(refusal.returnCode, refusal.why);
+  }
+
+  async #credential(session: Session, user = '', token: Buffer = NOTHING): Promise<Session['refusal']> {
+    const { guests } = this.#options;
+    const bad = { returnCode: BAD_USER_NAME, why: `user name "${shown(user)}" and its token are not known here` };
+    // Peers come with certificates; on their listener a token could only be somebody's who should not have it.
+    if (guests === undefined || session.commonName !== null || session.peer !== null) return bad;
+    if (user.length > MAX_TOKEN_LENGTH || token.length > MAX_TOKEN_LENGTH) return bad;
+    try {
+      session.pass = await guests.authenticate({ user, token: token.toString('utf8') });
+      const limits = guests.limits(session.pass);
+      if (limits !== undefined) session.guard.use(limits);
+      return null;
+    } catch (error) {
+      const isDenied = error instanceof SkosError && error.code === 'SKOS_TOKEN_DENIED';
+      return isDenied ? bad : { returnCode: SERVER_UNAVAILABLE, why: reason(error) };
+    }
+  }
+
+  /** Who came with this user name is disconnected. */
+  dropGuests(user: string): void {
+    for (const session of this.#live) {
+      if (session.pass?.user !== user) continue;
+      // What was read already is judged as anybody's.
+      session.pass = null;
+      session.socket.destroy();
+    }
+  }
+
+  /** Each user name and token that somebody came with. */
+  get passes(): readonly Pass[] {
+    return [...this.#live].flatMap(({ pass }) => (pass === null ? [] : [pass]));
   }
 
   /** Also asked for wills. An error closes the connection; for a will it means that aedes does not send it. */
   #judgePublish(client: Client | null, packet: PublishPacket): Error | null {
-    const peer = client === null ? undefined : this.#sessions.get(client)?.peer;
+    const session = client === null ? undefined : this.#sessions.get(client);
+    if (session?.pass && !client?.closed) return this.#judgeGuest(session.pass, packet);
+    const peer = session?.peer;
     if (typeof peer === 'string' && packet.topic === this.#peerTopic(peer) && client?.closed) {
       // The will says one thing, whatever its bytes are: peer-links.ts publishes it in this node's words.
       this.#options.onLastWill(peer);
@@ -342,6 +412,21 @@ export class EmbeddedBroker implements Bus {
     }
     this.#say(`a client that may only subscribe tried to publish on "${shown(packet.topic)}"`);
     return new Error('only subscribing is allowed');
+  }
+
+  #judgeGuest(pass: Pass, packet: PublishPacket): Error | null {
+    const { topic: at, payload, qos } = packet;
+    const isExactlyOnce = (qos as number) === 2;
+    const offence = isExactlyOnce
+      ? `${pass.user} publishes with QoS 2; 0 and 1 are taken`
+      : this.#options.guests?.take(pass, at, Buffer.isBuffer(payload) ? payload : Buffer.from(payload));
+    if (offence !== undefined) {
+      this.#say(offence);
+      return new Error(offence);
+    }
+    // It is acknowledged, and goes to nobody: what comes of it is published in this node's own words, in order with all others.
+    Object.assign(packet, { topic: TAKEN_TOPIC, payload: NOTHING, retain: false });
+    return null;
   }
 
   #peerTopic(peer: string): string {
@@ -420,6 +505,10 @@ export class EmbeddedBroker implements Bus {
     this.#demand.set(node, count);
     if (count === 0 || (count === 1 && change === 1)) this.#options.onSensorDemand(node, count > 0);
   }
+}
+
+function refused(returnCode: number, why: string): AuthenticateError {
+  return Object.assign(new Error(why), { returnCode });
 }
 
 /** Filters that were granted. aedes keeps them per client, but its types do not say so. */

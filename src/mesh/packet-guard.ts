@@ -47,9 +47,10 @@ const PUBACK = 4;
 const MAX_LENGTH_BYTES = 4;
 
 export class PacketGuard {
-  readonly #limits: InboundLimits;
-  readonly #bytes: TokenBucket;
-  readonly #packets: TokenBucket;
+  readonly #clock: Clock;
+  #limits: InboundLimits;
+  #bytes: TokenBucket;
+  #packets: TokenBucket;
   /** -1: the next byte begins a packet. Otherwise bytes of the remaining length seen so far. */
   #lengthBytes = -1;
   #length = 0;
@@ -57,6 +58,15 @@ export class PacketGuard {
   #toSkip = 0;
 
   constructor(limits: InboundLimits, clock: Clock) {
+    this.#clock = clock;
+    this.#limits = limits;
+    this.#bytes = new TokenBucket({ clock, perSecond: limits.bytesPerSecond, burst: limits.burstBytes });
+    this.#packets = new TokenBucket({ clock, perSecond: limits.packetsPerSecond, burst: limits.burstPackets });
+  }
+
+  /** Other limits from here on: who the client is, is known only when it has said so. */
+  use(limits: InboundLimits): void {
+    const clock = this.#clock;
     this.#limits = limits;
     this.#bytes = new TokenBucket({ clock, perSecond: limits.bytesPerSecond, burst: limits.burstBytes });
     this.#packets = new TokenBucket({ clock, perSecond: limits.packetsPerSecond, burst: limits.burstPackets });

@@ -4,11 +4,13 @@
  * Field names are public, other programs read them already: fields may be added, none is renamed or
  * dropped. Shapes are open, so that a newer peer may say more. Everything carries `v`, the version of this contract.
  */
+
+import type { ChainVerdict, Intervention } from '../core/chains.js';
 import type { ChannelJson } from '../core/channel.js';
 import { isoTimestamp } from '../core/clock.js';
 import { reason, SkosError } from '../core/errors.js';
 import type { ActionRecord, Alert, AuditEntry } from '../core/ports.js';
-import type { Heartbeat, PeerState, PeerStatus, PeerView } from '../core/protocol.js';
+import type { AntibodyCommand, CommandAnswer, Heartbeat, PeerState, PeerStatus, PeerView } from '../core/protocol.js';
 import {
   anything,
   type Infer,
@@ -142,6 +144,61 @@ export function resultPayload({ node, bootId }: Origin, action: ActionRecord, at
   };
 }
 
+/** What an operator's command over MQTT came to: as that of an action, without effects. */
+export function answerPayload({ node, bootId }: Origin, answer: CommandAnswer) {
+  return {
+    v: PAYLOAD_VERSION,
+    action_id: answer.actionId,
+    action_type: answer.command,
+    node,
+    outcome: answer.outcome,
+    reason: answer.reason,
+    effects: [],
+    timestamp: isoTimestamp(answer.atMs),
+    boot_id: bootId,
+  };
+}
+
+export function antibodyCommandPayload({ node, bootId }: Origin, command: AntibodyCommand, nonce: string) {
+  return {
+    v: PAYLOAD_VERSION,
+    action_id: command.actionId,
+    action_type: command.command,
+    parameters: command.parameters,
+    timestamp: isoTimestamp(command.atMs),
+    node,
+    ttl_ms: COMMAND_TTL_MS,
+    boot_id: bootId,
+    nonce,
+  };
+}
+
+export interface ChainWords {
+  readonly chain: string;
+  /** Of the step that is answered; null: nobody asked, an operator has said so. */
+  readonly iteration: number | null;
+  readonly depth: number;
+  readonly verdict: ChainVerdict;
+  readonly would: Intervention | null;
+  readonly reason: string;
+  readonly atMs: number;
+}
+
+export function chainVerdictPayload({ node, bootId }: Origin, words: ChainWords) {
+  return {
+    v: PAYLOAD_VERSION,
+    chain_id: words.chain,
+    iteration: words.iteration,
+    depth: words.depth,
+    verdict: words.verdict,
+    would: words.would,
+    reason: words.reason,
+    node,
+    timestamp: isoTimestamp(words.atMs),
+    boot_id: bootId,
+  };
+}
+
 /** The entry as the chain holds it (`at_ms`, not rounded), so that a reader can recompute its hash. */
 export function auditPayload({ node }: Origin, entry: AuditEntry) {
   return {
@@ -239,6 +296,21 @@ const heartbeatShape = object(
   open,
 );
 
+const commandShape = object(
+  {
+    v,
+    action_id: text,
+    action_type: text,
+    parameters: record(anything),
+    timestamp,
+    node: text,
+    ttl_ms: number({ min: 0 }),
+    boot_id: text,
+    nonce: text,
+  },
+  open,
+);
+
 /** One per topic of the contract. `node` is that of the topic: a peer speaks for itself only. */
 const PAYLOADS = {
   heartbeat: heartbeatShape,
@@ -246,20 +318,8 @@ const PAYLOADS = {
   alert: alertShape,
   active: alertShape,
   sensor: object({ v, node: text, id: text, unit: text, value: measured, quality: text, timestamp }, open),
-  command: object(
-    {
-      v,
-      action_id: text,
-      action_type: text,
-      parameters: record(anything),
-      timestamp,
-      node: text,
-      ttl_ms: number({ min: 0 }),
-      boot_id: text,
-      nonce: text,
-    },
-    open,
-  ),
+  command: commandShape,
+  antibodyCommand: commandShape,
   result: object(
     {
       v,
@@ -285,7 +345,16 @@ const PAYLOADS = {
     open,
   ),
   peer: peerShape,
+  chainVerdict: object({ v, chain_id: text, node: text, verdict: text, reason: text, timestamp }, open),
 } as const satisfies Record<TopicName, Shape<{ readonly node: string }>>;
+
+/** What a guest sends, in a shape of core/guests.ts. Throws SKOS_NET_PAYLOAD. */
+export function readGuest<T>(shape: Shape<T>, payload: Buffer): T {
+  if (payload.length > MAX_PAYLOAD_BYTES) throw bad(`${payload.length} bytes, at most ${MAX_PAYLOAD_BYTES} are taken`);
+  const { value, issues } = parse(shape, json(payload));
+  if (value === undefined) throw bad(issues.map(({ path, message }) => `${path.join('.')} ${message}`).join('; '));
+  return value;
+}
 
 /** The checked content of a payload that claims to be of this topic and node. Throws SKOS_NET_PAYLOAD. */
 export function readPayload(name: TopicName, node: string, payload: Buffer): { readonly node: string } {

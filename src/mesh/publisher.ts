@@ -12,6 +12,8 @@ import type { Events, PeerStatus, PeerView, QueuedData, QueuedEvent } from '../c
 import type { Bus } from './bus.js';
 import {
   alertPayload,
+  answerPayload,
+  antibodyCommandPayload,
   auditPayload,
   commandPayload,
   type Delivery,
@@ -38,7 +40,7 @@ export interface PublisherOptions {
   readonly log: Log;
 }
 
-type PublishedEvents = Omit<Events, 'net.config'>;
+type PublishedEvents = Omit<Events, 'net.config' | 'chains' | 'token.revoked'>;
 type EventHandlers = { readonly [E in keyof PublishedEvents]: (data: Events[E]) => void };
 
 export class Publisher {
@@ -68,6 +70,11 @@ export class Publisher {
     command: (action) => this.#command(action),
     result: (action) => {
       this.#send('result', [], resultPayload(this.#options.origin, action, this.#options.clock.wallMs()));
+    },
+    answer: (answer) => this.#send('result', [], answerPayload(this.#options.origin, answer)),
+    'antibody.command': (command) => {
+      const nonce = randomBytes(NONCE_BYTES).toString('hex');
+      this.#send('antibodyCommand', [command.agentType], antibodyCommandPayload(this.#options.origin, command, nonce));
     },
     audit: (entry) => this.#send('audit', [], auditPayload(this.#options.origin, entry)),
     peer: (status) => this.#status(status),

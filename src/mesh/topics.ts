@@ -26,9 +26,13 @@ export const TOPICS = {
   active: { kind: 'active', levels: 1, retained: true, qos: 1 },
   sensor: { kind: 'sensor', levels: 3, retained: true, qos: 0 },
   command: { kind: 'command', levels: 0, retained: false, qos: 1 },
+  /** What an external antibody is told. */
+  antibodyCommand: { kind: 'command', levels: 1, retained: false, qos: 1 },
   result: { kind: 'result', levels: 0, retained: false, qos: 1 },
   audit: { kind: 'audit', levels: 0, retained: false, qos: 1 },
   peer: { kind: 'peer', levels: 0, retained: true, qos: 1 },
+  /** Steps come one level above; they are taken by the loop breaker and not passed on: the verdict says what the step said. */
+  chainVerdict: { kind: 'chain', levels: 2, retained: false, qos: 1 },
 } as const satisfies Record<string, TopicSpec>;
 
 export type TopicName = keyof typeof TOPICS;
@@ -61,15 +65,25 @@ export function topicNameOf(prefix: string, node: string, at: string): TopicName
   return undefined;
 }
 
-/** Filters for all that a node says of itself, except its sensors, which are asked for on demand. */
+/** Filters for all that a node says of itself, except its sensors, which are asked for on demand, and its workloads' chains. */
 export function ownFilters(prefix: string, node: string): string[] {
   const kinds = new Set(Object.values(TOPICS).map(({ kind }) => kind));
   kinds.delete('sensor');
+  // A thousand verdicts a second are of use to the workload that waits for them, and to nobody on another node.
+  kinds.delete('chain');
   return [...kinds].map((kind) => `${prefix}/${kind}/${node}/#`);
 }
 
 export function sensorFilter(prefix: string, node: string): string {
   return `${prefix}/${TOPICS.sensor.kind}/${node}/#`;
+}
+
+/** What a guest says to a node: the kind of topic, and what stands behind the node. undefined for another node's, or none. */
+export function guestTopic(prefix: string, node: string, at: string): { kind: string; rest: string[] } | undefined {
+  const [first, kind, owner, ...rest] = at.split('/');
+  if (first !== prefix || owner !== node || kind === undefined || !rest.every((level) => SEGMENT.test(level)))
+    return undefined;
+  return { kind, rest };
 }
 
 /** True when the filter is among a node's own topics, whole: what a peer may subscribe to. */

@@ -13,7 +13,7 @@ t.test(
   async (t) => {
     const now = life({ channels: [], config: configOf({ mode: 'auto', rules }) });
     // `release` uses these parts alone.
-    const handlers = createHandlers(now as unknown as HandlerOptions);
+    const handlers = createHandlers({ ...now, antibodies: { names: ['fan-watch'] } } as unknown as HandlerOptions);
     const caller = { role: 'admin', credentials: { pid: 1, uid: 0, gid: 0, groups: [] } } as const;
     const release = async (rule: string) => handlers.release({ rule }, caller);
     await t.rejects(release('thermal_cpu'), { code: 'SKOS_RULE_UNKNOWN', message: /did you mean "thermal-cpu"/ });
@@ -22,6 +22,7 @@ t.test(
     t.match(await release('my-fan'), { barred: ['my-fan'], released: [] });
     t.match(await release('thermal-cpu'), { barred: ['thermal-cpu'] });
     t.equal(now.word.bars.length, 2);
+    t.match(await release('fan-watch'), { released: [] }, 'an external antibody, to dismiss its alerts');
   },
 );
 

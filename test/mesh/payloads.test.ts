@@ -3,7 +3,9 @@ import t from 'tap';
 import type { ActionRecord, Alert } from '../../src/core/ports.js';
 import {
   alertPayload,
+  antibodyCommandPayload,
   auditPayload,
+  chainVerdictPayload,
   commandPayload,
   heartbeatPayload,
   MAX_PAYLOAD_BYTES,
@@ -73,6 +75,20 @@ const sent: Record<TopicName, object> = {
   }),
   command: commandPayload(origin, action, { nonce: 'n' }),
   result: resultPayload(origin, action, 0),
+  antibodyCommand: antibodyCommandPayload(
+    origin,
+    { agentType: 'fan_watch', actionId: 'a', command: 'check', parameters: { n: 1 }, atMs: 0 },
+    'n',
+  ),
+  chainVerdict: chainVerdictPayload(origin, {
+    chain: 'c',
+    iteration: 1,
+    depth: 0,
+    verdict: 'continue',
+    would: null,
+    reason: '',
+    atMs: 0,
+  }),
   audit: auditPayload(origin, { seq: 1, atMs: 0, kind: 'k', who: 'w', what: {}, previous: 'p', hash: 'h' }),
   peer: peerPayload({
     ...origin,
