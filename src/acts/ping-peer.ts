@@ -85,8 +85,9 @@ async function ping(place: Place, run: RunCommand): Promise<Answer> {
   return { ...place, ...answerOf(await run('ping', args, { timeoutMs: TIMEOUT_MS })) };
 }
 
-/** ping exits with 0 and 1 when it has asked; 2 is trouble of its own. */
+/** ping exits with 0 and 1 when it has asked; 2 is trouble of its own, or that the kernel knows no way there, which is an answer. */
 function answerOf({ status, stdout, stderr }: CommandResult): Pick<Answer, 'received' | 'averageMs' | 'why'> {
+  if (status === 2 && /unreachable|no route to host/i.test(stderr)) return { received: 0, averageMs: null, why: '' };
   const [, received] = /\b(\d+) (?:packets )?received/.exec(stdout) ?? [];
   if ((status !== 0 && status !== 1) || received === undefined) {
     return { received: 0, averageMs: null, why: stderr.trim().slice(0, 200) || `ping ended with ${status}` };

@@ -40,7 +40,7 @@ export const VERBS = {
   reset_chain: { class: 'restartable' },
   // The request itself is harmless, but who obeys it ends workloads here and starts them elsewhere.
   redistribute: { class: 'restartable' },
-  // The former keys are gone, and peers that knew them are cut off.
+  // Another file takes the place of the interface's own, and the way to the peers may be lost with it.
   regenerate_wireguard_config: { class: 'irreversible' },
   cleanup_temp: { class: 'irreversible' },
   cleanup_logs: { class: 'irreversible' },

@@ -73,6 +73,15 @@ t.test('reports at which address an answer came, and that none came as an answer
   t.match(await ask({ '10.0.0.2': SILENT, '10.78.0.2': SILENT }), { ok: true, summary: /^lyra does not answer/ });
 });
 
+t.test('takes an address that there is no way to for one that does not answer', async (t) => {
+  const noWay: CommandResult = { status: 2, stdout: '', stderr: 'ping: connect: Network is unreachable\n' };
+  t.match(await ask({ '10.0.0.2': noWay, '10.78.0.2': noWay }), {
+    ok: true,
+    summary: 'lyra does not answer (0 of 2 addresses)',
+    items: [/0 of 3 answers/, /0 of 3 answers/],
+  });
+});
+
 t.test('fails where nobody could be asked, and for a peer that nobody knows', async (t) => {
   t.match(await ask({}), { ok: false, items: [/not asked: no ping here/, /not asked/] });
   await t.rejects(ask({}, 'nobody'), { code: 'SKOS_ACT_ARGUMENT' });

@@ -153,6 +153,13 @@ t.test(
     for (const node of [nova, lyra, athena]) {
       await node.until('both peers online', async () => online(await node.status()).length === 2);
     }
+    const hearing = async () =>
+      Object.fromEntries((await nova.request('sensors', { glob: 'mesh/*/*' })).map(({ id, value }) => [id, value]));
+    await nova.until('how long each is silent and deaf', async () => {
+      const heard = await hearing();
+      const isHeard = (peer: string) => (heard[`mesh/${peer}/silence`] ?? 9) < 5 && heard[`mesh/${peer}/one_way`] === 0;
+      return isHeard('lyra') && isHeard('athena');
+    });
     const atNova = nova.subscribe('skos/#');
     const state = (peer: string) => atNova.last.get(`skos/peer/${peer}`)?.state;
 
