@@ -549,9 +549,10 @@ void Actuator::Settle(Reply reply, void* context) {
     FormatRaw(kind, result.former, former, sizeof former);
     FormatRaw(kind, result.written, written, sizeof written);
     FormatRaw(kind, result.read_back, read_back, sizeof read_back);
+    const char* outcome = OutcomeWord(done ? result.outcome : Outcome::kHung);
     Answer answer = {waiting.seq, reply, context};
-    answer.Send("ok %s former=%s written=%s readback=%s", OutcomeWord(done ? result.outcome : Outcome::kHung), former,
-                written, read_back);
+    if (result.known) answer.Send("ok %s former=%s written=%s readback=%s", outcome, former, written, read_back);
+    else answer.Send("ok %s former=- written=- readback=-", outcome);
     waiting_.erase(waiting_.begin() + static_cast<std::ptrdiff_t>(i));
   }
   FollowSensors();
@@ -577,7 +578,7 @@ void Actuator::ListTargets(Answer* answer) {
     FormatRaw(target->spec().kind, result.former, former, sizeof former);
     FormatRaw(target->spec().kind, result.read_back, current, sizeof current);
     const char* state = troubled ? OutcomeWord(result.outcome) : target->held() ? "held" : "idle";
-    const bool known = result.outcome != Outcome::kIdle;
+    const bool known = result.outcome != Outcome::kIdle && result.known;
     answer->Send("row %s %s former=%s current=%s", target->spec().id.c_str(), state, known ? former : "-",
                  known ? current : "-");
   }

@@ -47,8 +47,8 @@ const char* UnitKnob(Kind kind) {
   return kind == Kind::kUnitQuota ? "quota" : kind == Kind::kUnitFreeze ? "freeze" : "run";
 }
 
-// systemd takes a quota in tenths of a percent (older ones no finer), and less than one makes no progress.
-constexpr int64_t kQuotaStepPpm = 1'000;
+// systemd takes a quota in hundredths of a percent, but keeps it in whole ones: the rest is gone with the next daemon-reload.
+constexpr int64_t kQuotaStepPpm = 10'000;
 
 // A file of another layout (cgroup v1 where v2 was looked for) is ENOENT, which the caller tries next.
 bool IsFreezing(const char* state) { return std::strcmp(state, "FROZEN") == 0 || std::strcmp(state, "FREEZING") == 0; }

@@ -45,7 +45,7 @@ Target::Target(const TargetSpec& spec, const Roots& roots, StateFile* state, Tar
     : spec_(spec), device_(spec_, roots), floor_ppm_(spec.floor_ppm), state_(state), record_(record) {
   // Adopted from an earlier actuator of this boot: something of ours may stand in the device.
   held_.store(record_->held != 0);
-  if (record_->held != 0) result_ = {Outcome::kApplied, record_->former, record_->written, record_->read_back};
+  if (record_->held != 0) result_ = {Outcome::kApplied, record_->former, record_->written, record_->read_back, true};
 }
 
 Target::~Target() {
@@ -244,7 +244,7 @@ void Target::Undo() {
 // Publishes and records the outcome. A repetition of a retry is not recorded again, so that the log is not filled by one CPU
 // that stays offline.
 void Target::Finish(Outcome outcome, int error, int64_t crossed_ns) {
-  const Result result = {outcome, record_->former, record_->written, record_->read_back};
+  const Result result = {outcome, record_->former, record_->written, record_->read_back, record_->known != 0};
   if (record_->held == 0 && (outcome == Outcome::kReleased || outcome == Outcome::kForeignChange)) device_.Rest();
   bool repeated = false;
   bool again = false;

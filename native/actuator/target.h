@@ -47,6 +47,7 @@ const char* OutcomeWord(Outcome outcome);
 struct Result {
   Outcome outcome = Outcome::kIdle;
   Raw former, written, read_back;
+  bool known = false;  // The values are of this boot: somebody has read the device.
 };
 
 class Target {

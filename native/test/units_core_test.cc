@@ -137,8 +137,9 @@ std::string Judged(const std::string& text, JobVerb verb) {
 }
 
 void SaysWhatBecameOfAJob() {
-  const std::string now = "ExecMainStartTimestampMonotonic=1000\n";
-  const std::string before = "ExecMainStartTimestampMonotonic=999\n";
+  const std::string now = "ExecMainStartTimestampMonotonic=1000\nStateChangeTimestampMonotonic=1001\n";
+  const std::string before = "ExecMainStartTimestampMonotonic=998\nStateChangeTimestampMonotonic=999\n";
+  const std::string merged = "ExecMainStartTimestampMonotonic=998\nStateChangeTimestampMonotonic=1001\n";
   const std::string inactive = "LoadState=loaded\nActiveState=inactive\nResult=success\n";
   const std::string failed = "LoadState=loaded\nActiveState=failed\nResult=exit-code\nExecMainStatus=3\n";
   const std::string active = "LoadState=loaded\nActiveState=active\nResult=success\n";
@@ -149,6 +150,11 @@ void SaysWhatBecameOfAJob() {
   CHECK_EQ(Ended("LoadState=not-found\nActiveState=inactive\n", JobVerb::kStart, 5), "failed 5");
   CHECK_EQ(Ended(failed + now, JobVerb::kStart, 0), "failed 3");
   CHECK_EQ(Ended("LoadState=loaded\nActiveState=failed\nResult=timeout\n" + now, JobVerb::kStart, 1), "timeout");
+  // It was starting already when it was asked for.
+  CHECK_EQ(Ended("LoadState=loaded\nActiveState=failed\nResult=timeout\n" + merged, JobVerb::kStart, 1), "timeout");
+  CHECK_EQ(Judged(inactive + merged, JobVerb::kStart), "done 0");
+  CHECK_EQ(Judged(inactive + merged, JobVerb::kRestart), "unknown");
+  CHECK_EQ(Judged("LoadState=loaded\nActiveState=activating\n" + before, JobVerb::kStart), "running");
   CHECK_EQ(Ended(failed, JobVerb::kStop, 0), "done 0");
   CHECK_EQ(Ended(active, JobVerb::kStop, 0), "failed 0");
 

@@ -17,7 +17,6 @@ constexpr int64_t kMinTimeoutMs = 1'000;
 constexpr int64_t kMaxTimeoutMs = 7'200'000;
 constexpr int64_t kMaxAgeMs = int64_t{1} << 42;  // More than a century of one boot.
 constexpr int64_t kMaxQuotaPpm = 1'000'000'000;  // A thousand CPUs.
-constexpr int64_t kQuotaStepPpm = 1'000;
 
 enum class Verb : uint8_t { kGet, kSet, kJob, kAwait };
 enum class Knob : uint8_t { kQuota, kFreeze, kRun };

@@ -260,6 +260,9 @@ bool Server::EndLook(Task* task) {
   }
   if (error == EOPNOTSUPP) return Conclude(task, 0, {End::Word::kUnavailable, false, 0});
   End end = error == 0 ? Judge(shown, job.verb, job.since_us) : End{End::Word::kRunning, false, 0};
+  // systemd forgets a unit that ended well and that nothing refers to, its times with it; one that failed it keeps.
+  if (end.word == End::Word::kUnknown && task->was_running && shown.active == "inactive") end = {End::Word::kDone, true, 0};
+  task->was_running = task->was_running || (error == 0 && end.word == End::Word::kRunning);
   if (end.word == End::Word::kRunning && MonotonicNs() < job.deadline_ns) {
     task->phase = Phase::kPause;
     task->look_at_ns = MonotonicNs() + kLookNs;

@@ -70,6 +70,7 @@ class Server {
     std::shared_ptr<Job> job;          // Else.
     int status = 0;                    // What the act left with.
     bool is_unseen = false;            // Of a job: nobody saw its systemctl leave, so the unit itself is asked.
+    bool was_running = false;          // Of such a job: an earlier look saw it run.
     int64_t look_at_ns = 0;            // In kPause.
   };
   struct Connection {

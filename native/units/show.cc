@@ -63,19 +63,18 @@ bool TakeProperty(std::string_view name, std::string_view value, Shown* out) {
   }
   if (name == "ExecMainStatus") return Digits(value, &out->main_status);
   if (name == "ExecMainStartTimestampMonotonic") return Digits(value, &out->main_started_us);
+  if (name == "StateChangeTimestampMonotonic") return Digits(value, &out->changed_us);
   // "1234", and "" or "0" where there is none.
   if (name == "Job") return value.empty() || Digits(value, &out->job);
   return true;
 }
 
-// The main process left with another status than the manager wanted: its own word is worth more than systemctl's 1.
-bool HasMainStatus(const Shown& shown, int64_t since_us) {
-  return shown.main_started_us >= since_us && shown.main_status != 0;
-}
-
+// What the unit says of its last run is worth more than systemctl's 1, if that run ended since: a start whose dependency fails leaves what an
+// earlier run left.
 End FailedEnd(const Shown& shown, int status, int64_t since_us) {
-  if (shown.result == "timeout" && shown.main_started_us >= since_us) return {End::Word::kTimeout, false, 0};
-  return {End::Word::kFailed, true, HasMainStatus(shown, since_us) ? shown.main_status : status};
+  const bool is_its_own = shown.active == "failed" && shown.changed_us >= since_us;
+  if (is_its_own && shown.result == "timeout") return {End::Word::kTimeout, false, 0};
+  return {End::Word::kFailed, true, is_its_own && shown.main_status != 0 ? shown.main_status : status};
 }
 
 bool IsStopped(const Shown& shown) { return shown.active == "inactive" || shown.active == "failed"; }
@@ -147,10 +146,11 @@ End Judge(const Shown& shown, JobVerb verb, int64_t since_us) {
   if (verb == JobVerb::kStop) {
     return IsStopped(shown) ? End{End::Word::kDone, true, 0} : End{End::Word::kUnknown, false, 0};
   }
-  // What runs already is not started again: what was asked for stands.
+  // What runs already, or is about to, is not started again: what was asked for stands.
   if (verb == JobVerb::kStart && shown.active == "active") return {End::Word::kDone, true, 0};
-  if (shown.main_started_us < since_us) return {End::Word::kUnknown, false, 0};
-  if (shown.active == "activating") return {End::Word::kRunning, false, 0};
+  const bool ran = shown.main_started_us >= since_us || (verb == JobVerb::kStart && shown.changed_us >= since_us);
+  if (shown.active == "activating" && (ran || verb == JobVerb::kStart)) return {End::Word::kRunning, false, 0};
+  if (!ran) return {End::Word::kUnknown, false, 0};
   if (shown.active == "failed") return FailedEnd(shown, 1, since_us);
   return {End::Word::kDone, true, 0};
 }

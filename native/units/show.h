@@ -12,7 +12,8 @@ namespace skos::units {
 
 // The properties that are asked for, as one word of systemctl's command line.
 constexpr const char* kShownProperties =
-    "LoadState,ActiveState,Result,ExecMainStatus,ExecMainStartTimestampMonotonic,Job,FreezerState,CPUQuotaPerSecUSec";
+    "LoadState,ActiveState,Result,ExecMainStatus,ExecMainStartTimestampMonotonic,StateChangeTimestampMonotonic,Job,FreezerState,"
+    "CPUQuotaPerSecUSec";
 
 constexpr int64_t kNoQuota = -1;
 
@@ -23,6 +24,7 @@ struct Shown {
   bool has_quota = false;
   int64_t main_status = 0;
   int64_t main_started_us = 0;  // CLOCK_MONOTONIC; 0: not in this boot.
+  int64_t changed_us = 0;       // Likewise: when it entered ActiveState.
   int64_t job = 0;              // systemd's own; 0: none waits or runs.
 };
 
