@@ -1,5 +1,6 @@
 /** WireGuard's tunnels as channels: what a dump proves, what it does not, and what no dump can make us say. */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import t, { type Test } from 'tap';
@@ -259,3 +260,33 @@ t.test('takes a whole dump only, and nothing in it but what it states', async (t
     { numRuns: 100 },
   );
 });
+
+t.test(
+  'the dump is made of what wg says of each fact, and a question without an answer leaves the former one',
+  async (t) => {
+    const directory = t.testdir({ bin: {}, out: { dump: 'former' } });
+    const wg = (script: string) => writeFileSync(join(directory, 'bin/wg'), `#!/bin/sh\n${script}`, { mode: 0o755 });
+    const env = { PATH: `${directory}/bin:${process.env.PATH}`, SKOS_WIREGUARD_DIR: join(directory, 'out') };
+    const dump = () => spawnSync('scripts/wireguard-dump', { env, encoding: 'utf8' }).status;
+    const facts = (last: string) => `case $3 in
+    listen-port) printf 'wg0\\t51820\\nwg1\\t51821\\n' ;;
+    latest-handshakes) printf 'wg0\\t${LYRA}\\t${WALL}\\nwg0\\t${ATHENA}\\t0\\n' ;;
+    transfer) printf 'wg0\\t${LYRA}\\t148\\t9007199254740991\\n' ;;
+    persistent-keepalive) printf 'wg0\\t${LYRA}\\toff\\nwg0\\t${ATHENA}\\t25\\n' ;;
+    endpoints) ${last} ;;
+    *) exit 9 ;;
+  esac`;
+    wg(facts('exit 1'));
+    t.not(dump(), 0);
+    t.equal(readFileSync(join(directory, 'out/dump'), 'utf8'), 'former');
+    wg(facts(`printf 'wg0\\t${LYRA}\\t(none)\\nwg0\\t${ATHENA}\\t(none)\\n'`));
+    t.equal(dump(), 0);
+    t.same(readdirSync(join(directory, 'out')), ['dump'], 'nothing is left beside it');
+    const parsed = parseDump(readFileSync(join(directory, 'out/dump'), 'utf8'));
+    t.match(parsed, { devices: ['wg0', 'wg1'], peers: [{ key: LYRA, sentBytes: 9_007_199_254_740_991 }] });
+    t.equal(parsed?.peers.length, 1, 'a peer that came between two questions is told the next time');
+    wg('exit 0');
+    t.equal(dump(), 0);
+    t.match(parseDump(readFileSync(join(directory, 'out/dump'), 'utf8')), { devices: [], peers: [] });
+  },
+);
