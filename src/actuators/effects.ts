@@ -1,5 +1,6 @@
 /** Which kind of effect serves which action. An action without one is recorded as unavailable, never silently dropped. */
 import type { Verb } from '../core/action-names.js';
+import { alertHuman } from './alert-human.js';
 import { archiveOldData, cleanupLogs, cleanupTemp, emergencyCleanup } from './cleanup.js';
 import type { Built, EffectContext, EffectKind } from './effect.js';
 import { freeze } from './freeze.js';
@@ -24,6 +25,7 @@ const KINDS: Partial<Record<Verb, EffectKind>> = {
   regenerate_wireguard_config: regenerateWireguard,
   ping_peer: pingPeer,
   failover_route: failoverRoute,
+  alert_human: alertHuman,
   cleanup_temp: cleanupTemp,
   cleanup_logs: cleanupLogs,
   emergency_cleanup: emergencyCleanup,

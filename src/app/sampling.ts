@@ -5,9 +5,11 @@ import type { Sampler, Tree, Tripwire } from '../core/ports.js';
 import type { PeerView } from '../core/protocol.js';
 import type { Addon } from '../sensors/addon.js';
 import { DerivedSampler } from '../sensors/derived-sampler.js';
+import { MOUNT_FEED } from '../sensors/file-system.js';
 import type { GpuLink } from '../sensors/gpu-link.js';
 import { joinedSampler } from '../sensors/joined-sampler.js';
 import { MESH_FEED, meshFeed } from '../sensors/mesh.js';
+import { mountFeed } from '../sensors/mount-feed.js';
 import { RAPL_FEED } from '../sensors/rapl.js';
 import { type RaplFeedOptions, raplFeed } from '../sensors/rapl-feed.js';
 import { WIREGUARD_FEED, type WireguardWatch } from '../sensors/wireguard.js';
@@ -29,7 +31,7 @@ export interface SamplingOptions {
   readonly clock: Clock;
 }
 
-type Part = 'file' | 'gpu' | 'rapl' | 'workload_gpu' | 'wireguard' | 'mesh';
+type Part = 'file' | 'gpu' | 'rapl' | 'workload_gpu' | 'wireguard' | 'mesh' | 'mounts';
 
 /** Makes the sampler of a list of channels; it takes over what is derived from the windows of the one before it. */
 export function samplerMaker(
@@ -44,6 +46,7 @@ export function samplerMaker(
     workload_gpu: (own: readonly Channel[]) => workloadGpuFeed({ channels: own, gpus, proc, clock }),
     wireguard: (own: readonly Channel[]) => wireguard.feed(own, tunnelStaleMs()),
     mesh: (own: readonly Channel[]) => meshFeed({ channels: own, peers, clock }),
+    mounts: (own: readonly Channel[]) => mountFeed({ channels: own, proc, clock }),
   };
   let former: DerivedSampler | undefined;
   return (channels, tripwires) => {
@@ -66,5 +69,6 @@ function partOf({ probe }: Channel): Part {
   if (probe.feed === WORKLOAD_GPU_FEED) return 'workload_gpu';
   if (probe.feed === WIREGUARD_FEED) return 'wireguard';
   if (probe.feed === MESH_FEED) return 'mesh';
+  if (probe.feed === MOUNT_FEED) return 'mounts';
   throw new TypeError(`nobody feeds ${probe.feed}`);
 }

@@ -4,7 +4,7 @@
  */
 import type { ChannelJson } from '../core/channel.js';
 
-const SUFFIX = /_(power|slope|time_to_limit|imbalance|share)$/;
+const SUFFIX = /_(power|slope|time_to_limit|imbalance|share|forecast)$/;
 
 /** Id of a derived channel → id of its base. */
 export function derivedIds(channels: readonly ChannelJson[]): ReadonlyMap<string, string> {

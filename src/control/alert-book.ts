@@ -9,6 +9,7 @@ import type { Alert, Store } from '../core/ports.js';
 import { QUANTITIES, type Quantity, toBase } from '../core/units.js';
 import { type AntibodyType, type LogLevel, SEVERITIES, type Severity } from '../core/vocabulary.js';
 import { NO_RUNG, type TransitionKind } from '../policy/ladder.js';
+import type { Rule } from '../policy/rule.js';
 import type { Outlet } from './outlet.js';
 import type { Record } from './record.js';
 import type { BoundRule, Rulebook } from './rulebook.js';
@@ -250,7 +251,7 @@ export class AlertBook {
     const alert = this.#alert(bound, finding, former);
     const { kind, before, after } = transition;
     const calm = kind === 'recovering' || kind === 'step_down' || kind === 'clear';
-    const level = calm ? 'info' : LEVELS[after ?? before ?? 'warning'];
+    const level = calm ? 'info' : alert.attention === true ? 'fatal' : LEVELS[after ?? before ?? 'warning'];
     if (before !== after || kind === 'flapping') {
       // What the memory began with is an input of the decision: it is kept with it.
       const { firstRung } = transition;
@@ -278,6 +279,7 @@ export class AlertBook {
       sensor: rule.sensor,
       message: `${antibody.describe(finding)}${raisedText(bound, finding)}`,
       ...shownValue(rule.quantity, transition),
+      ...(needsPerson(rule, transition.after) ? { attention: true } : {}),
       sinceAtMs: former?.sinceAtMs ?? now,
       updatedAtMs: now,
     };
@@ -299,7 +301,7 @@ export class AlertBook {
     this.#onChange(alert);
     if (this.#isNotified(alert)) this.#outlet.broadcast('alert', alert);
     this.#outlet.broadcast('active', alert);
-    const { id, rule, channel, state, severity, verdict, value, threshold, silenced } = alert;
+    const { id, rule, channel, state, severity, verdict, value, threshold, attention, silenced } = alert;
     const silence = silenced === true ? { silenced: true } : {};
     this.#record.add({
       kind: event,
@@ -307,7 +309,7 @@ export class AlertBook {
       what: { alert: id, rule, channel, state, severity, verdict, value, threshold, ...more, ...silence },
       level: silenced === true ? 'info' : level,
       message: silenced === true ? `${alert.message} (silenced)` : alert.message,
-      fields: { event, alert: id, rule, channel, severity, state },
+      fields: { event, alert: id, rule, channel, severity, state, ...(attention === true ? { attention } : {}) },
     });
   }
 
@@ -326,6 +328,11 @@ function raisedText({ rule }: BoundRule, { transition }: Finding): string {
   if (firstRung === undefined) return '';
   const below = rule.rungs.slice(0, firstRung).map(({ severity }) => severity);
   return `; begun as ${after}, because what is done at ${below.join(' and ')} has not helped here before`;
+}
+
+/** Rungs are cumulative. */
+function needsPerson({ rungs }: Rule, severity: Severity | null): boolean {
+  return rungs.some((rung) => rungOf(rung.severity) <= rungOf(severity) && rung.actions.includes('alert_human'));
 }
 
 /** −1 for none. */

@@ -82,7 +82,7 @@ export function isDerived({ probe }: Pick<Channel, 'probe'>): boolean {
 }
 
 /** What the names of derived channels end with. */
-export const DERIVED_SUFFIXES = ['_power', '_slope', '_time_to_limit', '_imbalance', '_share'] as const;
+export const DERIVED_SUFFIXES = ['_power', '_slope', '_time_to_limit', '_imbalance', '_share', '_forecast'] as const;
 export type DerivedSuffix = (typeof DERIVED_SUFFIXES)[number];
 
 /**

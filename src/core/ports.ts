@@ -469,6 +469,8 @@ export interface Alert {
   readonly value: number | null;
   readonly threshold: number | null;
   readonly unit: string;
+  /** A rung that it is on says `alert_human`: a person has to look. */
+  readonly attention?: boolean;
   readonly sinceAtMs: number;
   readonly updatedAtMs: number;
   /** An operator's silence covers it: nobody is notified. */

@@ -12,6 +12,7 @@
 import { type Channel, isDerived, QUALITIES, type Quality, type Reading } from '../core/channel.js';
 import type { Clock } from '../core/clock.js';
 import type { Sampler, Tripwire } from '../core/ports.js';
+import { FillForecast } from '../policy/fill-forecast.js';
 import { MeanPower } from '../policy/mean-power.js';
 import { sortedMedian } from '../policy/median.js';
 import { sampleGapMs } from '../policy/rule.js';
@@ -219,6 +220,10 @@ export class DerivedSampler implements Sampler {
         const key = `flags ${ignored} ${base}`;
         const share = this.#window({ key, own, kind: FlagShare, make: () => new FlagShare(ignored) });
         return (nowMs) => share.sharePpm(nowMs);
+      }
+      case 'forecast': {
+        const fill = this.#window({ key: `fill ${base}`, own, kind: FillForecast, make: () => new FillForecast() });
+        return (nowMs) => fill.forecastPpm(nowMs);
       }
       case 'counter_share': {
         const share = this.#window({ key: `counter ${base}`, own, kind: CounterShare, make: () => new CounterShare() });

@@ -1,12 +1,13 @@
 /**
  * Derived channels: what policies ask for and no device says. This file decides which there are and from what each is made; the
- * formulas are in policy/ (slope, time-to-limit, mean-power, throttled-share), derived-sampler.ts computes them once a second.
+ * formulas are in policy/ (slope, time-to-limit, mean-power, throttled-share, fill-forecast), derived-sampler.ts computes them once a second.
  *
  *   suffix           of                                                     formula
  *   _power           an energy counter whose device has no power channel    ΔE ÷ Δt over ≥ 1 s
  *   _slope           temperatures of the thermal table and of GPUs          median of pairwise slopes over 10 s
  *   _time_to_limit   the same                                               (limit − value) ÷ slope, while it rises
  *   _imbalance       `temperature` and `power` of ≥ 3 GPUs of one source    value − median over these GPUs
+ *   _forecast        `used` of file systems                                 value in 4 h at the rate of the last hour
  *   _share           `throttle_reasons`, and counters of throttled time     share of the last 60 s
  *
  * A derived channel stands with the device it is of (same source and device) and has its class.
@@ -14,6 +15,7 @@
 import { statedCriticalCelsius, TABLE_CELSIUS } from '../config/thermal-bounds.js';
 import { type Channel, DERIVED_FEED, type DerivedSuffix, isDerived, isTemperature } from '../core/channel.js';
 import { fromBase, type Quantity } from '../core/units.js';
+import { FORECAST_HOURS } from '../policy/fill-forecast.js';
 import { makeChannel } from './make-channel.js';
 
 /** What is derived changes over seconds; the ladder of a rule on it needs no more. */
@@ -43,7 +45,8 @@ export type Formula =
   | { readonly kind: 'time_to_limit'; readonly limitMilliCelsius: number }
   | { readonly kind: 'imbalance' }
   | { readonly kind: 'flag_share'; readonly ignored: number }
-  | { readonly kind: 'counter_share' };
+  | { readonly kind: 'counter_share' }
+  | { readonly kind: 'forecast' };
 
 export interface Derivation {
   readonly channel: Channel;
@@ -65,6 +68,7 @@ export function derivationsOf(channels: readonly Channel[]): Derivation[] {
     ...(isRising(channel) ? [slope(channel), timeToLimit(channel)] : []),
     ...imbalance(channel, balanced),
     ...share(channel),
+    ...(isFilling(channel) ? [forecast(channel)] : []),
   ]);
   // A device may have a channel of such a name itself.
   const unique = found.filter(({ channel: { id } }) => !taken.has(id) && taken.add(id));
@@ -115,6 +119,20 @@ function derived(
     base: base.id,
     peers: given.peers ?? [],
   };
+}
+
+function isFilling({ probe }: Channel): boolean {
+  return probe.kind === 'statvfs' && probe.field === 'used_ppm';
+}
+
+function forecast(base: Channel): Derivation {
+  return derived(base, {
+    suffix: '_forecast',
+    words: `in ${FORECAST_HOURS} h`,
+    quantity: 'ratioPartsPerMillion',
+    path: `${base.name} + ${FORECAST_HOURS} h × its rate of the last hour`,
+    formula: { kind: 'forecast' },
+  });
 }
 
 function power(base: Channel): Derivation {

@@ -7,15 +7,19 @@
  */
 import { type Channel, segment } from '../core/channel.js';
 import { type Mount, parseMounts } from '../core/mount-info.js';
-import type { Source, SourceContext } from '../core/ports.js';
+import type { Source, SourceContext, Tree } from '../core/ports.js';
 import type { Quantity } from '../core/units.js';
 import { makeChannel } from './make-channel.js';
 
 const SOURCE = 'file_system';
 /** A disk fills in minutes; each sample is a system call per mount. */
 const RATE_HZ = 0.2;
+/** Of what mountinfo says; read by mount-feed.ts. */
+export const MOUNT_FEED = 'mounts';
+export const MOUNT_RATE_HZ = 0.2;
+export const READ_ONLY = 'read_only';
 /** A node with thousands of container mounts has some 200 bytes for each. */
-const MAX_MOUNTINFO_BYTES = 8 * 1024 * 1024;
+export const MAX_MOUNTINFO_BYTES = 8 * 1024 * 1024;
 /** After the filter below a node has a dozen; beyond this something mounts without end. */
 const MAX_MOUNTS = 128;
 
@@ -48,7 +52,12 @@ export const fileSystems: Source = {
     const mounts = oneOfEach(visible(parseMounts(text)).filter(isReal));
     if (mounts.length === 0) report.skipped('file systems', `none in ${proc.absolute(path)} that could fill up`);
     for (const { point } of mounts.slice(MAX_MOUNTS)) report.skipped(point, `more than ${MAX_MOUNTS} file systems`);
-    return mounts.slice(0, MAX_MOUNTS).flatMap((mount) => mountChannels(mount, path));
+    const watched = mounts.slice(0, MAX_MOUNTS);
+    const meant = await readOnlyPoints(proc, text);
+    return watched.flatMap((mount) => [
+      ...mountChannels(mount, path),
+      ...(meant.has(mount.point) ? [] : [readOnlyChannel(mount.point, path)]),
+    ]);
   },
 };
 
@@ -67,6 +76,38 @@ function mountChannels({ point }: Mount, path: string): Channel[] {
       path,
     }),
   );
+}
+
+/**
+ * Those that are read-only because somebody mounted them so: both the mount and its file system are. What failed keeps a mount that may be
+ * written. In our own mounts everything is read-only, by the sandbox; so the first process is asked.
+ */
+async function readOnlyPoints(proc: Tree, own: string): Promise<ReadonlySet<string>> {
+  const text = (await proc.text('1/mountinfo', { maxBytes: MAX_MOUNTINFO_BYTES })) ?? own;
+  const meant = visible(parseMounts(text)).filter(
+    ({ options, superOptions }) => options.includes('ro') && superOptions.includes('ro'),
+  );
+  return new Set(meant.map(({ point }) => point));
+}
+
+function readOnlyChannel(point: string, path: string): Channel {
+  return makeChannel({
+    source: SOURCE,
+    device: deviceName(point),
+    name: READ_ONLY,
+    label: `${point} read-only`,
+    quantity: 'stateCode',
+    class: 'disk',
+    probe: { kind: 'pushed', feed: MOUNT_FEED },
+    rateHz: MOUNT_RATE_HZ,
+    domain: MOUNT_FEED,
+    path,
+  });
+}
+
+/** The device segment of a mount point's channels. */
+export function deviceOf(point: string): string {
+  return segment(deviceName(point));
 }
 
 /** "/" is "_" and /var/lib "_var_lib". A mount point that has "_" itself is left to the escape, so that none collide. */

@@ -263,3 +263,16 @@ t.test('takes a raised alert over after a restart, and no ladder’s alert can b
   t.equal(first.alerts.dismiss(thermal?.rule ?? '', 'root'), 0);
   t.ok(first.alerts.standing.some(({ id }) => id === thermal?.id));
 });
+
+t.test('marks an alert that needs a person, from the rung on that says so, and tells the journal loudly', async (t) => {
+  const rule = thermalRule();
+  const rungs = rule.rungs.map((rung) => (rung.severity === 'critical' ? { ...rung, actions: ['alert_human'] } : rung));
+  const now = life({ rules: [{ ...rule, rungs }] });
+  for (const celsius of [76, 86, 96]) feed(now, celsius);
+  t.same(
+    active(now).map(({ attention = false }) => attention),
+    [false, true, true],
+  );
+  feed(now, 80);
+  t.match(now.alerts.standing, [{ attention: true }], 'rungs go down in their own time');
+});

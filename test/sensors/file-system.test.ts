@@ -1,6 +1,9 @@
 /** Mounted file systems: the real ones, each once, and never touched by discovery. */
 import t from 'tap';
+import { systemClock } from '../../src/core/clock.js';
 import { fileSystems } from '../../src/sensors/file-system.js';
+import { mountFeed } from '../../src/sensors/mount-feed.js';
+import { FileTree } from '../../src/sensors/tree.js';
 import { channelOf, discover, ids } from '../fixtures/discovery.js';
 import { fakeMachine } from '../fixtures/fake-sysfs.js';
 
@@ -20,10 +23,12 @@ t.test('watches space and inodes of a file system, in a hazard domain of its own
     'file_system/_/inodes_used',
     'file_system/_/available',
     'file_system/_/total',
+    'file_system/_/read_only',
     'file_system/_mnt_nfs/used',
     'file_system/_mnt_nfs/inodes_used',
     'file_system/_mnt_nfs/available',
     'file_system/_mnt_nfs/total',
+    'file_system/_mnt_nfs/read_only',
   ]);
   t.match(channelOf(found, 'file_system/_mnt_nfs/used'), {
     quantity: 'ratioPartsPerMillion',
@@ -31,7 +36,7 @@ t.test('watches space and inodes of a file system, in a hazard domain of its own
     rateHz: 0.2,
     probe: { kind: 'statvfs', path: '/mnt/nfs', field: 'used_ppm' },
   });
-  t.equal(new Set(found.channels.map(({ domain }) => domain)).size, 2);
+  t.equal(new Set(found.channels.map(({ domain }) => domain)).size, 3, 'and what is read of mountinfo');
 });
 
 t.test('passes over what cannot fill up or is no file system of its own', async (t) => {
@@ -84,8 +89,8 @@ t.test('gives different mount points different ids', async (t) => {
     '1 0 8:1 / /a/b rw - ext4 /dev/sda rw\n2 0 8:2 / /a_b rw - ext4 /dev/sdb rw\n3 0 8:3 / /A/B rw - ext4 /dev/sdc rw',
   );
   const found = await discover(machine, [fileSystems]);
-  t.equal(new Set(ids(found)).size, 12);
-  t.match(ids(found), ['file_system/_a_b/used', /./, /./, /./, 'file_system/~2fa_b/used']);
+  t.equal(new Set(ids(found)).size, 15);
+  t.match(ids(found), ['file_system/_a_b/used', /./, /./, /./, /./, 'file_system/~2fa_b/used']);
 });
 
 t.test('survives garbage, and reads on beyond 64 KiB of mounts', async (t) => {
@@ -102,6 +107,37 @@ t.test('bounds how many it watches, and names the others', async (t) => {
   const many = Array.from({ length: 130 }, (_, i) => `${i} 1 8:${i} / /mnt/${i} rw - ext4 /dev/sd${i} rw`);
   machine.setProc('self/mountinfo', many.join('\n'));
   const found = await discover(machine, [fileSystems]);
-  t.equal(found.channels.length, 128 * 4);
+  t.equal(found.channels.length, 128 * 5);
   t.match(found.skipped, [{ what: '/mnt/128' }, { what: '/mnt/129' }]);
+});
+
+t.test('tells a file system that became read-only from one that is mounted so, and from our own sandbox', async (t) => {
+  const machine = fakeMachine(t);
+  const mounts = (data: string, own = 'rw') =>
+    `1 0 8:1 / / ${own} - ext4 /dev/sda rw\n2 1 8:2 / /data ${own} - ext4 /dev/sdb ${data}\n3 1 8:3 / /iso ro - ext4 /dev/sdc ro`;
+  machine.setProc('1/mountinfo', mounts('rw,errors=remount-ro'));
+  machine.setProc('self/mountinfo', mounts('rw,errors=remount-ro', 'ro'));
+  const { channels } = await discover(machine, [fileSystems]);
+  const watched = channels.filter(({ name }) => name === 'read_only');
+  t.same(
+    watched.map(({ device }) => device),
+    ['_', '_data'],
+  );
+  const read = async () => {
+    const feed = mountFeed({ channels: watched, proc: new FileTree(machine.proc), clock: systemClock });
+    feed.start();
+    while (feed.latest(0).atMs === 0) await new Promise((resolve) => setTimeout(resolve, 2));
+    feed.stop();
+    return watched.map((_, i) => feed.latest(i).value ?? feed.latest(i).quality);
+  };
+  t.same(await read(), [0, 0]);
+  machine.setProc('self/mountinfo', mounts('ro,errors=remount-ro', 'ro'));
+  machine.setProc('1/mountinfo', mounts('ro,errors=remount-ro'));
+  t.same(await read(), [0, 1]);
+  t.ok(
+    ids(await discover(machine, [fileSystems])).includes('file_system/_data/read_only'),
+    'an agent that starts later sees it',
+  );
+  machine.setProc('self/mountinfo', '');
+  t.same(await read(), ['no_data', 'no_data'], 'who cannot look knows nothing');
 });
