@@ -410,7 +410,7 @@ export class Executor {
       beganMs,
       valueBefore: bound.value,
       // Begun together with a higher rung, a cap cannot show what it does alone.
-      learnt: bound.isRaised || bound.ladder.rung > rungOf(due),
+      learnt: bound.ladder.rung > rungOf(due),
       isRaised: bound.isRaised,
     };
     this.#running.set(keyOf(due), running);

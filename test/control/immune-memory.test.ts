@@ -4,6 +4,7 @@ import type { ActionOutcome } from '../../src/control/repair-gate.js';
 import { MIN_OBSERVATIONS } from '../../src/policy/memory.js';
 import { configOf } from '../fixtures/antibodies.js';
 import { FakeStore, type Life, life, turns } from '../fixtures/control.js';
+import { FakeActuator, FakeActuatorCore } from '../fixtures/fake-actuator.js';
 import { attemptOf } from '../fixtures/gates.js';
 import { thermalRule } from '../fixtures/rules.js';
 
@@ -36,6 +37,7 @@ function feed(now: Life, celsius: number, seconds = 0.2): void {
 
 t.test('a ladder begins with what helped, says so, and has the reason in its record', async (t) => {
   const now = await experienced();
+  await now.executor.attach(new FakeActuator(new FakeActuatorCore(['cpufreq/policy0'])));
   feed(now, 76);
   t.match(now.alerts.standing, [
     { severity: 'critical', value: 76, threshold: 75, message: /begun as critical, because/ },
@@ -49,6 +51,21 @@ t.test('a ladder begins with what helped, says so, and has the reason in its rec
   feed(now, 76, 2);
   t.match(now.alerts.standing, [{ severity: 'warning' }], 'and goes down from there like any other');
   t.strictSame(now.learnt, [], 'a cap that was begun before its bound teaches nothing');
+});
+
+t.test('a cap that was begun together with a higher rung teaches nothing; one that was outgrown does', async (t) => {
+  const now = life({ rules: [RULE] });
+  const taught = () => now.learnt.splice(0).map(({ action, result }) => [action.text, result]);
+  await now.executor.attach(new FakeActuator(new FakeActuatorCore(['cpufreq/policy0'])));
+  for (const celsius of [86, 76, 50]) {
+    feed(now, celsius, 2);
+    await turns();
+  }
+  t.strictSame(taught(), [['throttle_50', 'helped']]);
+  feed(now, 76, 2);
+  await turns();
+  feed(now, 86, 2);
+  t.strictSame(taught(), [['throttle_10', 'unhelpful']]);
 });
 
 t.test('begins now and then as if nothing were remembered, to see whether that has changed', async (t) => {

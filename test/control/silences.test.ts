@@ -123,6 +123,22 @@ t.test('holds over a restart and a reboot with a clock that was set, and ends in
   );
 });
 
+t.test('a silence that the store tells of late marks what stands already', async (t) => {
+  const store = new FakeStore();
+  silenced(await node({ store }));
+  store.disk = 'fails';
+  const late = life({ store });
+  await late.silences.start();
+  feed(late, 76);
+  t.strictSame(told(late), ['warning']);
+  store.disk = 'well';
+  late.clock.nowMs += 60_000;
+  feed(late, 76, 0.1);
+  await turns();
+  feed(late, 76, 0.1);
+  t.match(late.outlet.of('active').at(-1), { silenced: true });
+});
+
 t.test('is bounded in time and number, and a damaged one silences nothing', async (t: Test) => {
   const store = new FakeStore();
   const now = await node({ store });

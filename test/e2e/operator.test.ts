@@ -44,6 +44,10 @@ t.test('skos release ends the caps at once and bars the rule; when the bar is ov
     (await node.audit()).some(({ kind, who }) => kind === 'release.operator' && who !== 'agent'),
     'on record',
   );
+  t.match(await node.cli('silence', 'add', 'thermal-*'), { code: 0, out: /It covers [1-9]\d* rules?, .* and 1 alert/ });
+  await node.until('silenced', async () => (await node.alerts())[0]?.silenced === true);
+  t.ok(node.isCappedAt(KHZ.throttle10), 'a silence takes no cap away');
+  t.match(await node.cli('breaker', 'list'), { code: 0, out: /No breaker has learnt anything/ });
 });
 
 t.test('skos release leaves standing orders in force', async (t) => {
