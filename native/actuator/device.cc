@@ -2,7 +2,9 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -17,9 +19,27 @@ constexpr size_t kMaxFilePath = kMaxPathBytes + 64;
 constexpr int64_t kDefaultPeriodUs = 100'000;  // Kernel default of cpu.max and cpu.cfs_period_us.
 constexpr int64_t kMinQuotaUs = 1'000;         // The scheduler refuses less (sched-bwc.rst).
 
+// How often a path is looked up again when somebody renames below it meanwhile: the kernel then cannot say whether it stays beneath.
+constexpr int kLookUps = 16;
+
+// Beneath the root whatever is swapped for a link meanwhile: links of sysfs are relative and stay inside, and an attribute is
+// never one. Kernels before 5.6 have no openat2(2); there only the last component is sure. fd or -1.
+int OpenBeneath(int root_fd, const char* path, int flags) {
+  flags |= O_CLOEXEC | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW;
+  open_how how = {};
+  how.flags = static_cast<uint64_t>(flags);
+  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS;
+  int fd = -1;
+  for (int i = 0; i < kLookUps; ++i) {
+    fd = static_cast<int>(syscall(SYS_openat2, root_fd, path, &how, sizeof how));
+    if (fd >= 0 || errno != EAGAIN) break;
+  }
+  return fd < 0 && errno == ENOSYS ? openat(root_fd, path, flags) : fd;
+}
+
 // Opens below a root without ever blocking and refuses what is no regular file (a FIFO in a test tree). fd or -errno.
 int OpenRegular(int root_fd, const char* path, int flags) {
-  const int fd = openat(root_fd, path, flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+  const int fd = OpenBeneath(root_fd, path, flags);
   if (fd < 0) return -errno;
   struct stat status = {};
   if (fstat(fd, &status) != 0 || !S_ISREG(status.st_mode)) {

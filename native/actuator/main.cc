@@ -24,6 +24,7 @@
 #include <string>
 
 #include "actuator/actuator.h"
+#include "actuator/confine.h"
 
 namespace skos::actuator {
 namespace {
@@ -44,6 +45,15 @@ constexpr int kKnocksAtOnce = 64;           // What is accepted in one round of 
 constexpr int kLookAwayMs = 10;             // After a refusal: who knocks without end costs a few per cent of a core, not all of it.
 constexpr int64_t kRestoreNs = 5'000'000'000;   // How long the way out waits for devices.
 constexpr int64_t kAdoptionNs = 30'000'000'000;  // A child that nobody connects to leaves after this.
+
+// Who looks on from inside makes system calls of its own.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || defined(SKOS_VALGRIND)
+constexpr bool kSanitized = true;
+#elif defined(__has_feature)
+constexpr bool kSanitized = __has_feature(address_sanitizer) || __has_feature(thread_sanitizer);
+#else
+constexpr bool kSanitized = false;
+#endif
 
 void Warn(const char* what, int error) {
   std::fprintf(stderr, "skos-actuator: %s: %s\n", what, std::strerror(error));
@@ -340,6 +350,9 @@ int Main(int argc, char** argv) {
     Warn(settings.socket_path.c_str(), errno);
     return kExitSystem;
   }
+  // Nobody has been listened to yet.
+  const int refused = kSanitized ? 0 : Confine();
+  if (refused != 0) Warn("its system calls are not confined", refused);
   state.Event("started", "actuator", "priority=%d", realtime_priority);
   Notify("READY=1");
   const int status = Loop(settings, actuator, &state, listen_fd, done_fd, signal_fd);
