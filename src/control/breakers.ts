@@ -90,6 +90,11 @@ export class Breakers implements RepairGate {
     }
   }
 
+  /** Those that gate this action: its own, and that of its kind. */
+  of(action: Action): BreakerEntry[] {
+    return namesOf(action).map((each) => ({ ...each, breaker: this.#get(each.name) }));
+  }
+
   /** Those that have learnt something. */
   list(): BreakerEntry[] {
     return [...this.#records.all()].map(([name, breaker]) => ({ name, breaker, ...scopeOf(name) }));

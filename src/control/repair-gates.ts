@@ -6,7 +6,7 @@
  * What is stored must be known before a repair may begin: a node that forgot its attempts would repeat them. A store that does
  * not answer therefore holds repairs back (and says so) as it does by the intent that must be on disk; it is asked again.
  */
-import { maintenanceWindows } from '../config/maintenance.js';
+import { type MaintenanceWindow, maintenanceWindows } from '../config/maintenance.js';
 import { type Config, MAX_NODE_PER_DAY } from '../config/schema.js';
 import { type Action, actionClass } from '../core/action-names.js';
 import type { Clock } from '../core/clock.js';
@@ -88,6 +88,8 @@ export class RepairGates implements RepairGate {
   readonly #said = new Map<string, Refusal & { text: string }>();
   /** What came of attempts of an earlier agent, said before they were known. */
   readonly #untold: { readonly action: Action; readonly result: AttemptResult }[] = [];
+  /** The windows of the configuration that was asked last. */
+  #calendar: { readonly of: Config['maintenance']; readonly windows: readonly MaintenanceWindow[] } | undefined;
   #isKnown = false;
   #isAsking = false;
   #timer: NodeJS.Timeout | undefined;
@@ -167,25 +169,30 @@ export class RepairGates implements RepairGate {
     const { breakers } = this.#options;
     const window = isApproved ? undefined : this.#window();
     if (window !== undefined) return window;
-    const latched = breakers.list().find(({ name, breaker }) => isOf(name, action) && breaker.phase === 'latched');
-    if (latched === undefined) {
-      const spent = this.#spent(action, atMs) ?? this.#damped(action, atMs);
-      if (spent !== undefined) return spent;
-    }
+    const gating = breakers.of(action).map(({ breaker }) => breaker);
+    const isLatched = gating.some(({ phase }) => phase === 'latched');
+    const spent = isLatched ? undefined : (this.#spent(action, atMs) ?? this.#damped(action, atMs));
+    if (spent !== undefined) return spent;
     const why = breakers.refusal({ action }, atMs, this.#attemptMs());
     if (why === undefined) return undefined;
-    const open = breakers.list().filter(({ name }) => isOf(name, action));
-    const untilMs = Math.max(0, ...open.map(({ breaker }) => this.#opensMs(breaker) ?? 0));
-    return { why, untilMs: latched === undefined && untilMs > atMs ? untilMs : undefined };
+    const untilMs = Math.max(...gating.map((breaker) => this.#opensMs(breaker) ?? 0));
+    return { why, untilMs: !isLatched && untilMs > atMs ? untilMs : undefined };
   }
 
   #window(): Refusal | undefined {
     const { clock, config, lasting } = this.#options;
     const wallMs = clock.wallMs();
-    const open = openWindow(maintenanceWindows(config.get().maintenance), wallMs);
+    const open = openWindow(this.#windows(config.get()), wallMs);
     if (open === undefined) return undefined;
     const untilMs = lasting.nowMs() + open.untilAtMs - wallMs;
     return { why: `maintenance window "${open.name}": no repair begins by itself`, untilMs };
+  }
+
+  #windows({ maintenance }: Config): readonly MaintenanceWindow[] {
+    if (this.#calendar?.of !== maintenance) {
+      this.#calendar = { of: maintenance, windows: maintenanceWindows(maintenance) };
+    }
+    return this.#calendar.windows;
   }
 
   #spent({ text }: Action, atMs: number): Refusal | undefined {
@@ -276,7 +283,7 @@ export class RepairGates implements RepairGate {
     for (const name of this.#records.all().keys()) {
       if (name !== NODE && !known.has(name)) known.set(name, fresh(name));
     }
-    const open = openWindow(maintenanceWindows(config.get().maintenance), clock.wallMs());
+    const open = openWindow(this.#windows(config.get()), clock.wallMs());
     return {
       isKnown: this.#isKnown,
       window: open ?? null,
@@ -315,10 +322,6 @@ export class RepairGates implements RepairGate {
       return former !== undefined || (attempts?.setbacks ?? 0) > 0;
     });
   }
-}
-
-function isOf(name: string, { text, verb, target }: Action): boolean {
-  return name === text || (target !== null && name === verb);
 }
 
 function fresh(name: string): BreakerEntry {
