@@ -34,6 +34,7 @@ import { orders } from './orders.js';
 import { outbox } from './outbox.js';
 import { recorder } from './recorder.js';
 import { release } from './release.js';
+import { replay } from './replay.js';
 import { restore } from './restore.js';
 import { sensors } from './sensors.js';
 import { silence } from './silence.js';
@@ -70,6 +71,7 @@ export const COMMANDS: readonly Command[] = [
   backup,
   restore,
   config,
+  replay,
   simulate,
   log,
   explain,

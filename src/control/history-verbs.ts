@@ -6,16 +6,18 @@ import type { History } from '../core/ports.js';
 import type { ListPage, Verb } from '../core/protocol.js';
 import type { Handlers } from './socket-server.js';
 
+/** A channel with the longest paths and a table of words is 3 KB. */
+export const MAX_CHANNELS_PER_PAGE = 500;
 /** A row with two ids of the longest kind is 700 bytes: a page stays below half of MAX_LINE_BYTES. */
 export const MAX_ROWS_PER_PAGE = 2_500;
 const EVERYTHING = '**';
 
-type HistoryVerb = Extract<Verb, `history${string}`>;
+type HistoryVerb = Extract<Verb, `history${string}`> | 'channels';
 
 export interface HistoryVerbOptions {
   readonly history: History;
   /** Those of the machine as it is now. */
-  readonly channels: () => readonly Pick<Channel, 'id'>[];
+  readonly channels: () => readonly Channel[];
 }
 
 export function historyHandlers({ history, channels }: HistoryVerbOptions): Pick<Handlers, HistoryVerb> {
@@ -26,6 +28,7 @@ export function historyHandlers({ history, channels }: HistoryVerbOptions): Pick
       }
       return history.page(query);
     },
+    channels: ({ after }) => pageOf(channels(), ({ id }) => id, after, MAX_CHANNELS_PER_PAGE),
     'history.channels': ({ glob = EVERYTHING, after }) => {
       const here = new Set(channels().map(({ id }) => id));
       const matching = history.channels().filter(({ id }) => globMatches(glob, id));
@@ -42,11 +45,16 @@ export function historyHandlers({ history, channels }: HistoryVerbOptions): Pick
 }
 
 /** The rows behind `after`, in the order of their names; a row that goes between two pages moves no other. */
-export function pageOf<T>(rows: readonly T[], nameOf: (row: T) => string, after: string | undefined): ListPage<T> {
+export function pageOf<T>(
+  rows: readonly T[],
+  nameOf: (row: T) => string,
+  after: string | undefined,
+  maxRows = MAX_ROWS_PER_PAGE,
+): ListPage<T> {
   const named = rows.map((row) => ({ name: nameOf(row), row }));
   const behind = after === undefined ? named : named.filter(({ name }) => name > after);
   behind.sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
-  const page = behind.slice(0, MAX_ROWS_PER_PAGE);
+  const page = behind.slice(0, maxRows);
   const last = page.at(-1);
   return {
     rows: page.map(({ row }) => row),

@@ -131,6 +131,7 @@ export const VERB_PARAMS: { readonly [V in Verb]: Shape<unknown> } = {
     points: optional(number({ min: 1, max: MAX_HISTORY_POINTS, integer: true })),
     after,
   }),
+  channels: object({ after }),
   'history.channels': object({ glob, after }),
   'history.latest': object({ glob, after }),
   'history.devices': object({ glob, fromAtMs: moment, toAtMs: moment, after }),

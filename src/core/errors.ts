@@ -349,6 +349,15 @@ export const ERRORS = {
       'Of a part of this time single samples are no longer kept, only seconds or minutes: a table of samples has no columns for them.',
     next: 'Ask for a later time, or with --points N.',
   },
+  SKOS_REPLAY_CSV: {
+    meaning: 'The file is not a history as `skos history --csv` writes it, or it cannot be read.',
+    next: 'Mend what the message names, or write the file again.',
+  },
+  SKOS_REPLAY_NOTHING: {
+    meaning:
+      'Of that time nothing is there that a rule watches: it says neither that all was well nor that it was not.',
+    next: 'See `skos history` for what is stored; ask for another time.',
+  },
   SKOS_CLI_USAGE: {
     meaning: 'The command line was not understood.',
     next: 'See `skos --help`.',

@@ -9,7 +9,7 @@
  * user) may use every verb, `net` (skos-net's user) those marked net.
  */
 import type { ChainReport, ChainTruth } from './chains.js';
-import type { ChannelJson, Quality } from './channel.js';
+import type { Channel, ChannelJson, Quality } from './channel.js';
 import type { Credential, GuestKind, GuestRole } from './guests.js';
 import type {
   ActionRecord,
@@ -362,6 +362,8 @@ export interface Verbs {
   status: { params: Record<string, never>; result: Status };
   /** Optional glob over channel ids. */
   sensors: { params: { glob?: string }; result: ChannelJson[] };
+  /** As they were discovered, by id: what rules bind to. */
+  channels: { params: { after?: string }; result: ListPage<Channel> };
   alerts: { params: { all?: boolean; limit?: number }; result: Alert[] };
   actions: { params: { limit?: number }; result: ActionRecord[] };
   /** Ends the actions of one rule, or of all (`rule` absent), and bars the rules for `forSeconds`. Answers action ids. */

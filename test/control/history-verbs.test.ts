@@ -2,9 +2,12 @@ import t from 'tap';
 import { historyHandlers, MAX_ROWS_PER_PAGE, pageOf } from '../../src/control/history-verbs.js';
 import type { Caller } from '../../src/control/socket-server.js';
 import { VERB_PARAMS } from '../../src/control/verb-params.js';
+import type { Channel } from '../../src/core/channel.js';
 import type { DeviceAggregate, History, LatestSample, StoredChannel } from '../../src/core/ports.js';
+import type { ListPage } from '../../src/core/protocol.js';
 import { MAX_LINE_BYTES } from '../../src/core/protocol.js';
 import { parse } from '../../src/core/shape.js';
+import { cpuTemperature } from '../fixtures/antibodies.js';
 
 const caller: Caller = { credentials: { uid: 0, gid: 0, groups: [], pid: 1 }, role: 'admin' };
 
@@ -41,7 +44,7 @@ t.test('a list of more channels than fit a line comes in pages, each once, in th
   const many = Array.from({ length: 16_384 }, (_, i) => channel(longId((i * 7_919) % 16_384)));
   const { 'history.channels': list } = historyHandlers({
     history: history({ channels: () => many }),
-    channels: () => [{ id: longId(3) }],
+    channels: () => [cpuTemperature({ id: longId(3) })],
   });
   const ids: string[] = [];
   const here: string[] = [];
@@ -147,4 +150,19 @@ t.test('params are bounded', async (t) => {
     t.ok(check('history', bad) > 0, JSON.stringify(bad).slice(0, 60));
   t.ok(check('history.channels', { after: 7 }) > 0);
   t.ok(check('history.devices', { glob: '**' }) > 0);
+});
+
+t.test('gives the channels themselves in pages that fit a line', async (t) => {
+  const many = Array.from({ length: 1_200 }, (_, i) => cpuTemperature({ id: longId(i), path: 'p'.repeat(320) }));
+  const { channels } = historyHandlers({ history: history({}), channels: () => many });
+  const rows: unknown[] = [];
+  let after: string | null | undefined;
+  do {
+    const page: ListPage<Channel> = await channels(typeof after === 'string' ? { after } : {}, caller);
+    t.ok(Buffer.byteLength(JSON.stringify(page)) < MAX_LINE_BYTES / 2);
+    rows.push(...page.rows);
+    after = page.after;
+  } while (after !== null);
+  t.same(rows.length, many.length);
+  t.match(rows[0], { limits: {}, rateHz: 10, thermalDefault: true });
 });
