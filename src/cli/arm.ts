@@ -18,6 +18,7 @@ import { type Command, type Context, type Invocation, type Io, textOption, unint
 import { CONFIRM_HELP, CONFIRM_OPTION, confirm } from './confirm.js';
 import { EXIT } from './exit-codes.js';
 import { clean, paint, plural } from './format.js';
+import { pastSummary } from './past-summary.js';
 import { tableLines, wrapped } from './table.js';
 
 const ARMED_FILE = '90-armed.yaml';
@@ -43,7 +44,7 @@ export const arm: Command = {
   options: { ...options, confirm: CONFIRM_OPTION },
   optionHelp: { ...optionHelp, confirm: CONFIRM_HELP },
   examples: [
-    ['sudo skos arm', "Shows what would be capped now, asks for the node's name."],
+    ['sudo skos arm', "Shows what it would have done so far and would do now, asks for the node's name."],
     ['sudo skos arm --confirm nova', 'Without a question.'],
   ],
 
@@ -53,6 +54,7 @@ export const arm: Command = {
     const client = await context.agent();
     const preview = await client.request('preview', {});
     const movable = await movableTargets(loaded, invocation, context);
+    context.io.out(await pastSummary(client, loaded.config, context.io));
     context.io.out(previewText({ ...preview, movable }, context.io));
     await confirm({ node: preview.node, deed: 'to arm it' }, invocation, context.io);
     const files = {

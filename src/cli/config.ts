@@ -1,4 +1,4 @@
-/** `skos config`: check, explain, compile. None of them changes the running agent. */
+/** `skos config`: check, explain, compile, suggest. None of them changes the running agent. */
 import { type ExplainedKey, explainConfig } from '../config/explain.js';
 import type { LoadedConfig } from '../config/load.js';
 import { readIfThere, writeAtomically } from '../core/atomic-file.js';
@@ -10,44 +10,50 @@ import { EXIT } from './exit-codes.js';
 import { paint, plural } from './format.js';
 import { lineDiff } from './line-diff.js';
 import { subcommand } from './subcommand.js';
+import { suggest } from './suggest.js';
 import { wrapped } from './table.js';
 
 export const config: Command = {
   name: 'config',
-  summary: 'check, explain or compile the configuration',
+  summary: 'check, explain, compile the configuration, or suggest thresholds',
   usage: [
     'config check',
     'config explain [KEY] [--json]',
     'config compile [--output FILE] [--controller USER] [--dry-run]',
+    'config suggest [--since 1w]',
   ],
   details:
     "The file, then conf.d/*.yaml beside it, then the environment. `compile` makes skos-actuator's " +
     'allow-list of it, for this machine; the actuator accepts no other word about what it may move. It ' +
     'takes effect when the actuator reads it again (`systemctl reload skos-actuator`, or SIGHUP to the ' +
     'agent). Installed, it also makes the plans of what storage.cleanup names, and lets the units write there and nowhere ' +
-    'else.',
+    'else. `suggest` prints rules made of what this node ordinarily does, as YAML with the reasons.',
   options: {
     json: { type: 'boolean' },
     output: { type: 'string', short: 'o' },
     controller: { type: 'string' },
     'dry-run': { type: 'boolean', short: 'n' },
+    since: { type: 'string' },
   },
   optionHelp: {
     json: 'explain: a JSON array',
     output: 'FILE: compile: where to (default: as `skos arm` finds it; - for standard output)',
     controller: "USER: compile: who may control the actuator (default: the owner of the agent's socket, else skos)",
     'dry-run': 'compile: show what would change, write nothing',
+    since: 'DURATION: suggest: how far back to look (default 1w)',
   },
   examples: [
     ['skos config check --config /tmp/new.yaml', 'Every fault with file, line and what was expected; exit code 4.'],
     ['skos config explain thermal', 'Each key below it: default, value in force, where that was written.'],
     ['sudo skos config compile --dry-run', 'What the allow-list would become.'],
+    ['skos config suggest > /tmp/suggested.yaml', 'To be read, and put into conf.d if you agree.'],
   ],
 
   async run(invocation, context) {
-    const known = ['check', 'explain', 'compile'] as const;
+    const known = ['check', 'explain', 'compile', 'suggest'] as const;
     const [verb, ...rest] = subcommand(invocation.positionals, { command: 'config', known });
     if (verb === 'check') return check(context);
+    if (verb === 'suggest') return suggest(invocation, context);
     if (verb === 'explain') return explain({ ...invocation, positionals: rest }, context);
     return compile(invocation, context);
   },

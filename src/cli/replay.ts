@@ -32,9 +32,9 @@ export const replay: Command = {
   name: 'replay',
   summary: 'what a configuration would have done in the past',
   usage: [
-    'replay [GLOB] [--since 1d] [--until T] [--against FILE] [--mode MODE] [--json]',
-    'replay [GLOB] --from=T [--until T] [--against FILE] [--mode MODE] [--json]',
-    'replay [GLOB] --csv FILE [--against FILE] [--mode MODE] [--json]',
+    'replay [GLOB] [--since 1d | --from T] [--until T] [--mode MODE] [--json]',
+    'replay [GLOB] --csv=FILE [--mode MODE] [--json]',
+    'replay --config=OLD --against=NEW [--since 1d] [--json]',
   ],
   details:
     'Runs the rules of the configuration over what is stored (or over a CSV of `skos history --csv`): when alerts would have fired, for ' +

@@ -24,7 +24,10 @@ const MAX_SEED = 2 ** 31;
 export const simulate: Command = {
   name: 'simulate',
   summary: 'what the configuration does on a simulated machine',
-  usage: ['simulate [--hours N] [--nodes N] [--seed N] [--gpus N] [--faults N] [--mode MODE] [--json]'],
+  usage: [
+    'simulate [--hours N] [--nodes N] [--gpus N] [--faults N] [--seed N]',
+    'simulate [--hours N] [--mode MODE] [--json]',
+  ],
   details:
     'A CPU and GPUs that follow a first-order thermal model, under a changing load, with fans that fail, cooling that wears, sensors ' +
     'that are noisy, drop out, hang or fall silent, and an agent that dies now and then. Policy and executor are those that run on a ' +
