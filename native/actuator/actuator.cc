@@ -121,6 +121,7 @@ std::string Actuator::AdoptTargets(const AllowList& list, std::vector<std::share
     const std::shared_ptr<Target> known = FindTarget(spec.id);
     if (known != nullptr && known->IsFor(spec)) {
       known->set_floor_ppm(spec.floor_ppm);
+      known->ForgetRefusal();
       next.push_back(known);
       continue;
     }
@@ -189,8 +190,8 @@ void Actuator::StartOrders(const AllowList& list) {
       continue;
     }
     ChannelSpec channel;
-    channel.probe.path = settings_.sysfs_root + "/" + Resolve(spec.sensor);
-    if (!spec.fault.empty()) channel.probe.fault_path = settings_.sysfs_root + "/" + Resolve(spec.fault);
+    channel.probe.path = settings_.sysfs_root + "/" + ResolveEntry(roots_.sysfs_fd, spec.sensor);
+    if (!spec.fault.empty()) channel.probe.fault_path = settings_.sysfs_root + "/" + ResolveEntry(roots_.sysfs_fd, spec.fault);
     order->path = channel.probe.path;
     channel.probe.multiplier = spec.multiplier;
     channel.probe.offset = spec.offset;
@@ -257,31 +258,9 @@ void Actuator::OnCrossing(OrderState& order, bool raised, const Reading& reading
     state_->Event(kind, order.spec.name.c_str(), "quality=%s", QualityWord(reading.quality));
 }
 
-// A component "*" stands for the only entry of its directory: the hwmonN below a device, whose number changes with every boot
-// and every load of its driver. Where there is none or more than one, the path stays as it is and reads as absent.
-std::string Actuator::Resolve(const std::string& path) const {
-  const size_t star = path.find("/*/");
-  if (star == std::string::npos) return path;
-  const int fd = openat(roots_.sysfs_fd, path.substr(0, star).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  DIR* directory = fd < 0 ? nullptr : fdopendir(fd);
-  if (directory == nullptr) {
-    if (fd >= 0) close(fd);
-    return path;
-  }
-  std::string only;
-  int entries = 0;
-  while (const dirent* entry = readdir(directory)) {
-    if (entry->d_name[0] == '.') continue;
-    ++entries;
-    only = entry->d_name;
-  }
-  closedir(directory);
-  return entries == 1 ? path.substr(0, star + 1) + only + path.substr(star + 2) : path;
-}
-
 // A sensor that is absent may have come back under another number.
 bool Actuator::HasMoved(const OrderState& order) const {
-  return settings_.sysfs_root + "/" + Resolve(order.spec.sensor) != order.path;
+  return settings_.sysfs_root + "/" + ResolveEntry(roots_.sysfs_fd, order.spec.sensor) != order.path;
 }
 
 std::vector<Reading> Actuator::Latest() const {
@@ -572,12 +551,15 @@ void Actuator::ListTargets(Answer* answer) {
     const Result result = target->Current();
     const bool troubled = result.outcome == Outcome::kPending || result.outcome == Outcome::kUndoPending ||
                           result.outcome == Outcome::kForeignChange || result.outcome == Outcome::kFailed ||
-                          result.outcome == Outcome::kHung;
+                          result.outcome == Outcome::kHung || result.outcome == Outcome::kNotPermitted;
     char former[48];
     char current[48];
     FormatRaw(target->spec().kind, result.former, former, sizeof former);
     FormatRaw(target->spec().kind, result.read_back, current, sizeof current);
-    const char* state = troubled ? OutcomeWord(result.outcome) : target->held() ? "held" : "idle";
+    const char* state = troubled            ? OutcomeWord(result.outcome)
+                        : target->held()    ? "held"
+                        : target->refuses() ? OutcomeWord(Outcome::kNotPermitted)
+                                            : "idle";
     const bool known = result.outcome != Outcome::kIdle && result.known;
     answer->Send("row %s %s former=%s current=%s", target->spec().id.c_str(), state, known ? former : "-",
                  known ? current : "-");

@@ -109,7 +109,6 @@ class Actuator {
   std::string AdoptTargets(const AllowList& list, std::vector<std::shared_ptr<Target>>* added);
   void AdoptEnergies(const AllowList& list);
   void StartOrders(const AllowList& list);
-  std::string Resolve(const std::string& path) const;
   bool HasMoved(const OrderState& order) const;
   void FollowSensors();
   void EndOrphans(int64_t now_ns);

@@ -30,7 +30,10 @@ constexpr KindName kKindNames[] = {{"cpufreq", Kind::kCpufreq},
                                    {"amdgpu_power", Kind::kAmdgpuPower},
                                    {"unit_quota", Kind::kUnitQuota},
                                    {"unit_freeze", Kind::kUnitFreeze},
-                                   {"unit_run", Kind::kUnitRun}};
+                                   {"unit_run", Kind::kUnitRun},
+                                   {"fan", Kind::kFan},
+                                   {"nvml_clocks", Kind::kNvmlClocks},
+                                   {"amdgpu_level", Kind::kAmdgpuLevel}};
 constexpr JobVerb kJobVerbs[] = {JobVerb::kStart, JobVerb::kStop, JobVerb::kRestart};
 
 // The next word of `line`, which loses it and the one blank behind it. Two blanks in a row give an empty word, which
@@ -67,6 +70,15 @@ bool IsPciAddress(std::string_view text) {
   const std::string_view tail = text.substr(colon);  // ":3b:00.0"
   return hex(text.substr(0, colon)) && hex(tail.substr(1, 2)) && tail[3] == ':' && hex(tail.substr(4, 2)) && tail[6] == '.' &&
          tail[7] >= '0' && tail[7] <= '7';
+}
+
+// A file "pwmN" below a hwmon: nothing else is ever written as a fan.
+bool IsPwm(std::string_view path) {
+  const size_t slash = path.rfind('/');
+  if (slash == std::string_view::npos || path.find("hwmon/") == std::string_view::npos) return false;
+  const std::string_view leaf = path.substr(slash + 1);
+  return leaf.size() >= 4 && leaf.size() <= 5 && leaf.substr(0, 3) == "pwm" &&
+         leaf.find_first_not_of("0123456789", 3) == std::string_view::npos;
 }
 
 bool ParseDouble(std::string_view text, double* out) {
@@ -112,14 +124,15 @@ const char* ParseTarget(std::string_view line, AllowList* list) {
       known = true;
     }
   }
-  if (!known) return "kind is none of cpufreq, pstate, rapl, quota, freeze, nvml_power, amdgpu_power, unit_quota, unit_freeze, unit_run";
+  if (!known) return "kind is none of cpufreq, pstate, rapl, quota, freeze, nvml_power, amdgpu_power, unit_quota, unit_freeze, unit_run, fan, "
+                     "nvml_clocks, amdgpu_level";
   const std::string_view path = TakeWord(&line);
   if (!IsRelativePath(path)) return "target needs a relative path without blanks and '..'";
   if (IsGpu(target.kind) && !IsPciAddress(path)) return "a GPU needs a PCI address such as 0000:3b:00.0";
   if (IsUnitKind(target.kind) && !units::IsUnit(path)) return "a unit needs a name such as batch.service";
+  if (target.kind == Kind::kFan && !IsPwm(path)) return "a fan needs the path of its pwm file, such as devices/x/hwmon/*/pwm1";
   target.path = path;
-  const bool is_switch = target.kind == Kind::kFreeze || target.kind == Kind::kUnitFreeze || target.kind == Kind::kUnitRun;
-  const int64_t lowest = is_switch ? 0 : 1;
+  const int64_t lowest = IsSwitch(target.kind) ? 0 : 1;
   if (!IntegerField(line, "floor_ppm", lowest, kFullPpm, &target.floor_ppm)) return "floor_ppm is not 1 to 1000000";
   list->targets.push_back(std::move(target));
   return nullptr;

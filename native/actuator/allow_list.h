@@ -24,14 +24,35 @@ constexpr size_t kMaxPathBytes = 320;  // The path of a deep cgroup; it is kept 
 constexpr int64_t kFullPpm = 1'000'000;
 
 // New kinds go behind the others: the state file holds their numbers.
-enum class Kind : uint8_t { kCpufreq, kPstate, kRapl, kQuota, kFreeze, kNvmlPower, kAmdgpuPower, kUnitQuota, kUnitFreeze, kUnitRun };
-constexpr size_t kKinds = 10;
+enum class Kind : uint8_t {
+  kCpufreq,
+  kPstate,
+  kRapl,
+  kQuota,
+  kFreeze,
+  kNvmlPower,
+  kAmdgpuPower,
+  kUnitQuota,
+  kUnitFreeze,
+  kUnitRun,
+  kFan,
+  kNvmlClocks,
+  kAmdgpuLevel
+};
+constexpr size_t kKinds = 13;
 
 // Set by a process of its own, one a device: the driver of a GPU may hang where no signal reaches.
-constexpr bool IsGpu(Kind kind) { return kind == Kind::kNvmlPower || kind == Kind::kAmdgpuPower; }
+constexpr bool IsGpu(Kind kind) {
+  return kind == Kind::kNvmlPower || kind == Kind::kAmdgpuPower || kind == Kind::kNvmlClocks || kind == Kind::kAmdgpuLevel;
+}
 
 // Moved by skos-units, which has systemctl do it.
 constexpr bool IsUnitKind(Kind kind) { return kind == Kind::kUnitQuota || kind == Kind::kUnitFreeze || kind == Kind::kUnitRun; }
+
+// On or off: no cap of theirs lies between.
+constexpr bool IsSwitch(Kind kind) {
+  return kind == Kind::kFreeze || kind == Kind::kUnitFreeze || kind == Kind::kUnitRun || kind == Kind::kFan;
+}
 
 struct TargetSpec {
   std::string id;

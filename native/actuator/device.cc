@@ -62,6 +62,37 @@ int ReadAt(int root_fd, const char* path, char* buffer, size_t size) {
   return 0;
 }
 
+int WriteAt(int root_fd, const char* path, const char* text) {
+  // O_TRUNC means nothing to sysfs and cgroupfs; a captured tree on tmpfs needs it, or old digits stay behind.
+  const int fd = OpenRegular(root_fd, path, O_WRONLY | O_TRUNC);
+  if (fd < 0) return -fd;
+  const size_t length = std::strlen(text);
+  const ssize_t n = write(fd, text, length);
+  int error = n < 0 ? errno : 0;
+  if (error == 0 && static_cast<size_t>(n) != length) error = EIO;
+  if (close(fd) != 0 && error == 0) error = errno;
+  return error;
+}
+
+// As skos-gpu calls it.
+const char* SetterKnob(Kind kind) {
+  return kind == Kind::kNvmlPower    ? "nvml"
+         : kind == Kind::kNvmlClocks ? "nvml_clocks"
+         : kind == Kind::kAmdgpuPower ? "amdgpu"
+                                      : "amdgpu_level";
+}
+
+// Modes of pwmN_enable and the largest duty. Source: Documentation/hwmon/sysfs-interface.rst: 0 is no control, the fan at full speed;
+// 1 is manual; 2 and more are automatic, and what they mean is the chip's affair.
+constexpr int64_t kFanUncontrolled = 0;
+constexpr int64_t kFanManual = 1;
+constexpr int64_t kFullDuty = 255;
+constexpr int64_t kNearlyFullDuty = 248;  // Of a chip that has five bits of it.
+
+// No level but the lowest is a cap, so that a share of the former one is that from here on.
+constexpr int64_t kLowestLevelPpm = 500'000;
+constexpr int64_t kLowestLevel = 1;  // As skos-gpu numbers them: native/gpu/README.md.
+
 // As skos-units calls it.
 const char* UnitKnob(Kind kind) {
   return kind == Kind::kUnitQuota ? "quota" : kind == Kind::kUnitFreeze ? "freeze" : "run";
@@ -80,7 +111,7 @@ Device::Device(const TargetSpec& spec, const Roots& roots)
       roots_(roots),
       setter_(IsGpu(spec.kind) && !roots.setter_socket.empty()
                   ? std::make_unique<SetterLink>(roots.setter_socket,
-                                                 (spec.kind == Kind::kNvmlPower ? "nvml " : "amdgpu ") + spec.path)
+                                                 std::string(SetterKnob(spec.kind)) + ' ' + spec.path)
                   : nullptr),
       unit_(IsUnitKind(spec.kind) && !roots.units_socket.empty()
                 ? std::make_unique<UnitLink>(roots.units_socket, std::string(UnitKnob(spec.kind)) + ' ' + spec.path)
@@ -105,15 +136,7 @@ int Device::ReadNumber(const char* leaf, int64_t* out) const {
 int Device::WriteFile(const char* leaf, const char* text) const {
   char path[kMaxFilePath];
   std::snprintf(path, sizeof path, "%s/%s", spec_.path.c_str(), leaf);
-  // O_TRUNC means nothing to sysfs and cgroupfs; a captured tree on tmpfs needs it, or old digits stay behind.
-  const int fd = OpenRegular(RootFd(), path, O_WRONLY | O_TRUNC);
-  if (fd < 0) return -fd;
-  const size_t length = std::strlen(text);
-  const ssize_t n = write(fd, text, length);
-  int error = n < 0 ? errno : 0;
-  if (error == 0 && static_cast<size_t>(n) != length) error = EIO;
-  if (close(fd) != 0 && error == 0) error = errno;
-  return error;
+  return WriteAt(RootFd(), path, text);
 }
 
 int Device::Read(Raw* out) const {
@@ -157,9 +180,19 @@ int Device::Read(Raw* out) const {
       out->value = 1 - frozen;
       return 0;
     }
+    case Kind::kFan:
+      return ReadFan(out);
     case Kind::kNvmlPower:
     case Kind::kAmdgpuPower:
-      return setter_ == nullptr ? EOPNOTSUPP : setter_->Read(&out->value, &min_uw_);
+    case Kind::kAmdgpuLevel:
+      return setter_ == nullptr ? ENOSYS : setter_->Read(&out->value, &min_uw_);
+    case Kind::kNvmlClocks: {
+      // The library tells the highest clock, and not whether it is locked to a lower one.
+      if (setter_ == nullptr) return ENOSYS;
+      const int error = setter_->Read(&out->value, &min_uw_);
+      if (error == 0 && locked_mhz_ != 0) out->value = locked_mhz_;
+      return error;
+    }
     case Kind::kUnitQuota:
     case Kind::kUnitFreeze:
     case Kind::kUnitRun:
@@ -196,9 +229,19 @@ int Device::Write(const Raw& raw) const {
       if (error != ENOENT) return error;
       return WriteFile("freezer.state", raw.value == 0 ? "FROZEN" : "THAWED");
     }
+    case Kind::kFan:
+      return WriteFan(raw);
     case Kind::kNvmlPower:
     case Kind::kAmdgpuPower:
-      return setter_ == nullptr ? EOPNOTSUPP : setter_->Write(raw.value);
+    case Kind::kAmdgpuLevel:
+      return setter_ == nullptr ? ENOSYS : setter_->Write(raw.value);
+    case Kind::kNvmlClocks: {
+      if (setter_ == nullptr) return ENOSYS;
+      const int error = setter_->Write(raw.value);
+      // Also where the GPU did not obey: what was set must be taken back.
+      if (error != ENODEV && !IsRefusal(error)) locked_mhz_ = raw.value;
+      return error;
+    }
     case Kind::kUnitQuota:
     case Kind::kUnitFreeze:
     case Kind::kUnitRun:
@@ -207,10 +250,45 @@ int Device::Write(const Raw& raw) const {
   return EINVAL;
 }
 
+// The duty of an automatic control moves by itself: it is no part of what must be given back.
+int Device::ReadFan(Raw* out) const {
+  const std::string path = ResolveEntry(roots_.sysfs_fd, spec_.path);
+  char text[64];
+  if (const int error = ReadAt(roots_.sysfs_fd, (path + "_enable").c_str(), text, sizeof text)) return error;
+  if (!ParseInteger(text, &out->aux) || out->aux < 0) return EILSEQ;
+  if (out->aux != kFanManual) return 0;
+  if (const int error = ReadAt(roots_.sysfs_fd, path.c_str(), text, sizeof text)) return error;
+  return ParseInteger(text, &out->value) && out->value >= 0 && out->value <= kFullDuty ? 0 : EILSEQ;
+}
+
+// Manual control freezes the curve by which a fan follows the heat: it is never left behind with another duty than was asked for.
+int Device::WriteFan(const Raw& raw) const {
+  const std::string path = ResolveEntry(roots_.sysfs_fd, spec_.path);
+  const std::string mode_path = path + "_enable";
+  const auto write_mode = [&](int64_t mode) { return WriteAt(roots_.sysfs_fd, mode_path.c_str(), std::to_string(mode).c_str()); };
+  if (raw.aux != kFanManual) return write_mode(raw.aux);
+  Raw before;
+  if (const int error = ReadFan(&before)) return error;
+  int error = write_mode(kFanManual);
+  // A chip without manual control can be let go of: its fans then turn at full speed.
+  if (error == EINVAL && raw.value == kFullDuty) return write_mode(kFanUncontrolled);
+  if (error == 0) error = WriteAt(roots_.sysfs_fd, path.c_str(), std::to_string(raw.value).c_str());
+  if (error != 0 && before.aux != kFanManual) (void)write_mode(before.aux);
+  return error;
+}
+
+void Device::Assume(const Raw& written) const {
+  if (spec_.kind == Kind::kNvmlClocks) locked_mhz_ = written.value;
+}
+
+bool Device::IsRefusal(int error) const {
+  return IsGpu(spec_.kind) && (error == EPERM || error == EACCES || error == EOPNOTSUPP);
+}
+
 Raw Device::Capped(const Raw& former, int64_t cap_ppm) const {
-  if (spec_.kind == Kind::kFreeze || spec_.kind == Kind::kUnitFreeze || spec_.kind == Kind::kUnitRun) {
-    return cap_ppm == 0 ? Raw{0, 0} : former;
-  }
+  if (spec_.kind == Kind::kFan) return cap_ppm == 0 ? Raw{kFullDuty, kFanManual} : former;
+  if (IsSwitch(spec_.kind)) return cap_ppm == 0 ? Raw{0, 0} : former;
+  if (spec_.kind == Kind::kAmdgpuLevel) return cap_ppm <= kLowestLevelPpm ? Raw{kLowestLevel, 0} : former;
   if (spec_.kind == Kind::kUnitQuota) {
     int64_t quota = cap_ppm - cap_ppm % kQuotaStepPpm;
     if (quota < kQuotaStepPpm) quota = kQuotaStepPpm;
@@ -241,6 +319,10 @@ Raw Device::Capped(const Raw& former, int64_t cap_ppm) const {
 }
 
 bool Device::AtLeastAsStrict(const Raw& read_back, const Raw& asked) const {
+  if (spec_.kind == Kind::kFan) {
+    return read_back == asked || read_back.aux == kFanUncontrolled ||
+           (read_back.aux == kFanManual && read_back.value >= kNearlyFullDuty);
+  }
   if (spec_.kind == Kind::kUnitQuota) {
     return asked.value == kUnlimited || (read_back.value != kUnlimited && read_back.value <= asked.value);
   }
@@ -282,6 +364,26 @@ int Device::Default(Raw* out) const {
   return ENODATA;
 }
 
+std::string ResolveEntry(int root_fd, const std::string& path) {
+  const size_t star = path.find("/*/");
+  if (star == std::string::npos) return path;
+  const int fd = openat(root_fd, path.substr(0, star).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  DIR* directory = fd < 0 ? nullptr : fdopendir(fd);
+  if (directory == nullptr) {
+    if (fd >= 0) close(fd);
+    return path;
+  }
+  std::string only;
+  int entries = 0;
+  while (const dirent* entry = readdir(directory)) {
+    if (entry->d_name[0] == '.') continue;
+    ++entries;
+    only = entry->d_name;
+  }
+  closedir(directory);
+  return entries == 1 ? path.substr(0, star + 1) + only + path.substr(star + 2) : path;
+}
+
 void FormatRaw(Kind kind, const Raw& raw, char* buffer, size_t size) {
   if (kind == Kind::kQuota && raw.value == kUnlimited) {
     std::snprintf(buffer, size, "max_%" PRId64, raw.aux);
@@ -291,6 +393,10 @@ void FormatRaw(Kind kind, const Raw& raw, char* buffer, size_t size) {
     std::snprintf(buffer, size, "max");
   } else if (kind == Kind::kFreeze || kind == Kind::kUnitFreeze) {
     std::snprintf(buffer, size, "%s", raw.value == 0 ? "frozen" : "thawed");
+  } else if (kind == Kind::kFan && raw.aux == kFanManual) {
+    std::snprintf(buffer, size, "manual_%" PRId64, raw.value);
+  } else if (kind == Kind::kFan) {
+    std::snprintf(buffer, size, raw.aux == kFanUncontrolled ? "full" : "auto_%" PRId64, raw.aux);
   } else if (kind == Kind::kUnitRun) {
     std::snprintf(buffer, size, "%s", raw.value == 0 ? "running" : "stopped");
   } else {

@@ -24,7 +24,8 @@ struct Roots {
   std::string units_socket;   // Of skos-units; "": there is none.
 };
 
-// A value as the kernel holds it. `aux` is the period of a quota (µs), else 0.
+// A value as the kernel holds it. `aux` is the period of a quota (µs), of a fan the mode of its control (then `value` is its duty
+// where that mode is manual), else 0.
 struct Raw {
   int64_t value = 0;
   int64_t aux = 0;
@@ -53,6 +54,12 @@ class Device {
   // drivers/cpufreq/cpufreq.c: cpufreq_notifier_max), and until that has run scaling_max_freq reads as before.
   bool TakesLate() const { return spec_.kind == Kind::kCpufreq; }
 
+  // The device takes no such value from us at all, whatever it is: something else must be moved in its place.
+  bool IsRefusal(int error) const;
+
+  // What an earlier actuator wrote stands still, as far as anybody knows: locked clocks cannot be read. Worker thread, or before it.
+  void Assume(const Raw& written) const;
+
   // Whether a look costs a process: then it is taken only when a cap is wanted.
   bool IsCostly() const { return IsGpu(spec_.kind) || IsUnitKind(spec_.kind); }
   // Whether `error` of a reading says that the thing is gone and what was set with it: then there is nothing to take back.
@@ -76,13 +83,20 @@ class Device {
   int ReadNumber(const char* leaf, int64_t* out) const;
   int WriteFile(const char* leaf, const char* text) const;
   int RootFd() const;
+  int ReadFan(Raw* out) const;
+  int WriteFan(const Raw& raw) const;
 
   const TargetSpec spec_;
   const Roots roots_;
   const std::unique_ptr<SetterLink> setter_;  // Of a GPU.
   const std::unique_ptr<UnitLink> unit_;      // Of a unit.
   mutable int64_t min_uw_ = 0;                // Of a GPU: its own constraint, as of the last reading.
+  mutable int64_t locked_mhz_ = 0;            // Of a GPU's clocks: what stands by our word; 0: they are not locked.
 };
+
+// A component "*" stands for the only entry of its directory: the hwmonN below a device, whose number changes with every boot
+// and every load of its driver. Where there is none or more than one, the path stays as it is and reads as absent.
+std::string ResolveEntry(int root_fd, const std::string& path);
 
 // As the kernel writes it, blanks as '_', into a buffer of at least 48 bytes.
 void FormatRaw(Kind kind, const Raw& raw, char* buffer, size_t size);

@@ -37,6 +37,8 @@ const char* OutcomeWord(Outcome outcome) {
       return "failed";
     case Outcome::kHung:
       return "hung";
+    case Outcome::kNotPermitted:
+      return "not_permitted";
   }
   return "unknown";
 }
@@ -45,6 +47,7 @@ Target::Target(const TargetSpec& spec, const Roots& roots, StateFile* state, Tar
     : spec_(spec), device_(spec_, roots), floor_ppm_(spec.floor_ppm), state_(state), record_(record) {
   // Adopted from an earlier actuator of this boot: something of ours may stand in the device.
   held_.store(record_->held != 0);
+  if (record_->held != 0) device_.Assume(record_->written);
   if (record_->held != 0) result_ = {Outcome::kApplied, record_->former, record_->written, record_->read_back, true};
 }
 
@@ -244,6 +247,9 @@ void Target::Undo() {
 // Publishes and records the outcome. A repetition of a retry is not recorded again, so that the log is not filled by one CPU
 // that stays offline.
 void Target::Finish(Outcome outcome, int error, int64_t crossed_ns) {
+  if (outcome == Outcome::kFailed && device_.IsRefusal(error)) outcome = Outcome::kNotPermitted;
+  if (outcome == Outcome::kNotPermitted) refuses_.store(true);
+  if (outcome == Outcome::kApplied) refuses_.store(false);
   const Result result = {outcome, record_->former, record_->written, record_->read_back, record_->known != 0};
   if (record_->held == 0 && (outcome == Outcome::kReleased || outcome == Outcome::kForeignChange)) device_.Rest();
   bool repeated = false;
@@ -254,7 +260,8 @@ void Target::Finish(Outcome outcome, int error, int64_t crossed_ns) {
     again = result_.outcome == outcome;
     result_ = result;
   }
-  if (outcome == Outcome::kPending || outcome == Outcome::kUndoPending || outcome == Outcome::kFailed) {
+  if (outcome == Outcome::kPending || outcome == Outcome::kUndoPending || outcome == Outcome::kFailed ||
+      outcome == Outcome::kNotPermitted) {
     retry_ns_ = device_.IsPatient() && again ? std::min(2 * retry_ns_, kMaxRetryNs) : kRetryNs;
     retry_at_ns_ = NowNs() + retry_ns_;
   }

@@ -41,7 +41,7 @@ struct OrderState {
   std::atomic<int64_t> crossed_ns{0};  // When the reading of the last crossing was taken: for the latency in the log.
 };
 
-enum class Outcome : uint8_t { kIdle, kApplied, kReleased, kPending, kUndoPending, kForeignChange, kFailed, kHung };
+enum class Outcome : uint8_t { kIdle, kApplied, kReleased, kPending, kUndoPending, kForeignChange, kFailed, kHung, kNotPermitted };
 const char* OutcomeWord(Outcome outcome);
 
 struct Result {
@@ -75,6 +75,10 @@ class Target {
   // Any thread. What came of the last look. kHung when the worker is stuck in this device.
   Result Current() const;
   bool held() const { return held_.load(); }
+  // Any thread. The device refused what we asked of it as such, and took nothing since.
+  bool refuses() const { return refuses_.load(); }
+  // Main thread. It may have been permitted meanwhile.
+  void ForgetRefusal() { refuses_.store(false); }
   // Main thread. Nothing of ours stands in the device, and no earlier wish is under way that would put it there.
   bool AtRest() const { return done_.load() == asked_.load() && !held_.load(); }
   // Main thread. Every order that names this target is below its clear bound.
@@ -105,6 +109,7 @@ class Target {
   std::atomic<uint64_t> done_{0};
   std::atomic<bool> held_{false};
   std::atomic<bool> retired_{false};
+  std::atomic<bool> refuses_{false};
   std::atomic<int64_t> busy_since_ns_{0};  // Worker is in a call into the device since then; 0: it is not.
 
   int64_t applied_cap_ppm_ = kNoCap;  // Worker thread: what `written` came from.

@@ -8,53 +8,29 @@
 #include <cstdio>
 #include <cstring>
 
+#include "gpu/nvml_device.h"
 #include "gpu/protocol.h"
 #include "gpu/setter.h"
-#include "probes/nvml_library.h"
 
 namespace skos::gpu {
 namespace {
 
 constexpr int64_t kMicroPerMilli = 1'000;
 
-int ErrnoOf(int code) {
-  switch (code) {
-    case nvml::kSuccess:
-      return 0;
-    case nvml::kInvalidArgument:
-      return EINVAL;
-    case nvml::kNotSupported:
-    case nvml::kFunctionNotFound:
-      return EOPNOTSUPP;
-    case nvml::kNoPermission:
-      return EPERM;
-    case nvml::kUninitialized:
-    case nvml::kNotFound:
-    case nvml::kDriverNotLoaded:
-    case nvml::kGpuIsLost:
-    case nvml::kResetRequired:
-    case nvml::kLibRmVersionMismatch:
-    case nvml::kGpuNotFound:
-      return ENODEV;
-    default:
-      return EIO;
-  }
-}
-
-class NvmlPower final : public PowerKnob {
+class NvmlPower final : public Knob {
  public:
   NvmlPower(std::unique_ptr<nvml::Library> library, nvml::Device device) : library_(std::move(library)), device_(device) {}
 
-  int Read(PowerLimit* out) override {
+  int Read(KnobState* out) override {
     unsigned milliwatts = 0;
-    if (const int error = ErrnoOf(library_->power_limit(device_, &milliwatts))) return error;
-    out->value_uw = milliwatts * kMicroPerMilli;
+    if (const int error = ErrnoOfNvml(library_->power_limit(device_, &milliwatts))) return error;
+    out->value = milliwatts * kMicroPerMilli;
     unsigned min = 0;
     unsigned max = 0;
     // A device that does not state its constraints refuses what is beyond them.
     if (library_->power_constraints(device_, &min, &max) == nvml::kSuccess) {
-      out->min_uw = min * kMicroPerMilli;
-      out->max_uw = max * kMicroPerMilli;
+      out->min = min * kMicroPerMilli;
+      out->max = max * kMicroPerMilli;
     }
     return 0;
   }
@@ -62,7 +38,7 @@ class NvmlPower final : public PowerKnob {
   int Write(int64_t value_uw) override {
     const int64_t milliwatts = value_uw / kMicroPerMilli;
     if (milliwatts <= 0 || milliwatts > UINT32_MAX) return EINVAL;
-    return ErrnoOf(library_->set_power_limit(device_, static_cast<unsigned>(milliwatts)));
+    return ErrnoOfNvml(library_->set_power_limit(device_, static_cast<unsigned>(milliwatts)));
   }
 
  private:
@@ -70,30 +46,21 @@ class NvmlPower final : public PowerKnob {
   const nvml::Device device_;
 };
 
-std::unique_ptr<PowerKnob> OpenNvmlPower(const std::string& name, const std::string& address, int* error) {
-  std::string why;
-  bool absent = false;
-  std::unique_ptr<nvml::Library> library = nvml::Library::Load(name, &why, &absent);
-  if (library == nullptr) {
-    *error = ENODEV;
-    return nullptr;
-  }
+std::unique_ptr<Knob> OpenNvmlPower(const std::string& name, const std::string& address, int* error) {
   nvml::Device device = nullptr;
-  int code = library->init();
-  if (code == nvml::kSuccess) code = library->handle_by_address(address.c_str(), &device);
-  *error = ErrnoOf(code);
-  if (code != nvml::kSuccess) return nullptr;
+  std::unique_ptr<nvml::Library> library = OpenNvmlDevice(name, address, &device, error);
+  if (library == nullptr) return nullptr;
   return std::make_unique<NvmlPower>(std::move(library), device);
 }
 
-class AmdgpuPower final : public PowerKnob {
+class AmdgpuPower final : public Knob {
  public:
   explicit AmdgpuPower(std::string directory) : directory_(std::move(directory)) {}
 
-  int Read(PowerLimit* out) override {
-    if (const int error = ReadNumber("power1_cap", &out->value_uw)) return error;
-    (void)ReadNumber("power1_cap_min", &out->min_uw);
-    (void)ReadNumber("power1_cap_max", &out->max_uw);
+  int Read(KnobState* out) override {
+    if (const int error = ReadNumber("power1_cap", &out->value)) return error;
+    (void)ReadNumber("power1_cap_min", &out->min);
+    (void)ReadNumber("power1_cap_max", &out->max);
     return 0;
   }
 
@@ -127,7 +94,7 @@ class AmdgpuPower final : public PowerKnob {
 };
 
 // The card's hwmon directory, whose number changes with every load of the driver: the one that has a power cap.
-std::unique_ptr<PowerKnob> OpenAmdgpuPower(const std::string& sysfs, const std::string& address, int* error) {
+std::unique_ptr<Knob> OpenAmdgpuPower(const std::string& sysfs, const std::string& address, int* error) {
   const std::string parent = sysfs + "/bus/pci/devices/" + address + "/hwmon";
   DIR* directory = opendir(parent.c_str());
   *error = ENODEV;
@@ -149,8 +116,8 @@ std::unique_ptr<PowerKnob> OpenAmdgpuPower(const std::string& sysfs, const std::
 
 }  // namespace
 
-std::unique_ptr<PowerKnob> OpenPowerKnob(const SetterSettings& settings, std::string_view source, const std::string& address,
-                                         int* error) {
+std::unique_ptr<Knob> OpenPowerKnob(const SetterSettings& settings, std::string_view source, const std::string& address,
+                                    int* error) {
   if (source == "nvml" && settings.nvml != kNoLibrary) return OpenNvmlPower(settings.nvml, address, error);
   if (source == "amdgpu") return OpenAmdgpuPower(settings.sysfs_root, address, error);
   *error = EOPNOTSUPP;

@@ -38,7 +38,7 @@ constexpr int kActivatedFd = 3;  // sd_listen_fds(3): the first descriptor that 
 std::string Error(int error) { return "err " + std::to_string(error); }
 
 // "open SOURCE ADDRESS"
-std::unique_ptr<PowerKnob> Open(const SetterSettings& settings, std::string_view request, int* error) {
+std::unique_ptr<Knob> Open(const SetterSettings& settings, std::string_view request, int* error) {
   *error = EINVAL;
   constexpr std::string_view kVerb = "open ";
   if (request.substr(0, kVerb.size()) != kVerb) return nullptr;
@@ -48,7 +48,9 @@ std::unique_ptr<PowerKnob> Open(const SetterSettings& settings, std::string_view
   const std::string address(request.substr(blank + 1));
   // It becomes a part of a path.
   if (!IsAddress(address) || address.find("..") != std::string::npos) return nullptr;
-  return OpenPowerKnob(settings, request.substr(0, blank), address, error);
+  const std::string_view source = request.substr(0, blank);
+  if (source == "nvml_clocks" || source == "amdgpu_level") return OpenClockKnob(settings, source, address, error);
+  return OpenPowerKnob(settings, source, address, error);
 }
 
 bool Say(const std::string& words) { return SendPacket(kSupervisorFd, words, -1, 0) == 0; }
@@ -100,9 +102,9 @@ bool MayEnter(int fd) {
 
 }  // namespace
 
-std::string AnswerSetter(PowerKnob* knob, std::string_view request, bool* leave) {
+std::string AnswerSetter(Knob* knob, std::string_view request, bool* leave) {
   int error = EINVAL;
-  PowerLimit limit;
+  KnobState limit;
   int64_t wanted = 0;
   constexpr std::string_view kSet = "set ";
   if (request == "get") {
@@ -113,8 +115,8 @@ std::string AnswerSetter(PowerKnob* knob, std::string_view request, bool* leave)
   *leave = error == ENODEV;
   if (error != 0) return Error(error);
   if (request != "get") return "ok";
-  return "value " + std::to_string(limit.value_uw) + " min " + std::to_string(limit.min_uw) + " max " +
-         std::to_string(limit.max_uw);
+  return "value " + std::to_string(limit.value) + " min " + std::to_string(limit.min) + " max " +
+         std::to_string(limit.max);
 }
 
 int RunSetter(const SetterSettings& settings) {
@@ -123,7 +125,7 @@ int RunSetter(const SetterSettings& settings) {
   std::string request;
   if (!Hear(&request)) return 0;
   int error = 0;
-  const std::unique_ptr<PowerKnob> knob = Open(settings, request, &error);
+  const std::unique_ptr<Knob> knob = Open(settings, request, &error);
   if (knob == nullptr) {
     Say(Error(error));
     _exit(kExitCannotOpen);

@@ -94,6 +94,9 @@ class Library {
   Function<Device, unsigned> set_power_limit{object_, "nvmlDeviceSetPowerManagementLimit"};
   Function<Device, int, unsigned*> clock{object_, "nvmlDeviceGetClockInfo"};
   Function<Device, int, unsigned*> clock_max{object_, "nvmlDeviceGetMaxClockInfo"};
+  // Of a setter, too.
+  Function<Device, unsigned, unsigned> lock_clocks{object_, "nvmlDeviceSetGpuLockedClocks"};
+  Function<Device> unlock_clocks{object_, "nvmlDeviceResetGpuLockedClocks"};
   Function<Device, unsigned long long*> event_reasons{object_, "nvmlDeviceGetCurrentClocksEventReasons"};
   Function<Device, unsigned long long*> throttle_reasons{object_, "nvmlDeviceGetCurrentClocksThrottleReasons"};
   Function<Device, int*> performance_state{object_, "nvmlDeviceGetPerformanceState"};

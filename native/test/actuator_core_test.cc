@@ -31,6 +31,8 @@ const char* const kItems[] = {
     "target freeze/w freeze w floor_ppm=0",
     "order hot sensor=temp raise=95000 clear=90000 samples=1 rate_mhz=1000000 cap_ppm=500000 targets=cpufreq/policy0",
     "target gpu/0000:3b:00.0 nvml_power 0000:3b:00.0 floor_ppm=300000",
+    "target gpu-clocks/0000:3b:00.0 nvml_clocks 0000:3b:00.0 floor_ppm=300000",
+    "target fan/a fan devices/x/hwmon/*/pwm1 floor_ppm=0",
     "order gpu gpu=0000:3b:00.0 channel=temperature raise=95000 clear=90000 samples=2 rate_mhz=10000 cap_ppm=500000 "
     "targets=gpu/0000:3b:00.0",
     "energy rapl/intel-rapl:0 rapl max_uj=262143328850",
@@ -68,7 +70,7 @@ std::string Mutated(std::string text, std::mt19937_64& random) {
 void AcceptsTheWholeFormat() {
   AllowList list;
   CHECK_EQ(actuator::ParseAllowList(WholeList(), &list), std::string());
-  CHECK_EQ(list.targets.size(), size_t{4});
+  CHECK_EQ(list.targets.size(), size_t{6});
   CHECK_EQ(list.orders.size(), size_t{2});
   CHECK_EQ(list.orders[1].gpu, std::string("0000:3b:00.0"));
   CHECK_EQ(list.orders[1].sensor, std::string("temperature"));
@@ -89,7 +91,8 @@ void NeverAcceptsAListThatIsUnsafe() {
     for (const auto& target : list.targets) {
       CHECK(target.path.front() != '/');
       CHECK(("/" + target.path + "/").find("/../") == std::string::npos);
-      CHECK(target.floor_ppm >= (target.kind == actuator::Kind::kFreeze ? 0 : 1));
+      CHECK(target.floor_ppm >= (actuator::IsSwitch(target.kind) ? 0 : 1));
+      if (target.kind == actuator::Kind::kFan) CHECK(target.path.find("/pwm") != std::string::npos);
     }
     for (const auto& order : list.orders) {
       CHECK(order.clear < order.raise);

@@ -3,6 +3,7 @@ import type { Verb } from '../core/action-names.js';
 import { alertHuman } from './alert-human.js';
 import { archiveOldData, cleanupLogs, cleanupTemp, emergencyCleanup } from './cleanup.js';
 import type { Built, EffectContext, EffectKind } from './effect.js';
+import { fans } from './fans.js';
 import { freeze } from './freeze.js';
 import { limit } from './limit.js';
 import { pingPeer } from './ping.js';
@@ -16,6 +17,7 @@ const KINDS: Partial<Record<Verb, EffectKind>> = {
   throttle,
   limit,
   freeze,
+  fans_full: fans,
   restart_unit: restartUnit,
   shutdown_non_essential: shutdownNonEssential,
   redistribute: namedHook,

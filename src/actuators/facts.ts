@@ -1,17 +1,19 @@
 /**
- * What of this machine can be limited at all: cpufreq policies, intel_pstate, RAPL packages, GPUs, cgroup controllers.
+ * What of this machine can be limited at all: cpufreq policies, intel_pstate, RAPL packages, GPUs, fans, cgroup controllers.
  *
  * Discovery only; the answer goes into the allow-list, which root makes. Sources: Documentation/admin-guide/pm/cpufreq.rst
  * and intel_pstate.rst, Documentation/power/powercap/powercap.rst, Documentation/admin-guide/cgroup-v2.rst.
  */
 import type { ActuatableFacts, CgroupController } from '../config/compile.js';
 import type { Tree } from '../core/ports.js';
+import { stableDeviceName } from '../sensors/device-path.js';
 import { type PciGpu, pciGpus } from '../sensors/pci-gpus.js';
 import { energyZones } from '../sensors/rapl.js';
 
 const CPUFREQ = 'devices/system/cpu/cpufreq';
 const INTEL_PSTATE = 'devices/system/cpu/intel_pstate';
 const POWERCAP = 'class/powercap';
+const GPU_CHIPS = new Set(['amdgpu', 'radeon', 'nouveau', 'nvidia', 'i915', 'xe']);
 
 export interface ActuatableTrees {
   readonly sysfs: Tree;
@@ -26,6 +28,7 @@ export async function actuatorFacts({ sysfs, cgroup }: ActuatableTrees): Promise
     pstate: cpufreqPolicies.length === 0 && (await sysfs.exists(`${INTEL_PSTATE}/max_perf_pct`)),
     raplZones: await raplZones(sysfs),
     gpus: (await pciGpus(sysfs)).flatMap(settable),
+    fans: await fans(sysfs),
     energyZones: await energyZones(sysfs),
     cgroup: { cpu: await cpuController(cgroup), freezer: await freezerController(cgroup) },
   };
@@ -36,6 +39,45 @@ function settable({ address, vendor, driver }: PciGpu): ActuatableFacts['gpus'][
   if (vendor === 'nvidia' && (driver === '' || driver === 'nvidia')) return [{ address, kind: 'nvml_power' }];
   if (vendor === 'amd' && (driver === '' || driver === 'amdgpu')) return [{ address, kind: 'amdgpu_power' }];
   return [];
+}
+
+/**
+ * Fans that a chip of the board controls and whose mode can be read, or it could not be given back. Chips of GPUs are left to
+ * their drivers, which may hang. Source: Documentation/hwmon/sysfs-interface.rst.
+ */
+async function fans(sysfs: Tree): Promise<ActuatableFacts['fans'][number][]> {
+  const found: ActuatableFacts['fans'][number][] = [];
+  for (const chip of await sysfs.list('class/hwmon', /^hwmon\d+$/)) {
+    const base = await sysfs.resolve(`class/hwmon/${chip}`);
+    const name = base === undefined ? undefined : await sysfs.text(`${base}/name`);
+    if (base === undefined || name === undefined || GPU_CHIPS.has(name)) continue;
+    const device = await sysfs.resolve(`${base}/device`);
+    const place = device === undefined ? chip : await stableDeviceName(sysfs, device);
+    const siblings = await sysfs.list(base.slice(0, base.lastIndexOf('/')), /^hwmon\d+$/);
+    for (const pwm of await sysfs.list(base, /^pwm\d{1,2}$/)) {
+      if ((await sysfs.integer(`${base}/${pwm}_enable`)) === undefined) continue;
+      found.push({
+        name: `${fanSegment(`${name}-${place}`)}/${pwm}`,
+        path: `${siblings.length === 1 ? withoutNumber(base) : base}/${pwm}`,
+      });
+    }
+  }
+  return found;
+}
+
+/** With "fan/" before it and the pwm behind, it must fit the 64 characters of an id. */
+const FAN_SEGMENT_LENGTH = 48;
+
+function fanSegment(text: string): string {
+  return text
+    .toLowerCase()
+    .replaceAll(/[^a-z0-9_-]/g, '-')
+    .slice(0, FAN_SEGMENT_LENGTH);
+}
+
+/** The number in hwmonN changes when its driver is loaded again; the actuator looks up what stands for the only chip of a device. */
+function withoutNumber(base: string): string {
+  return base.replace(/^(devices\/.*\/hwmon)\/hwmon\d+$/, '$1/*');
 }
 
 async function policies(sysfs: Tree): Promise<string[]> {

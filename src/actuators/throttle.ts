@@ -1,14 +1,17 @@
 /**
  * `throttle_N`: N % off the pre-lease limit of the device that is hot. A hot CPU is capped by frequency (cpufreq policies, or
  * intel_pstate where there are none) and by its power limit, wherever the allow-list names them; a hot GPU by its power limit, it and
- * no other.
+ * no other, and where that is not permitted by its clocks.
  */
-import { gpuTarget } from '../config/compile.js';
+import { gpuClocksTarget, gpuLevelTarget, gpuTarget } from '../config/compile.js';
 import type { Channel } from '../core/channel.js';
 import type { ActuatorTarget } from '../core/ports.js';
 import { type Built, type EffectContext, type EffectKind, targetsOf } from './effect.js';
 
 const PPM_PER_PERCENT = 10_000;
+const HALF_PPM = 500_000;
+/** State of a target whose device takes no such limit from us: native/actuator/README.md. */
+const NOT_PERMITTED = 'not_permitted';
 
 export const throttle: EffectKind = {
   build({ action, channel, targets }: EffectContext): Built {
@@ -23,9 +26,16 @@ export const throttle: EffectKind = {
 
 function throttledGpu({ probe }: Channel, targets: readonly ActuatorTarget[], capPpm: number): Built {
   if (probe.kind !== 'gpu') return { unavailable: 'it is not known which GPU this channel is of' };
-  const target = gpuTarget(probe.address);
-  const isListed = targets.some((each) => each.target === target);
-  return isListed
-    ? { effects: [{ target, capPpm }] }
-    : { unavailable: `the allow-list does not name the GPU ${probe.address}` };
+  const { address } = probe;
+  const listed = (id: string) => targets.find(({ target }) => target === id);
+  const power = listed(gpuTarget(address));
+  const capped = (target: string): Built => ({ effects: [{ target, capPpm }] });
+  if (power !== undefined && power.state !== NOT_PERMITTED) return capped(power.target);
+  const clocks = listed(gpuClocksTarget(address));
+  if (clocks !== undefined && clocks.state !== NOT_PERMITTED) return capped(clocks.target);
+  const level = listed(gpuLevelTarget(address));
+  // Nothing is between the lowest level and none: it stands for a cap of half or less.
+  if (level !== undefined && level.state !== NOT_PERMITTED && capPpm <= HALF_PPM) return capped(level.target);
+  if (power !== undefined) return capped(power.target); // Nothing is permitted: that shows in what it answers.
+  return { unavailable: `the allow-list does not name the GPU ${address}` };
 }

@@ -29,6 +29,10 @@ const FLOOR_PPM = {
   unit_quota: 10_000,
   unit_freeze: 0,
   unit_run: 0,
+  nvml_clocks: 300_000,
+  // On or off: its lowest level, or none.
+  amdgpu_level: 1,
+  fan: 0,
 };
 /** The rule that default orders are named after. */
 export const DEFAULT_ORDER_RULE = 'thermal';
@@ -60,6 +64,8 @@ export interface ActuatableFacts {
   readonly raplZones: readonly string[];
   /** GPUs whose power limit may be set, by PCI address. */
   readonly gpus: readonly { readonly address: string; readonly kind: 'nvml_power' | 'amdgpu_power' }[];
+  /** Fans whose control can be told: `name` is the same after every boot, `path` their pwm file. */
+  readonly fans: readonly { readonly name: string; readonly path: string }[];
   /** Zones whose energy is counted: `zone` is the kernel's name, `path` its directory. */
   readonly energyZones: readonly { readonly zone: string; readonly path: string; readonly maxMicroJoules: number }[];
   /** null: this machine has no such controller. */
@@ -100,7 +106,10 @@ export function compileAllowList(input: CompileInput): string {
   const leftOut: LeftOut = [];
   const cpu = cpuTargets(input.facts);
   const gpus = gpuTargets(input);
-  const all = [...cpu, ...gpus, ...cgroupTargets(input, leftOut), ...unitTargets(input, leftOut)];
+  const all = [
+    ...[...cpu, ...gpus, ...gpuClockTargets(input), ...fanTargets(input)],
+    ...[...cgroupTargets(input, leftOut), ...unitTargets(input, leftOut)],
+  ];
   const targets = fitting(all, ALLOW_LIMITS.targets, leftOut, ({ id }) => id);
   const listed = new Set(targets.map(({ id }) => id));
   const isListed = ({ id }: Target) => listed.has(id);
@@ -160,6 +169,32 @@ function gpuTargets({ config, facts }: CompileInput): Target[] {
 /** What the actuator calls the power limit of the GPU at a PCI address. */
 export function gpuTarget(address: string): string {
   return `gpu/${address}`;
+}
+
+/** What is moved where a GPU's power limit is not permitted (actuators/throttle.ts): not by standing orders, which ask nobody. */
+function gpuClockTargets({ config, facts }: CompileInput): Target[] {
+  if (config.gpu.mode === 'off') return [];
+  return facts.gpus.map(({ address, kind }) =>
+    kind === 'nvml_power'
+      ? { id: gpuClocksTarget(address), kind: 'nvml_clocks', path: address }
+      : { id: gpuLevelTarget(address), kind: 'amdgpu_level', path: address },
+  );
+}
+
+export function gpuClocksTarget(address: string): string {
+  return `gpu-clocks/${address}`;
+}
+
+export function gpuLevelTarget(address: string): string {
+  return `gpu-level/${address}`;
+}
+
+/** Only where an action asks for it: whoever can stop a fan's curve can also leave it stopped. */
+function fanTargets({ config, facts }: CompileInput): Target[] {
+  const { warning, critical, emergency } = config.thermal.actions;
+  const asked = [warning, critical, emergency, ...config.rules.map(({ actions }) => actions)];
+  if (!asked.some((actions) => actions.includes('fans_full'))) return [];
+  return facts.fans.map(({ name, path }) => ({ id: `fan/${name}`, kind: 'fan', path }));
 }
 
 function lastSegment(path: string): string {

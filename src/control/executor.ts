@@ -102,6 +102,7 @@ export class Executor {
       ttlMs: () => options.config.get().actuator.lease * 1000,
       holders: () => this.#running.values(),
       become: (running, state, why) => this.#become(running, state, why),
+      onRefused: () => void this.refreshTargets().catch(() => undefined), // A lost connection is attached anew.
       onGivenBack: (running) => this.#finishWhenOver(running),
     });
   }
@@ -220,8 +221,7 @@ export class Executor {
       if (!holds.some(({ target }) => target === effect.target)) holds.push(holdOf(action, effect));
     }
     if ('unavailable' in built) this.#become(running, 'unavailable', built.unavailable);
-    else if (gone.length > 0)
-      this.#become(running, record.state, `no longer listed: ${gone.map(({ target }) => target).join(', ')}`);
+    else if (gone.length > 0) this.#become(running, record.state, goneText(gone, this.#targets));
   }
 
   detach(): void {
@@ -635,4 +635,12 @@ function endOf(former: Consent, wanted: Consent | undefined): string {
 
 function keyOf({ bound, action }: { bound: BoundRule; action: Action }): string {
   return `${bound.rule.name} ${bound.channel.id} ${action.text}`;
+}
+
+/** What stands in its place shows in the effects. */
+function goneText(gone: readonly Hold[], targets: readonly ActuatorTarget[]): string {
+  const said = gone.map(({ target }) =>
+    targets.some((each) => each.target === target) ? `not permitted: ${target}` : `no longer listed: ${target}`,
+  );
+  return said.join(', ');
 }

@@ -24,6 +24,8 @@ export interface LeaseKeeperOptions<H extends Holder> {
   readonly ttlMs: () => number;
   readonly holders: () => Iterable<H>;
   readonly become: (holder: H, state: ActionState, why: string) => void;
+  /** A device takes nothing of the kind from us: something else may be moved in its place. */
+  readonly onRefused: () => void;
   /** Something of it came back, perhaps the last. */
   readonly onGivenBack: (holder: H) => void;
 }
@@ -128,6 +130,7 @@ export class LeaseKeeper<H extends Holder> {
     hold.result = result;
     delete hold.after;
     hold.state = state;
+    if (result.outcome === 'not_permitted') this.#options.onRefused();
     if (holder.holds.some((each) => each.state === 'asked')) return;
     const bad = holder.holds.filter((each) => each.state !== 'held');
     const list = bad.map(({ target, result: each }) => `${target}: ${each?.outcome ?? 'unknown'}`).join(', ');

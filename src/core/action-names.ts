@@ -31,6 +31,8 @@ export const VERBS = {
   throttle: { class: 'reversible', amount: PERCENT_OFF },
   limit: { class: 'reversible', amount: PERCENT_OF_ONE_CPU, target: true },
   freeze: { class: 'reversible', target: true },
+  // The fans that the node's own chips control, at full speed; their curve comes back with the release.
+  fans_full: { class: 'reversible' },
   failover_route: { class: 'reversible' },
   // Holds a chain until it is reset; nothing of the chain is lost.
   circuit_break: { class: 'reversible' },

@@ -362,7 +362,7 @@ export interface ActuatorTarget {
   readonly target: string;
   readonly former: string;
   readonly current: string;
-  /** idle, held, pending, undo_pending, foreign_change, failed or hung. */
+  /** idle, held, pending, undo_pending, foreign_change, failed, hung or not_permitted. */
   readonly state: string;
 }
 

@@ -24,6 +24,7 @@ t.test('a machine that lets itself be limited by nothing', async (t) => {
     pstate: false,
     raplZones: [],
     gpus: [],
+    fans: [],
     energyZones: [],
     cgroup: { cpu: null, freezer: null },
   });
@@ -100,4 +101,38 @@ t.test('cgroup version 2, version 1, and both beside each other', async (t) => {
   ] as const) {
     t.same((await factsOf(t, { cgroup })).cgroup, expected, what);
   }
+});
+
+t.test('fans whose mode can be read, by a name that stays; none of a GPU or of a chip that only tells', async (t) => {
+  const chip = (name: string, more: object) => ({ name, pwm1: '120', ...more });
+  const device = (hwmon: object) => ({ hwmon });
+  const sys = {
+    devices: {
+      platform: {
+        'nct6775.656': device({
+          hwmon4: chip('nct6798', { pwm1_enable: '5', pwm2: '80', pwm2_enable: '1', pwm3: '1' }),
+        }),
+        two: device({ hwmon5: chip('a b', { pwm1_enable: '2' }), hwmon6: chip('other', { pwm1_enable: 'x' }) }),
+      },
+      pci: { gpu: device({ hwmon7: chip('amdgpu', { pwm1_enable: '2' }) }) },
+    },
+    class: { hwmon: {} as Record<string, unknown> },
+  };
+  for (const [name, at] of Object.entries({
+    hwmon4: 'platform/nct6775.656',
+    hwmon5: 'platform/two',
+    hwmon6: 'platform/two',
+    hwmon7: 'pci/gpu',
+  })) {
+    sys.class.hwmon[name] = t.fixture('symlink', `../../devices/${at}/hwmon/${name}`);
+    const place = at.split('/');
+    const parent = (sys.devices as Record<string, Record<string, { hwmon: Record<string, object> }>>)[place[0] ?? ''];
+    const found = parent?.[place[1] ?? '']?.hwmon;
+    if (found !== undefined) found[name] = { ...found[name], device: t.fixture('symlink', '../..') };
+  }
+  t.same((await factsOf(t, { sys })).fans, [
+    { name: 'nct6798-nct6775-656/pwm1', path: 'devices/platform/nct6775.656/hwmon/*/pwm1' },
+    { name: 'nct6798-nct6775-656/pwm2', path: 'devices/platform/nct6775.656/hwmon/*/pwm2' },
+    { name: 'a-b-two/pwm1', path: 'devices/platform/two/hwmon/hwmon5/pwm1' },
+  ]);
 });

@@ -217,6 +217,82 @@ t.test('a setter does what its contract says, and nothing for anything else', { 
   t.equal(machine.get(CAP), '150000000');
 });
 
+t.test(
+  'locks clocks where the power limit is not permitted, and unlocks them whoever asks',
+  { skip: skipped },
+  async (t) => {
+    const machine = machineWithGpus(t);
+    const setters = await startSetters(t, machine);
+    const items = [...TARGETS, `target gpu-clocks/${NVIDIA} nvml_clocks ${NVIDIA} floor_ppm=300000`];
+    const script = (...lines: readonly string[]) =>
+      writeFileSync(
+        join(machine.root, 'nvml'),
+        ['driver 570.86.15', `gpu 0 pci ${NVIDIA}`, 'gpu 0 preset h100', 'gpu 0 clock.0 1755', ...lines, ''].join('\n'),
+      );
+    const locked = () =>
+      /lock\.max/.test(existsSync(join(machine.root, 'set')) ? readFileSync(join(machine.root, 'set'), 'latin1') : '');
+    script('gpu 0 set power_limit 4');
+    const options = { items, args: ['--setter', setters.socket] };
+    const first = await startActuator(t, machine, options);
+    const client = await first.client();
+    const ask = (target: string, capPpm = 500_000) => client.set({ lease: target, target, capPpm, ttlMs: HOUR_MS });
+    t.match(await ask(`gpu/${NVIDIA}`), { ok: false, outcome: 'not_permitted' });
+    await client.release(`gpu/${NVIDIA}`);
+    const stateOf = async (id: string) => (await client.targets()).find(({ target }) => target === id)?.state;
+    t.equal(await stateOf(`gpu/${NVIDIA}`), 'not_permitted', 'also when nobody asks any more');
+    t.match(await ask(`gpu-clocks/${NVIDIA}`), { ok: true, former: '1980', written: '990', readBack: '990' });
+    t.ok(locked());
+    // Neither the setter nor the actuator lives to take it back.
+    for (const pid of setters.processes()) process.kill(pid, 'SIGKILL');
+    first.process.kill('SIGKILL');
+    await first.exited;
+    rmSync(first.socket);
+    const second = await startActuator(t, machine, options);
+    const next = await second.client();
+    t.match(await next.release(`gpu-clocks/${NVIDIA}`), { ok: true, outcome: 'released' });
+    t.notOk(locked());
+    script('gpu 0 set locked_clocks ignored');
+    const disobeyed = await next.set({ lease: 'a', target: `gpu-clocks/${NVIDIA}`, capPpm: 500_000, ttlMs: HOUR_MS });
+    t.match(disobeyed, { ok: false, outcome: 'failed' }, 'a GPU that runs as fast as before is not capped');
+    script();
+    await next.release('a');
+    await until(() => !locked());
+    await next.reload();
+    t.notOk(
+      (await next.targets()).some(({ state }) => state === 'not_permitted'),
+      'tried anew after a reload',
+    );
+  },
+);
+
+t.test(
+  'forces the lowest level of amdgpu and gives back the one that was, or leaves it alone',
+  { skip: skipped },
+  async (t) => {
+    const machine = machineWithGpus(t);
+    const level = `bus/pci/devices/${AMD}/power_dpm_force_performance_level`;
+    const setters = await startSetters(t, machine);
+    const items = [`target gpu-level/${AMD} amdgpu_level ${AMD} floor_ppm=1`];
+    const actuator = await startActuator(t, machine, { items, args: ['--setter', setters.socket] });
+    const client = await actuator.client();
+    const ask = (capPpm: number) => client.set({ lease: 'a', target: `gpu-level/${AMD}`, capPpm, ttlMs: HOUR_MS });
+    t.match(await ask(500_000), { ok: false, outcome: 'not_permitted' }, 'a driver without levels');
+    for (const former of ['auto', 'profile_peak', 'high']) {
+      machine.set(level, former);
+      t.match(await ask(500_000), { ok: true }, former);
+      t.equal(machine.get(level), 'low');
+      await client.release('a');
+      await until(() => machine.get(level) === former);
+    }
+    for (const theirs of ['manual', 'perf_determinism', 'garbage']) {
+      machine.set(level, theirs);
+      t.match(await ask(500_000), { ok: false, outcome: 'not_permitted' }, theirs);
+      await client.release('a');
+      t.equal(machine.get(level), theirs, 'untouched');
+    }
+  },
+);
+
 t.test('nobody but root reaches a setter', { skip: skipped || process.getuid?.() !== 0 }, async (t) => {
   const machine = machineWithGpus(t);
   const { socket, processes } = await startSetters(t, machine);

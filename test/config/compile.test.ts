@@ -13,6 +13,7 @@ const FACTS: ActuatableFacts = {
   raplZones: ['class/powercap/intel-rapl:0'],
   energyZones: [],
   gpus: [],
+  fans: [],
   cgroup: { cpu: { version: 2, directory: '' }, freezer: { version: 2, directory: '' } },
 };
 const NOTHING: ActuatableFacts = {
@@ -21,6 +22,7 @@ const NOTHING: ActuatableFacts = {
   raplZones: [],
   energyZones: [],
   gpus: [],
+  fans: [],
   cgroup: { cpu: null, freezer: null },
 };
 
@@ -364,6 +366,29 @@ t.test('GPUs are not crowded out by the cores of large CPUs', async (t) => {
   t.equal(orders.length, 64);
   t.equal(orders.filter(({ fields }) => fields.gpu !== undefined).length, 16);
   t.match(orders[0]?.name, 'coretemp-isa-0000', 'packages first');
+});
+
+t.test('lists fans only where an action asks for them, and clocks beside each power limit', async (t) => {
+  const facts = {
+    ...WITH_GPU,
+    gpus: [...WITH_GPU.gpus, { address: '0000:03:00.0', kind: 'amdgpu_power' as const }],
+    fans: [{ name: 'nct6798/pwm1', path: 'devices/platform/nct6775.656/hwmon/*/pwm1' }],
+  };
+  const kinds = (config: Config) => [...compiled({ config, facts }).targets].map(([id, { kind }]) => `${id} ${kind}`);
+  const gpus = [
+    `gpu/${GPU} nvml_power`,
+    'gpu/0000:03:00.0 amdgpu_power',
+    `gpu-clocks/${GPU} nvml_clocks`,
+    'gpu-level/0000:03:00.0 amdgpu_level',
+  ];
+  t.same(kinds(configOf()), gpus);
+  const rules = [{ name: 'loud', class: 'cpu', raise: 80, actions: ['fans_full'] }];
+  t.same(kinds(configOf({ rules })), [...gpus, 'fan/nct6798/pwm1 fan']);
+  t.same(
+    kinds(configOf({ thermal: { actions: { critical: ['throttle_50', 'fans_full'] } } })).at(-1),
+    'fan/nct6798/pwm1 fan',
+  );
+  t.same(kinds(configOf({ gpu: { mode: 'off' } })), []);
 });
 
 // ---- Any configuration that the check lets pass --------------------------------------------------------------------

@@ -70,7 +70,7 @@ t.test('a hook named like a built-in action supplies it and does not change its 
 
 t.test('only what can be taken back is reversible', async (t) => {
   const reversible = Object.keys(VERBS).filter((verb) => actionClass(verb as keyof typeof VERBS) === 'reversible');
-  t.same(reversible, ['throttle', 'limit', 'freeze', 'failover_route', 'circuit_break']);
+  t.same(reversible, ['throttle', 'limit', 'freeze', 'fans_full', 'failover_route', 'circuit_break']);
 });
 
 t.test('lists names as they are written, for suggestions', async (t) => {

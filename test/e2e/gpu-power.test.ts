@@ -67,25 +67,51 @@ t.test("no cap goes below the GPU's own constraint", { skip: skipped || !isRoot 
   await untilWatts(gpus, FIRST, FORMER_W);
 });
 
+t.test('a GPU that forgets its limit is said to be uncapped, never capped', { skip: skipped || !isRoot }, async (t) => {
+  const gpus = await hotNode(t);
+  gpus.also(HOT, 'gpu 0 set power_limit ignored');
+  await gpus.node.until('failed', async () => (await throttles(gpus)).some(({ state }) => state === 'failed'));
+  t.match(await targetOf(gpus, FIRST), { state: 'failed' });
+  await gpus.node.stays(
+    'not active',
+    async () => (await throttles(gpus)).every(({ state }) => state !== 'active'),
+    1_500,
+  );
+  gpus.also(HOT);
+  await untilWatts(gpus, FIRST, 630);
+  await gpus.node.until('active', async () => (await throttles(gpus)).some(({ state }) => state === 'active'));
+});
+
 t.test(
-  'a GPU that refuses or forgets its limit is said to be uncapped, never capped',
+  'a GPU whose power limit is not permitted is capped by its clocks, and told so',
   { skip: skipped || !isRoot },
   async (t) => {
     const gpus = await hotNode(t);
     gpus.also(HOT, 'gpu 0 set power_limit 4');
-    await gpus.node.until('failed', async () => (await throttles(gpus)).some(({ state }) => state === 'failed'));
-    t.match(await targetOf(gpus, FIRST), { state: 'failed' });
-    gpus.also(HOT, 'gpu 0 set power_limit ignored');
-    await gpus.node.stays(
-      'not active',
-      async () => (await throttles(gpus)).every(({ state }) => state !== 'active'),
-      1_500,
+    const clocks = `gpu-clocks/${FIRST}`;
+    await gpus.node.until('active', async () =>
+      (await throttles(gpus)).some(({ state, effects }) => state === 'active' && effects[0]?.target === clocks),
     );
-    gpus.also(HOT);
-    await untilWatts(gpus, FIRST, 630);
-    await gpus.node.until('active', async () => (await throttles(gpus)).some(({ state }) => state === 'active'));
+    t.match((await throttles(gpus)).find(({ state }) => state === 'active')?.effects, [
+      { target: clocks, former: '1980', readBack: '1782' },
+    ]);
+    gpus.also('gpu 0 set power_limit 4');
+    await gpus.node.until('released', async () => (await throttles(gpus)).every(({ state }) => state === 'released'));
   },
 );
+
+t.test('a GPU that lets nothing be set is said to be uncapped', { skip: skipped || !isRoot }, async (t) => {
+  const gpus = await hotNode(t);
+  gpus.also(HOT, 'gpu 0 set power_limit 4', 'gpu 0 set locked_clocks 4');
+  const refused = [`gpu/${FIRST}`, `gpu-clocks/${FIRST}`];
+  await gpus.node.until('both refused', async () => {
+    const { targets } = (await gpus.node.status()).actuator;
+    return refused.every((id) => targets.find(({ target }) => target === id)?.state === 'not_permitted');
+  });
+  const isUncapped = async () => (await throttles(gpus)).every(({ state }) => state === 'failed');
+  await gpus.node.until('failed', isUncapped);
+  await gpus.node.stays('failed', isUncapped, 1_500);
+});
 
 t.test(
   'a driver that hangs in a set keeps its own GPU alone from being capped',
