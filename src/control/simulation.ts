@@ -206,6 +206,7 @@ export class Simulation {
         pstate: false,
         raplZones: ['class/powercap/intel-rapl:0'],
         gpus: Array.from({ length: gpus }, (_, i) => ({ address: gpuAddress(i), kind: 'nvml_power' as const })),
+        fans: [],
         energyZones: [],
         cgroup: { cpu: null, freezer: null },
       },
