@@ -82,7 +82,9 @@ t.test('guests on one node', { skip: noMosquitto }, async (t) => {
   await node.until('the node is online', () => watcher.last.get('skos/peer/nova')?.state === 'online');
   const bootId = String(watcher.last.get('skos/peer/nova')?.boot_id);
   const loops = await token(node, 'agent-loop', 'chain');
-  const remote = await token(node, 'remote-hand', 'operator');
+  const added = await node.cli('token', 'add', 'remote-hand', '--role', 'operator');
+  t.match(added.out, /^skos_[\w-]{43}\n$/, 'the token alone, so that it can be sent into a file');
+  const remote = { user: 'remote-hand', token: added.out.trim() };
 
   await t.test('nobody publishes without a token, with a wrong one, or out of role', async (t) => {
     const steps = 'skos/chain/nova/c0';
