@@ -74,6 +74,8 @@ class CleanUp {
   readonly #bootedAtMs: number;
   #listed = 0;
   #gone = 0;
+  /** Files of the list that are there still. A directory stays where reading it has made it young again. */
+  #stays = 0;
   #bytes = 0;
   #worked = 0;
   #isFull = false;
@@ -116,8 +118,7 @@ class CleanUp {
     const left = problems === 0 ? '' : `; left alone: ${problems} of ${this.#places.length}, ${this.#firstProblem()}`;
     if (isListing)
       return `would ${plan.archiveTo === null ? 'delete' : 'move'} ${this.#listed}, ${binary(this.#bytes)}${left}`;
-    const stays = this.#listed - this.#gone;
-    const staying = stays === 0 ? '' : `, ${stays} of the list stay`;
+    const staying = this.#stays === 0 ? '' : `, ${this.#stays} of the list stay`;
     return `${plan.archiveTo === null ? 'deleted' : 'moved'} ${this.#gone}, ${binary(this.#bytes)}${staying}${this.#isFull ? '; the archive is full' : ''}${left}`;
   }
 
@@ -238,6 +239,7 @@ class CleanUp {
     if (!this.#options.isListing) {
       report.gone = counted.length;
       this.#gone += counted.length;
+      this.#stays += [...items.values()].filter((item) => !item.isDirectory && isThere(item)).length;
     }
     report.bytes = freedBytes(counted);
     this.#bytes += report.bytes;
@@ -279,6 +281,7 @@ class CleanUp {
         report.unlisted = gone.length - report.gone;
         report.bytes = sumOf(gone);
         this.#gone += report.gone;
+        this.#stays += listed.length - report.gone;
       }
       this.#bytes += report.bytes;
       this.#worked++;

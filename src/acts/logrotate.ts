@@ -53,7 +53,9 @@ function stampOf(directory: string, config: string): string {
 
 function run({ program, timeoutMs, config }: RotateOptions, words: readonly string[]): string {
   const { status, stdout, stderr } = runToEnd(program, words, { timeoutMs });
-  if (status === 0) return `${stdout}\n${stderr}`;
-  const why = stderr.split('\n').find((line) => line.startsWith('error:')) ?? `it ended with ${status}`;
+  const error = stderr.split('\n').find((line) => line.startsWith('error:'));
+  // It goes on without a line that it does not understand, as if it were not there.
+  if (status === 0 && error === undefined) return `${stdout}\n${stderr}`;
+  const why = error ?? `it ended with ${status}`;
   throw new SkosError('SKOS_ACT_PROGRAM', `logrotate of ${config}: ${why}`);
 }

@@ -29,7 +29,6 @@ const WITHOUT_EFFECT: readonly (readonly [path: Path, what: string])[] = [
   [['http'], NO_EFFECT],
   [['hooks'], NO_EFFECT],
   [['workloads'], 'are only watched: nothing moves or stops them yet'],
-  [['storage', 'cleanup'], NO_EFFECT],
 ];
 
 export interface LoadOptions {
