@@ -68,7 +68,10 @@ export function openArchive({
   try {
     const found = placeInFileSystem(path, parseMounts(readFileSync('/proc/self/mountinfo', 'utf8')));
     if (found !== inside)
-      throw new SkosError('SKOS_ACT_PLACE', `${path} is not on the file system that it was on when the plan was made`);
+      throw new SkosError(
+        'SKOS_ACT_PLACE',
+        `${path} is not on the file system that it was on when the plan was made: is it mounted? If it was moved for good, remove the plan and compile it again`,
+      );
     return isListing ? { root } : { root, partial: partialDirectory(root, path) };
   } catch (error) {
     root.close();

@@ -51,7 +51,7 @@ export function cleanByTmpfiles({ listing, inUse, program, timeoutMs, spareMs, w
 
 function newDirectories({ place, root, directories }: Listing, inUse: InUse): string[] {
   const found: string[] = [];
-  walk(
+  const isWhole = walk(
     { place, root, inUse, mounts: mountPoints() },
     {
       file: () => undefined,
@@ -63,6 +63,7 @@ function newDirectories({ place, root, directories }: Listing, inUse: InUse): st
       },
     },
   );
+  if (!isWhole) throw new SkosError('SKOS_ACT_TOO_MANY', `${place.path} holds more than can be looked at`);
   return found;
 }
 

@@ -99,7 +99,7 @@ class Walker {
 
   #directory(entry: Entry, depth: number): void {
     const child = entry.directory.child(entry.name);
-    if (child === undefined || child.stat.ino !== entry.stat.ino) {
+    if (child === undefined || child.stat.ino !== entry.stat.ino || child.stat.dev !== entry.stat.dev) {
       child?.close();
       this.#visitor.kept(entry, 'unreadable');
       return;

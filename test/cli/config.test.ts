@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { requireOrders } from '../../src/cli/allow-list.js';
@@ -134,3 +134,28 @@ t.test(
     t.notOk(existsSync(plan) || existsSync(dropIn));
   },
 );
+
+t.test('an archive that the plan knows is not looked for anew: its disk may not be mounted yet', async (t) => {
+  const each = await node(t);
+  const env = { ...each.env, SKOS_HOST_ROOT: each.directory };
+  const archive = join(each.directory, 'archive');
+  const plan = join(each.directory, 'etc/skos/act/archive_old_data.json');
+  const compile = (to: string) => {
+    each.write(
+      'etc/skos.yaml',
+      `storage: { cleanup: { archive: [{ path: /data/results, age: 9d }], archive_to: ${to} } }\n`,
+    );
+    return each.skos(['config', 'compile'], { env });
+  };
+  t.match((await compile(archive)).err, /archive_to: .* is not there/);
+  t.notOk(existsSync(plan), 'where it lies is not known');
+  each.write('archive/x', '');
+  await compile(archive);
+  const text = readFileSync(plan, 'utf8');
+  writeFileSync(plan, text.replace(/"inside": ".*"/, '"inside": "/of/another/disk"'));
+  await compile(archive);
+  t.match(JSON.parse(readFileSync(plan, 'utf8')), { archiveTo: { path: archive, inside: '/of/another/disk' } });
+  each.write('archive-2/x', '');
+  await compile(`${archive}-2`);
+  t.match(JSON.parse(readFileSync(plan, 'utf8')), { archiveTo: { path: `${archive}-2`, inside: /archive-2$/ } });
+});
