@@ -27,8 +27,6 @@ const NO_EFFECT = 'has no effect yet';
 const WITHOUT_EFFECT: readonly (readonly [path: Path, what: string])[] = [
   [['role'], NO_EFFECT],
   [['http'], NO_EFFECT],
-  [['hooks'], NO_EFFECT],
-  [['workloads'], 'are only watched: nothing moves or stops them yet'],
 ];
 
 export interface LoadOptions {

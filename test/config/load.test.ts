@@ -97,7 +97,7 @@ t.test('says of what is written which part nothing obeys yet', async (t) => {
   const { notices } = await load(t, {
     'skos.yaml': 'role: gpu\nworkloads:\n  train: { unit: train.service }\n',
   });
-  t.match(notices, [/skos\.yaml:1.*role has no effect yet$/, /workloads are only watched/]);
+  t.match(notices, [/skos\.yaml:1.*role has no effect yet$/]);
 });
 
 t.test('follows a link to the file', async (t) => {
