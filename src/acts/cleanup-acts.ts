@@ -18,7 +18,7 @@ import { SPARE_MS, TMPFILES } from './tmpfiles.js';
 /** The unit's own limit ends what takes longer. */
 const TIMEOUT_MS = 2 * 3_600_000;
 
-/** StateDirectory= of the unit. */
+/** StateDirectory= of the unit, of which systemd says the place in $STATE_DIRECTORY. */
 const STATE_DIRECTORY = '/var/lib/skos-act';
 
 /** By the names that units give: cleanup-temp, cleanup-temp-list. */
@@ -38,7 +38,7 @@ function actOf(name: ActName, isListing: boolean): Act {
         plan: readPlan(planFile(name, args), name),
         isListing,
         reportDirectory: reportDirectory(env),
-        stateDirectory: STATE_DIRECTORY,
+        stateDirectory: env.STATE_DIRECTORY || STATE_DIRECTORY,
         programs: { tmpfiles: TMPFILES, journalctl: JOURNALCTL, logrotate: LOGROTATE },
         root: '/',
         timeoutMs: TIMEOUT_MS,

@@ -1,12 +1,17 @@
 /**
- * Every row of the default policies, from its condition to its action to its release, on one node: real agent, actuator, skos-units
+ * Every row of the default policies but those on chains (guests.test.ts), from its condition to its action to its release, on one node: real agent, actuator, skos-units
  * and oneshot programs; the machine is files, and systemd is a systemctl over files that really runs what a unit runs.
  */
-import { spawn } from 'node:child_process';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { spawn, spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
+import { ACT_NAMES, type ActName, actUnit } from '../../src/config/act-plan.js';
+import { parseMounts, placeInFileSystem } from '../../src/core/mount-info.js';
 import type { ActionRecord } from '../../src/core/ports.js';
+import { placeOf, planOf } from '../fixtures/acts.js';
 import { CELSIUS, FORMER_KHZ, type HeatedNode, heatedNode, KHZ } from '../fixtures/node.js';
 import { FakeSystemd } from '../fixtures/units.js';
 import { dumpText, publicKey } from '../fixtures/wireguard.js';
@@ -16,7 +21,21 @@ const ACTUATOR = join(process.cwd(), 'build/native/skos-actuator');
 /** Of the machine, which stands still. */
 const UPTIME_SECONDS = 5_000;
 
+const ACT = fileURLToPath(new URL('../../src/app/act.js', import.meta.url));
+const DISK_BYTES = 4 * 1024 * 1024;
+const mount = (path: string) =>
+  spawnSync('mount', ['-t', 'tmpfs', '-o', `size=${DISK_BYTES}`, 'skos-test', path]).status === 0;
+const noMounts = canMount() ? false : 'mounting a tmpfs needs root and CAP_SYS_ADMIN';
+const PLACE_OF = {
+  cleanup_temp: 'temp',
+  cleanup_logs: 'logs',
+  archive_old_data: 'data',
+  emergency_cleanup: 'caches',
+} as const satisfies Readonly<Record<ActName, string>>;
+const PLACES = Object.values(PLACE_OF);
+
 interface Walk {
+  readonly disk: string;
   readonly node: HeatedNode;
   readonly systemd: FakeSystemd;
 }
@@ -33,15 +52,30 @@ async function walked(t: Test): Promise<Walk> {
   systemd.add('skos-act-route@other.service');
   systemd.addOneshot('skos-act-ping-peer@lyra.service', 'echo it does not answer');
   writeFileSync(join(systemd.directory, 'dump'), dump(1));
+  const disk = smallDisk(t, systemd);
+  for (const act of ACT_NAMES) addAct(systemd, { act, disk, acts });
   await systemd.start();
   const node = await heatedNode(t, {
     prepared: true,
-    machine: (machine) => machine.setProc('uptime', `${UPTIME_SECONDS} 1`),
+    machine: (machine) => {
+      machine.setProc('uptime', `${UPTIME_SECONDS} 1`);
+      machine.setProc('self/mountinfo', `27 1 254:0 / ${disk} rw,relatime - ext4 /dev/vda rw`);
+    },
     config: {
       actuator: { mode: 'socket', lease: 5 },
       thermal: { keep: 1 },
       repairs: { interval: 1 },
-      auto_allow: ['redistribute', 'shutdown_non_essential', 'failover', 'restart_wireguard'],
+      auto_allow: ['redistribute', 'shutdown_non_essential', 'failover', 'restart_wireguard', ...ACT_NAMES],
+      storage: {
+        keep: 1,
+        cleanup: {
+          temp: [{ path: join(disk, 'temp'), age: '1d' }],
+          logs: [{ path: join(disk, 'logs'), age: '1d' }],
+          caches: [{ path: join(disk, 'caches'), age: '1d' }],
+          archive: [{ path: join(disk, 'data'), age: '1d' }],
+          archive_to: join(systemd.directory, 'archive'),
+        },
+      },
       hooks: { redistribute: { unit: 'redistribute.service' }, failover: { unit: 'failover.service' } },
       workloads: { batch: { unit: 'batch.service', essential: false } },
       routes: { other: { peers: ['lyra'], destination: '10.9.0.0/24', dev: 'eth9', metric: 10, keep: 0 } },
@@ -51,10 +85,54 @@ async function walked(t: Test): Promise<Walk> {
   });
   await startActuator(t, { node, systemd });
   await node.start();
-  return { node, systemd };
+  return { node, systemd, disk };
 }
 
-async function startActuator(t: Test, { node, systemd }: Walk): Promise<void> {
+function canMount(): boolean {
+  const directory = mkdtempSync(join(tmpdir(), 'skos-m-'));
+  const isMounted = mount(directory);
+  if (isMounted) spawnSync('umount', [directory]);
+  rmSync(directory, { recursive: true });
+  return isMounted;
+}
+
+/** A file system of its own that a few megabytes fill; in each listed place one file is old, and one is not. */
+function smallDisk(t: Test, systemd: FakeSystemd): string {
+  const disk = join(systemd.directory, 'disk');
+  mkdirSync(disk);
+  if (noMounts === false) {
+    mount(disk);
+    t.teardown(() => spawnSync('umount', ['--lazy', disk]));
+  }
+  // What some process has open stays, by the number of its inode, and on a new file system the numbers are those of /dev, too.
+  for (let i = 0; i < 3_000; i++) rmSync(mkdtempSync(join(disk, 'x')), { recursive: true });
+  mkdirSync(join(systemd.directory, 'archive'));
+  for (const place of PLACES) {
+    mkdirSync(join(disk, place));
+    writeFileSync(join(disk, place, 'old'), 'old');
+  }
+  return disk;
+}
+
+/** As the installed units run them; the plan is root's, and here its age is a second, because no file can be made older than it is. */
+function addAct(systemd: FakeSystemd, { act, disk, acts }: { act: ActName; disk: string; acts: string }): void {
+  const path = join(disk, PLACE_OF[act]);
+  const archiveTo = act === 'archive_old_data' ? { path: join(systemd.directory, 'archive'), inside: '/' } : null;
+  const plan = planOf(act, [placeOf(path, { pattern: '*' })], { archiveTo: archiveTo && inFileSystem(archiveTo.path) });
+  const file = join(systemd.directory, `${act}.json`);
+  writeFileSync(file, JSON.stringify(plan));
+  const env = `SKOS_ACT_DIR=${acts} STATE_DIRECTORY=${acts}`;
+  for (const listing of [true, false]) {
+    const word = `${act.replaceAll('_', '-')}${listing ? '-list' : ''}`;
+    systemd.addOneshot(actUnit(act, { listing }), `${env} exec ${process.execPath} ${ACT} ${word} --plan ${file}`);
+  }
+}
+
+function inFileSystem(path: string): { path: string; inside: string } {
+  return { path, inside: placeInFileSystem(path, parseMounts(readFileSync('/proc/self/mountinfo', 'utf8'))) ?? '/' };
+}
+
+async function startActuator(t: Test, { node, systemd }: Pick<Walk, 'node' | 'systemd'>): Promise<void> {
   const socket = join(node.runDirectory, 'actuator.sock');
   const allow = join(systemd.directory, 'allow');
   const uid = String(process.getuid?.());
@@ -132,18 +210,58 @@ const MESH: readonly Row[] = [
   },
 ];
 
+/** So many % of the disk are used. */
+function fill({ disk }: Walk, percent: number): void {
+  writeFileSync(join(disk, 'filler'), Buffer.alloc(Math.floor((DISK_BYTES * percent) / 100)));
+}
+
+const gone = (place: string) => (walk: Walk) => !existsSync(join(walk.disk, place, 'old'));
+
+const STORAGE: readonly Row[] = [
+  {
+    when: '> 80 %',
+    raise: (walk) => fill(walk, 83),
+    brings: { cleanup_temp: { state: 'verifying', shows: gone('temp') } },
+  },
+  {
+    when: '> 90 %',
+    raise: (walk) => fill(walk, 92),
+    brings: {
+      cleanup_logs: { state: 'verifying', shows: gone('logs') },
+      archive_old_data: {
+        state: 'verifying',
+        shows: (walk) =>
+          gone('data')(walk) && existsSync(join(walk.systemd.directory, 'archive', walk.disk, 'data/old')),
+      },
+    },
+  },
+  {
+    when: '> 95 %',
+    raise: (walk) => fill(walk, 96.5),
+    brings: {
+      emergency_cleanup: { state: 'verifying', shows: gone('caches') },
+      alert_human: { state: 'done', shows: () => true },
+    },
+  },
+];
+
 t.test('the default policies, row by row', async (t) => {
   const walk = await walked(t);
   const { node, systemd } = walk;
 
-  await t.test('heat', async (t) => {
+  // Each waits for its own sensors most of the time.
+  t.jobs = 3;
+  t.test('heat', async (t) => {
     await go(t, walk, THERMAL);
     node.celsius(CELSIUS.cool);
-    await node.until('every action is over', async () => (await open(node)).length === 0);
+    const own = ['throttle_10', 'throttle_50', 'redistribute', 'shutdown_non_essential', 'failover'];
+    await node.until('every action is over', async () =>
+      (await open(node)).every(({ action }) => !own.includes(action)),
+    );
     t.strictSame(node.caps(), [FORMER_KHZ, FORMER_KHZ]);
     t.equal(systemd.get('batch.service', 'FreezerState'), 'running');
     const ends = Object.fromEntries((await node.actions()).map(({ action, state }) => [action, state]));
-    t.strictSame(ends, {
+    t.match(ends, {
       throttle_10: 'released',
       throttle_50: 'released',
       redistribute: 'helped',
@@ -154,9 +272,29 @@ t.test('the default policies, row by row', async (t) => {
     await leaves(t, node, 'failover', ['action.running', 'action.verifying', 'action.helped', 'action.end']);
   });
 
-  await t.test('mesh', async (t) => {
+  t.test('storage', { skip: noMounts }, async (t) => {
+    await go(t, walk, STORAGE);
+    const [alert] = (await node.alerts()).filter(({ rule }) => rule === 'storage');
+    t.match(alert, { severity: 'emergency', attention: true });
+    const own = new Set<string>([...ACT_NAMES, 'alert_human']);
+    fill(walk, 10);
+    await node.until('every action is over', async () => (await open(node)).every(({ action }) => !own.has(action)));
+    for (const action of ACT_NAMES) {
+      t.match(await latest(node, action), { state: 'helped' }, action);
+      await leaves(t, node, action, ['action.running', 'action.verifying', 'action.helped', 'action.end']);
+    }
+    const intents = (await node.audit()).filter(
+      ({ kind, what }) => kind === 'action.intent' && what.verb === 'cleanup_temp',
+    );
+    t.match(intents, [{ what: { listing: { total: 1, items: [join(walk.disk, 'temp/old')] } } }], 'listed first');
+  });
+
+  t.test('mesh', async (t) => {
     await go(t, walk, MESH);
-    await node.until('every action is over', async () => (await open(node)).length === 0);
+    const own = ['restart_wireguard', 'failover_route', 'ping_peer', 'regenerate_wireguard_config'];
+    await node.until('every action is over', async () =>
+      (await open(node)).every(({ action }) => !own.includes(action)),
+    );
     t.equal(systemd.get('skos-act-route@other.service', 'ActiveState'), 'inactive', 'the route is taken back');
     const ends = Object.fromEntries((await node.actions()).map(({ action, state }) => [action, state]));
     t.match(ends, {
@@ -180,6 +318,10 @@ async function go(t: Test, walk: Walk, rows: readonly Row[]): Promise<void> {
   }
 }
 
+async function latest(node: HeatedNode, action: string): Promise<ActionRecord | undefined> {
+  return (await node.actions()).find((each) => each.action === action);
+}
+
 async function open(node: HeatedNode): Promise<ActionRecord[]> {
   return (await node.actions()).filter(({ endedAtMs }) => endedAtMs === null);
 }
@@ -188,7 +330,7 @@ async function untilAction(node: HeatedNode, action: string, state: string): Pro
   let known: unknown;
   try {
     await node.until(`${action} is ${state}`, async () => {
-      const record = (await node.actions()).find((each) => each.action === action);
+      const record = await latest(node, action);
       known = record;
       return record?.state === state;
     });
