@@ -7,9 +7,10 @@
 import type { AgentClient } from '../core/agent-client.js';
 import { SkosError } from '../core/errors.js';
 import type { DeviceAggregate, HistoryQuery, HistorySeries, LatestSample } from '../core/ports.js';
-import type { ListPage, StoredChannelView } from '../core/protocol.js';
+import type { StoredChannelView } from '../core/protocol.js';
 import { suggest } from '../core/suggest.js';
 import { QUANTITIES } from '../core/units.js';
+import { allRows } from './all-rows.js';
 import { type Command, type Invocation, type Io, textOption, type Values } from './command.js';
 import { EXIT } from './exit-codes.js';
 import { clean, paint, plural, quantityText, spanText } from './format.js';
@@ -116,17 +117,6 @@ function askedStretch(values: Values, nowMs: number): Stretch {
 }
 
 // ---- Which channels ----------------------------------------------------------------------------------------------------
-
-async function allRows<T>(page: (after: { after?: string }) => Promise<ListPage<T>>): Promise<T[]> {
-  const rows: T[] = [];
-  let after: string | null | undefined;
-  do {
-    const answer = await page(typeof after === 'string' ? { after } : {});
-    rows.push(...answer.rows);
-    after = answer.after;
-  } while (after !== null);
-  return rows;
-}
 
 function channels(client: AgentClient, glob?: string): Promise<StoredChannelView[]> {
   const params = glob === undefined ? {} : { glob };

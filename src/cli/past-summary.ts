@@ -4,7 +4,7 @@ import type { Config } from '../config/schema.js';
 import { Replay } from '../control/replay.js';
 import type { AgentClient } from '../core/agent-client.js';
 import { reason, SkosError } from '../core/errors.js';
-import type { StoredChannelView } from '../core/protocol.js';
+import { allRows } from './all-rows.js';
 import type { Io } from './command.js';
 import { clean, paint, plural } from './format.js';
 import { localText } from './local-time.js';
@@ -38,7 +38,9 @@ async function summary(client: AgentClient, config: Config, io: Io): Promise<str
   const channels = await agentChannels(client);
   const replay = new Replay({ config: withMode(config, 'auto'), antibodies: ANTIBODIES, channels });
   const watched = new Set(replay.channels);
-  const stored = (await storedChannels(client)).filter(({ id }) => watched.has(id));
+  const stored = (await allRows((after) => client.request('history.channels', after))).filter(({ id }) =>
+    watched.has(id),
+  );
   if (stored.length === 0)
     return ['Of what the rules watch nothing is stored yet: what it would have done is not known.'];
   const nowMs = io.wallMs();
@@ -61,18 +63,4 @@ async function summary(client: AgentClient, config: Config, io: Io): Promise<str
     ...pastLines(feed.figures, io),
     '  exactly, and for any time: skos replay --mode auto',
   ];
-}
-
-async function storedChannels(client: AgentClient): Promise<StoredChannelView[]> {
-  const rows: StoredChannelView[] = [];
-  let after: string | null | undefined;
-  do {
-    const page: { rows: readonly StoredChannelView[]; after: string | null } = await client.request(
-      'history.channels',
-      typeof after === 'string' ? { after } : {},
-    );
-    rows.push(...page.rows);
-    after = page.after;
-  } while (after !== null);
-  return rows;
 }

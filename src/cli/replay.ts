@@ -14,6 +14,7 @@ import { SkosError } from '../core/errors.js';
 import { globMatches } from '../core/glob.js';
 import { QUANTITIES, toBase } from '../core/units.js';
 import type { Mode } from '../core/vocabulary.js';
+import { allRows } from './all-rows.js';
 import { type Command, type Context, type Invocation, type Io, textOption } from './command.js';
 import { EXIT } from './exit-codes.js';
 import { clean, paint, plural } from './format.js';
@@ -157,18 +158,8 @@ function stretchText(values: Invocation['values']) {
 }
 
 /** As the agent discovered them: those of GPUs, too. */
-export async function agentChannels(client: AgentClient): Promise<Channel[]> {
-  const channels: Channel[] = [];
-  let after: string | null | undefined;
-  do {
-    const page: { rows: readonly Channel[]; after: string | null } = await client.request(
-      'channels',
-      typeof after === 'string' ? { after } : {},
-    );
-    channels.push(...page.rows);
-    after = page.after;
-  } while (after !== null);
-  return channels;
+export function agentChannels(client: AgentClient): Promise<Channel[]> {
+  return allRows((after) => client.request('channels', after));
 }
 
 /** Without an agent: those of GPUs are not among them. */

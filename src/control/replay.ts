@@ -333,7 +333,11 @@ export interface Pair {
 /** Episodes of one rule on one channel that overlap belong together; in the order of time. */
 export function paired(a: readonly Episode[], b: readonly Episode[]): Pair[] {
   const others = new Map<string, Episode[]>();
-  for (const episode of b) others.set(keyOf(episode), [...(others.get(keyOf(episode)) ?? []), episode]);
+  for (const episode of b) {
+    const known = others.get(keyOf(episode));
+    if (known === undefined) others.set(keyOf(episode), [episode]);
+    else known.push(episode);
+  }
   const pairs: Pair[] = a.map((episode) => {
     const list = others.get(keyOf(episode)) ?? [];
     // What ended before this one began meets none that comes later either, but is told as the other's own.

@@ -1,4 +1,6 @@
 /** What a whole node remembers of its channels: looked at, taken out, and still there after a kill. */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { QUALITIES } from '../../src/core/channel.js';
 import { MAX_LINE_BYTES } from '../../src/core/protocol.js';
@@ -102,6 +104,20 @@ t.test('shows how a temperature rose, as a chart, as CSV, as JSON, and its lates
   const stored = (await node.cliWithConfig('history')).out;
   t.match(stored, new RegExp(`^${device}\n(  .*\n)*  ${name} +celsius +since \\S+`, 'm'));
   t.match(await node.cliWithConfig('history', `${zone}x`), { code: 1, err: new RegExp(`did you mean "${zone}"`) });
+
+  // What rules with other bounds would have done about it: the same from the store as from the table.
+  const strict = join(t.testdir(), 'strict.yaml');
+  writeFileSync(strict, 'node: nova\nthermal: { thresholds: { warning: 58, critical: 68, emergency: 90 } }\n');
+  const csv = `${strict}.csv`;
+  writeFileSync(csv, (await node.cliWithConfig('history', zone, '--csv', '--since', '1m')).out);
+  const found = async (...options: string[]) => {
+    const { code, out, err } = await node.cliWithConfig('replay', zone, '--against', strict, '--json', ...options);
+    t.equal(code, 0, err);
+    return JSON.parse(out.split('\n')[0] ?? '').pair;
+  };
+  const replayed = await found('--since', '1m');
+  t.match(replayed, { a: null, b: { rule: 'thermal-cpu', channel: zone, severity: 'critical', peak: 70, to: null } });
+  t.equal((await found('--csv', csv)).b.from, replayed.b.from);
 });
 
 t.test('a node that is killed remembers all but the last moments, and shows the gap', async (t) => {
