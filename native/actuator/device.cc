@@ -2,11 +2,14 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <linux/openat2.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cinttypes>
 #include <cstdio>
@@ -29,12 +32,14 @@ int OpenBeneath(int root_fd, const char* path, int flags) {
   open_how how = {};
   how.flags = static_cast<uint64_t>(flags);
   how.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS;
+  static std::atomic<bool> is_absent{false};  // Any thread. Once absent it stays so.
   int fd = -1;
-  for (int i = 0; i < kLookUps; ++i) {
+  for (int i = 0; i < kLookUps && !is_absent; ++i) {
     fd = static_cast<int>(syscall(SYS_openat2, root_fd, path, &how, sizeof how));
     if (fd >= 0 || errno != EAGAIN) break;
   }
-  return fd < 0 && errno == ENOSYS ? openat(root_fd, path, flags) : fd;
+  if (fd < 0 && errno == ENOSYS) is_absent = true;
+  return is_absent ? openat(root_fd, path, flags) : fd;
 }
 
 // Opens below a root without ever blocking and refuses what is no regular file (a FIFO in a test tree). fd or -errno.
@@ -63,13 +68,19 @@ int ReadAt(int root_fd, const char* path, char* buffer, size_t size) {
 }
 
 int WriteAt(int root_fd, const char* path, const char* text) {
-  // O_TRUNC means nothing to sysfs and cgroupfs; a captured tree on tmpfs needs it, or old digits stay behind.
-  const int fd = OpenRegular(root_fd, path, O_WRONLY | O_TRUNC);
+  const int fd = OpenRegular(root_fd, path, O_WRONLY);
   if (fd < 0) return -fd;
   const size_t length = std::strlen(text);
   const ssize_t n = write(fd, text, length);
   int error = n < 0 ? errno : 0;
   if (error == 0 && static_cast<size_t>(n) != length) error = EIO;
+  // The kernel's files take a value as a whole. A captured tree keeps old digits behind a shorter one; cut off afterwards, not
+  // before, so that who is killed in between leaves a value as the kernel would.
+  struct stat status = {};
+  struct statfs file_system = {};
+  const bool is_longer = error == 0 && fstat(fd, &status) == 0 && status.st_size > static_cast<off_t>(length);
+  if (is_longer && fstatfs(fd, &file_system) == 0 && file_system.f_type != SYSFS_MAGIC)
+    (void)!ftruncate(fd, static_cast<off_t>(length));
   if (close(fd) != 0 && error == 0) error = errno;
   return error;
 }

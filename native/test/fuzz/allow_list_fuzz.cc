@@ -34,7 +34,8 @@ void CheckOrders(const actuator::AllowList& list) {
   Require(list.orders.size() <= 64);
   for (const actuator::OrderSpec& order : list.orders) {
     Require(order.clear < order.raise && !order.targets.empty() && order.targets.size() <= 64);
-    if (!order.sensor.empty()) RequireBeneath(order.sensor);
+    // Of a GPU it is a channel's name, and no path.
+    if (order.gpu.empty()) RequireBeneath(order.sensor);
     for (const size_t target : order.targets) {
       Require(target < list.targets.size() && order.cap_ppm >= list.targets[target].floor_ppm);
     }
