@@ -12,6 +12,9 @@
  * - it is calm only when even the greatest value is below the clear bound, every sample had a value, and no more samples lack than a
  *   silence of the channel's ordinary rhythm swallows. Else the calm begins anew, as it does behind a missing reading;
  * - times are those of its beginning and its end: no more exact than it is wide.
+ *
+ * What was not stored is not replayed: words of operators, breakers and budgets, what the immune memory knew. And what a cap would have
+ * changed about the readings behind it nobody knows.
  */
 import type { Antibody } from '../antibodies/antibody.js';
 import type { Config } from '../config/schema.js';

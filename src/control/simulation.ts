@@ -41,6 +41,8 @@ const OUTAGE_MEAN_MS = 12 * HOUR_MS;
 const OUTAGE_MS = { least: 500, most: 4 * 60_000 };
 /** The executor renews leases this many times in their lifetime: that is how long time may be passed over while it holds some. */
 const RENEWALS_PER_LEASE = 6;
+/** Actions that began lately: each is told many times. */
+const MAX_BEGUN = 1_000;
 /** Some tens of milliseconds. */
 const MOMENTS_PER_TURN = 4_096;
 /** Promises that follow each other from a request of the executor to its record. */
@@ -173,6 +175,8 @@ export class Simulation {
   readonly #random: Seeded;
   readonly #tallies = new Map<string, Tally>();
   readonly #actions = new Map<string, { action: string; state: string; begun: number }>();
+  /** Of actions that began lately, the state in which they did. */
+  readonly #begun = new Map<string, string>();
   readonly #leases = { set: 0, released: 0, ended: 0 };
   readonly #cappedMs: globalThis.Record<string, number> = {};
   readonly #targets: readonly string[];
@@ -417,8 +421,7 @@ export class Simulation {
 
   #tell({ actionId, action, state, endedAtMs }: ActionRecord): void {
     if (endedAtMs !== null || state === 'pending') return;
-    const known = this.#begun.get(actionId);
-    if (known !== undefined) return;
+    if (this.#begun.has(actionId)) return;
     this.#begun.set(actionId, state);
     // Ids are of one second: those of long ago come never again.
     const [oldest] = this.#begun.keys();
@@ -428,8 +431,6 @@ export class Simulation {
     figures.begun += 1;
     this.#actions.set(key, figures);
   }
-
-  readonly #begun = new Map<string, string>();
 
   #count({ rule }: BoundRule, { transition }: Finding): void {
     const { kind, after } = transition;
@@ -489,9 +490,6 @@ export class Simulation {
     };
   }
 }
-
-/** Actions that began lately: each is told many times. */
-const MAX_BEGUN = 1_000;
 
 function boundsOf(config: Config, channel: Channel): number[] {
   const bounds = thermalBounds(config, channel);

@@ -148,7 +148,7 @@ const BROKEN: readonly Broken[] = [
 /** A node of the ordinary table that is hot often, for as short a time as shows every fault. */
 function hotNode(broken: Partial<Broken>): Promise<NodeRun> {
   const config = configOf({ ...nodeConfig(1), ...HOT });
-  return simulateNode({ seed: 4, hours: 3, faults: 20, config, until: broken.violation, ...broken });
+  return simulateNode({ seed: 4, hours: 2, faults: 20, config, until: broken.violation, ...broken });
 }
 const HOT = {
   node: 'nova',
@@ -172,7 +172,7 @@ t.test('decides the same whether or not it looks at samples that cannot matter',
   const figures = async (given: Partial<SimulationOptions>) => {
     // A lease that outlives every outage: when one is renewed depends on when it is looked at.
     const config = configOf({ mode: 'auto', sampling: { rate_hz: 2 }, actuator: { lease: 600 } });
-    const options = { config, antibodies: [thermalSentinel], seed: 11, hours: 8, gpus: 1, faults: 10 };
+    const options = { config, antibodies: [thermalSentinel], seed: 11, hours: 4, gpus: 1, faults: 20 };
     const story: string[] = [];
     const simulation = new Simulation({
       ...options,
