@@ -13,13 +13,12 @@ import { reason, SkosError } from '../core/errors.js';
 import type { Outcome } from './act.js';
 import { type Archive, closeArchive, moveListed, openArchive } from './archive.js';
 import { bytesOf, Directory, shownPath } from './directory.js';
-import type { InUse } from './in-use.js';
+import { fileSystemOf, type InUse } from './in-use.js';
 import { Items } from './items.js';
 import { archivedFiles, journalDirectory, vacuum, vacuumable } from './journal-vacuum.js';
 import { freedBytes, type Listed, type Listing, type ListingKind, listPlace } from './listing.js';
 import { isDue, rotatable, rotate } from './logrotate.js';
 import { removeListed } from './remove.js';
-
 import { cleanByTmpfiles } from './tmpfiles.js';
 
 /** A clock that is set by more than this since the listing judges ages otherwise than the listing did. */
@@ -42,7 +41,8 @@ export interface CleanupOptions {
   readonly wallMs: () => number;
   /** Of the boot. Time in which the machine slept counts. */
   readonly uptimeMs: () => number;
-  readonly openFiles: () => InUse;
+  /** Of a file system; in-use.ts. */
+  readonly openFiles: (fileSystem: string | undefined) => InUse;
   readonly warn: (text: string) => void;
 }
 
@@ -179,11 +179,12 @@ class CleanUp {
           kind: 'archive',
           apply: (listing) => {
             const { root, partial } = archive;
+            const fileSystem = fileSystemOf(listing.root.fd);
             if (partial === undefined || this.#isFull) return;
             this.#isFull = moveListed({
               listing,
               archive: { root, partial },
-              openFiles,
+              openFiles: () => openFiles(fileSystem),
               nowMs: wallMs,
               warn: this.#warn,
             }).isFull;
@@ -200,7 +201,7 @@ class CleanUp {
     let root: Directory | undefined;
     try {
       root = Directory.place(place.path);
-      const inUse = openFiles();
+      const inUse = openFiles(fileSystemOf(root.fd));
       // A writer that cannot be seen may hold any of them open.
       if (inUse.unseen > 0)
         throw new SkosError('SKOS_ACT_PLACE', `${inUse.unseen} processes cannot be looked into for open files`);

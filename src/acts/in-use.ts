@@ -1,12 +1,12 @@
 /**
- * Which files other processes hold open: what is open is not touched. A writer that goes on after its file was moved writes into
- * nothing, and what is deleted while it is open frees no space.
+ * Which files of a file system other processes hold open: what is open is not touched. A writer that goes on after its file was moved writes
+ * into nothing, and what is deleted while it is open frees no space.
  *
- * /proc/PID/fdinfo tells the inode without asking its file system, which may hang (Linux 5.14; before that the file is asked).
- * An inode number alone may be another disk's: then a file stays that could have gone. Files that are mapped and no longer open are
- * not seen.
+ * /proc/PID/fdinfo tells mount and inode without asking the file system, which may hang (Linux 5.14; before that the file is asked). The
+ * mount is looked up in the process's own mountinfo, since it may be a container's; one that is not there counts as on every file system:
+ * then a file stays that could have gone. Files that are mapped and no longer open are not seen.
  */
-import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { systemCode } from '../core/errors.js';
 
@@ -16,26 +16,69 @@ export interface InUse {
   readonly unseen: number;
 }
 
-export function openFiles(procRoot = '/proc'): InUse {
+/** "major:minor" of the file system of an open descriptor of ours, as mountinfo has it (stat() tells another one on btrfs and overlays). */
+export function fileSystemOf(fd: number, procRoot = '/proc'): string | undefined {
+  const own = join(procRoot, 'self');
+  return mountsOf(own).get(field(readFileSync(join(own, 'fdinfo', String(fd)), 'utf8'), 'mnt_id') ?? '');
+}
+
+/** Of that file system; undefined: of whichever. */
+export function openFiles(fileSystem: string | undefined, procRoot = '/proc'): InUse {
   const inodes = new Set<bigint>();
+  const byNamespace = new Map<string, ReadonlyMap<string, string>>();
   let unseen = 0;
   for (const pid of readdirSync(procRoot).filter((name) => /^\d+$/.test(name))) {
     if (Number(pid) === process.pid) continue;
+    const directory = join(procRoot, pid);
     try {
-      for (const fd of readdirSync(join(procRoot, pid, 'fdinfo'))) addInode(inodes, join(procRoot, pid), fd);
+      const namespace = readlinkSync(join(directory, 'ns/mnt'));
+      const mounts = byNamespace.get(namespace) ?? mountsOf(directory);
+      byNamespace.set(namespace, mounts);
+      for (const fd of readdirSync(join(directory, 'fdinfo'))) {
+        const inode = openInode({ directory, fd, mounts, fileSystem });
+        if (inode !== undefined) inodes.add(inode);
+      }
     } catch (error) {
       // It has ended meanwhile; or it is the init of a container, which root in it may not look into and which works on no data.
-      if (!['ENOENT', 'ESRCH'].includes(systemCode(error)) && pid !== '1') unseen++;
+      if (!hasEnded(error) && pid !== '1') unseen++;
     }
   }
   return { inodes, unseen };
 }
 
-function addInode(inodes: Set<bigint>, process: string, fd: string): void {
+interface Descriptor {
+  readonly directory: string;
+  readonly fd: string;
+  readonly mounts: ReadonlyMap<string, string>;
+  readonly fileSystem: string | undefined;
+}
+
+function openInode({ directory, fd, mounts, fileSystem }: Descriptor): bigint | undefined {
   try {
-    const [, inode] = /^ino:\s*(\d+)$/m.exec(readFileSync(join(process, 'fdinfo', fd), 'utf8')) ?? [];
-    inodes.add(inode === undefined ? statSync(join(process, 'fd', fd), { bigint: true }).ino : BigInt(inode));
+    // Pipes and sockets have numbers too, but no place in a directory by which they could be meant.
+    if (!readlinkSync(join(directory, 'fd', fd)).startsWith('/')) return undefined;
+    const info = readFileSync(join(directory, 'fdinfo', fd), 'utf8');
+    const found = mounts.get(field(info, 'mnt_id') ?? '');
+    if (found !== undefined && fileSystem !== undefined && found !== fileSystem) return undefined;
+    const inode = field(info, 'ino');
+    return inode === undefined ? statSync(join(directory, 'fd', fd), { bigint: true }).ino : BigInt(inode);
   } catch (error) {
-    if (!['ENOENT', 'ESRCH'].includes(systemCode(error))) throw error; // Closed meanwhile.
+    if (hasEnded(error)) return undefined; // Closed meanwhile.
+    throw error;
   }
+}
+
+function field(info: string, name: string): string | undefined {
+  return new RegExp(`^${name}:\\s*(\\d+)$`, 'm').exec(info)?.[1];
+}
+
+/** Id of a mount → "major:minor" of its file system. */
+function mountsOf(directory: string): ReadonlyMap<string, string> {
+  const lines = readFileSync(join(directory, 'mountinfo'), 'utf8').matchAll(/^(\d+) \d+ (\d+:\d+) /gm);
+  return new Map([...lines].map(([, id = '', device = '']) => [id, device]));
+}
+
+function hasEnded(error: unknown): boolean {
+  // A process that is just ending has no mounts any more.
+  return ['ENOENT', 'ESRCH', 'EINVAL'].includes(systemCode(error));
 }

@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { chmodSync, closeSync, mkdirSync, openSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { openFiles } from '../../src/acts/in-use.js';
+import { fileSystemOf, openFiles } from '../../src/acts/in-use.js';
 import { readPlan } from '../../src/acts/plan-file.js';
 import { placeOf, planOf, scratch } from '../fixtures/acts.js';
 
@@ -59,10 +59,13 @@ t.test('sees what another process has open, a directory too, and not its own', a
   writeFileSync(join(base, 'file'), '');
   const handles = paths.map((path) => openSync(path, 'r'));
   const inodes = paths.map((path) => statSync(path, { bigint: true }).ino);
-  const isSeen = () => inodes.map((inode) => openFiles().inodes.has(inode));
+  const own = fileSystemOf(handles[1] ?? -1);
+  t.match(own, /^\d+:\d+$/);
+  const isSeen = (fileSystem = own) => inodes.map((inode) => openFiles(fileSystem).inodes.has(inode));
   t.same(isSeen(), [false, false]);
   const child: ChildProcess = spawn('sleep', ['60'], { stdio: ['ignore', ...handles] });
   t.teardown(() => child.kill('SIGKILL'));
   for (const handle of handles) closeSync(handle);
   t.same(isSeen(), [true, true]);
+  t.same(isSeen('0:99999'), [false, false], 'files of another file system have such numbers too');
 });
