@@ -184,7 +184,9 @@ void Jobs::TakeAnswer(Running* running, std::string_view answer) {
   int64_t number = 0;
   const bool has_number = ParseInteger(rest, &number);
   for (const StateName& end : kEnds) {
-    if (word == end.word) return End(running, end.state, has_number ? number : kNoExit);
+    const bool tells_exit = end.state == JobState::kDone || end.state == JobState::kFailed;
+    const bool whole = tells_exit ? has_number || rest == "-" : answer == end.word;
+    if (word == end.word && whole) return End(running, end.state, has_number ? number : kNoExit);
   }
   const bool absent = word == "err" && has_number && number == EOPNOTSUPP;
   End(running, absent ? JobState::kUnavailable : JobState::kFailed, kNoExit);

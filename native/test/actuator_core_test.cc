@@ -2,7 +2,9 @@
 // Under TSan this is the proof that wishes, verdicts and results cross the threads as target.h says.
 #include <fcntl.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -14,6 +16,7 @@
 
 #include "actuator/actuator.h"
 #include "actuator/allow_list.h"
+#include "actuator/jobs.h"
 #include "sampler/clock.h"
 #include "test/check.h"
 #include "test/temp_dir.h"
@@ -36,6 +39,8 @@ const char* const kItems[] = {
     "order gpu gpu=0000:3b:00.0 channel=temperature raise=95000 clear=90000 samples=2 rate_mhz=10000 cap_ppm=500000 "
     "targets=gpu/0000:3b:00.0",
     "energy rapl/intel-rapl:0 rapl max_uj=262143328850",
+    "target freeze/u unit_freeze u.service floor_ppm=0",
+    "job unit/u/restart restart u.service timeout_ms=60000",
     "# a comment",
 };
 
@@ -70,7 +75,9 @@ std::string Mutated(std::string text, std::mt19937_64& random) {
 void AcceptsTheWholeFormat() {
   AllowList list;
   CHECK_EQ(actuator::ParseAllowList(WholeList(), &list), std::string());
-  CHECK_EQ(list.targets.size(), size_t{6});
+  CHECK_EQ(list.targets.size(), size_t{7});
+  CHECK_EQ(list.jobs.size(), size_t{1});
+  CHECK_EQ(list.jobs[0].unit, std::string("u.service"));
   CHECK_EQ(list.orders.size(), size_t{2});
   CHECK_EQ(list.orders[1].gpu, std::string("0000:3b:00.0"));
   CHECK_EQ(list.orders[1].sensor, std::string("temperature"));
@@ -428,7 +435,145 @@ void TellsTheAveragePowerAndNeverTheCounter() {
   CHECK_EQ(node.replies.back(), std::string("5 err malformed"));
 }
 
+// What stands where skos-units listens; it answers as it is told.
+struct Runner {
+  int listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  std::vector<int> connections;
+
+  explicit Runner(const std::string& path) {
+    sockaddr_un address = {};
+    address.sun_family = AF_UNIX;
+    CHECK(path.size() < sizeof address.sun_path);
+    path.copy(address.sun_path, path.size());
+    CHECK_EQ(bind(listener, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+    CHECK_EQ(listen(listener, 64), 0);
+  }
+  ~Runner() {
+    for (const int fd : connections) close(fd);
+    close(listener);
+  }
+  // The request on the next connection; "" where nobody comes.
+  std::string Next() {
+    const int fd = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd < 0) return "";
+    connections.push_back(fd);
+    char packet[700];
+    const ssize_t n = recv(fd, packet, sizeof packet, 0);
+    return n < 0 ? "" : std::string(packet, static_cast<size_t>(n));
+  }
+  void Answer(size_t connection, const std::string& words) const {
+    CHECK(send(connections[connection], words.data(), words.size(), 0) > 0);
+  }
+};
+
+std::string Row(const actuator::Jobs& jobs) {
+  std::string row = "none";
+  jobs.List([&](const char* id, const actuator::JobRecord* last) {
+    row = std::string(id) + " " + (last == nullptr ? "-" : actuator::JobStateWord(last->state));
+    if (last != nullptr && last->exit != actuator::kNoExit) row += " " + std::to_string(last->exit);
+  });
+  return row;
+}
+
+// An actuator that is killed is another Jobs over the same file; each of these is killed one step later than the one before.
+void NeverStartsAKeyTwiceWhereverItWasKilled() {
+  TempDir dir;
+  actuator::StateFile file;
+  actuator::StateFile* const state = &file;
+  CHECK_EQ(state->Open(dir.File(".").c_str()), std::string());
+  const std::string socket = dir.File("u");
+  const actuator::JobSpec spec = {"hook/x", actuator::JobVerb::kStart, "x.service", 60'000};
+  {
+    actuator::Jobs jobs(socket, state);
+    jobs.SetList({spec});
+    CHECK_EQ(std::string(jobs.Run("hook/x", "k0")), std::string("ok started"));
+    CHECK_EQ(Row(jobs), std::string("hook/x unavailable"));
+    CHECK_EQ(std::string(jobs.Run("hook/x", "k0")), std::string("ok known"));
+  }
+  Runner runner(socket);
+  // Before the last store: nothing was asked for, so that it may be.
+  state->jobs()[0].state = actuator::JobState::kIdle;
+  {
+    actuator::Jobs jobs(socket, state);
+    jobs.SetList({spec});
+    jobs.Serve();
+    CHECK_EQ(runner.Next(), std::string());
+    CHECK_EQ(std::string(jobs.Run("hook/x", "k0")), std::string("ok started"));
+    CHECK_EQ(runner.Next(), std::string("job hook/x:k0 start x.service 60000"));
+  }
+  // Behind it, before it was heard, and without a list that names it: only asked after, by each one.
+  for (size_t i = 0; i < 3; ++i) {
+    actuator::Jobs jobs(socket, state);
+    if (i > 0) jobs.SetList({spec});
+    jobs.Serve();
+    CHECK_EQ(runner.Next().substr(0, 38), std::string("await hook/x:k0 start x.service 60000 "));
+    CHECK_EQ(Row(jobs), std::string("hook/x running"));
+    if (i > 0) CHECK_EQ(std::string(jobs.Run("hook/x", "k0")), std::string("ok known"));
+    if (i > 0) CHECK_EQ(std::string(jobs.Run("hook/x", "k1")), std::string("err busy"));
+    if (i < 2) continue;
+    // A runner that closes at once is asked again, no more than once in a second.
+    close(runner.connections.back());
+    runner.connections.pop_back();
+    for (int round = 0; round < 50; ++round) jobs.Serve();
+    CHECK_EQ(runner.Next(), std::string());
+    usleep(1'050'000);
+    jobs.Serve();
+    CHECK_EQ(runner.Next().substr(0, 6), std::string("await "));
+    runner.Answer(runner.connections.size() - 1, "failed 3");
+    jobs.Serve();
+    CHECK_EQ(Row(jobs), std::string("hook/x failed 3"));
+  }
+  actuator::Jobs jobs(socket, state);
+  jobs.SetList({spec});
+  jobs.Serve();
+  CHECK_EQ(runner.Next(), std::string());
+  CHECK_EQ(std::string(jobs.Run("hook/x", "k0")), std::string("ok known"));
+  // Nonsense is no success.
+  int key = 0;
+  for (const char* words : {" ", "done", "ok", "err", "err x", "done 0 0", "failed\n", "err 16", "unknown 1", "done -1x"}) {
+    CHECK_EQ(std::string(jobs.Run("hook/x", "n" + std::to_string(++key))), std::string("ok started"));
+    CHECK(runner.Next().substr(0, 4) == "job ");
+    runner.Answer(runner.connections.size() - 1, words);
+    jobs.Serve();
+    CHECK_EQ(Row(jobs), std::string("hook/x failed"));
+  }
+}
+
+void RunsSixteenJobsAtOnceAndRemembersThemAll() {
+  TempDir dir;
+  actuator::StateFile file;
+  actuator::StateFile* const state = &file;
+  CHECK_EQ(state->Open(dir.File(".").c_str()), std::string());
+  Runner runner(dir.File("u"));
+  std::vector<actuator::JobSpec> list;
+  for (size_t i = 0; i < actuator::kMaxJobs; ++i) {
+    list.push_back({"j" + std::to_string(i), actuator::JobVerb::kStop, "x.service", 60'000});
+  }
+  actuator::Jobs jobs(dir.File("u"), state);
+  jobs.SetList(list);
+  for (size_t i = 0; i < actuator::kMaxRunningJobs; ++i) CHECK_EQ(std::string(jobs.Run(list[i].id, "k")), std::string("ok started"));
+  CHECK_EQ(std::string(jobs.Run("j16", "k")), std::string("err too_many"));
+  for (size_t i = 0; i < actuator::kMaxRunningJobs; ++i) {
+    CHECK_EQ(runner.Next(), "job j" + std::to_string(i) + ":k stop x.service 60000");
+    runner.Answer(i, "done 0");
+  }
+  jobs.Serve();
+  for (size_t i = actuator::kMaxRunningJobs; i < list.size(); ++i) {
+    CHECK_EQ(std::string(jobs.Run(list[i].id, "k")), std::string("ok started"));
+    CHECK(!runner.Next().empty());
+    runner.Answer(runner.connections.size() - 1, "done 0");
+    jobs.Serve();
+  }
+  for (const auto& spec : list) CHECK_EQ(std::string(jobs.Run(spec.id, "k")), std::string("ok known"));
+  // Another list takes the places of what is no longer listed.
+  jobs.SetList({{"other", actuator::JobVerb::kStop, "x.service", 60'000}});
+  CHECK_EQ(std::string(jobs.Run("other", "k")), std::string("ok started"));
+  CHECK_EQ(std::string(jobs.Run("j3", "k")), std::string("err not_listed"));
+}
+
 int Main() {
+  RUN(NeverStartsAKeyTwiceWhereverItWasKilled);
+  RUN(RunsSixteenJobsAtOnceAndRemembersThemAll);
   RUN(AcceptsTheWholeFormat);
   RUN(NeverAcceptsAListThatIsUnsafe);
   RUN(RefusesEnergiesThatAreNone);

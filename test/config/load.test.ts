@@ -95,9 +95,9 @@ t.test('a file that anybody may write is noticed', async (t) => {
 
 t.test('says of what is written which part nothing obeys yet', async (t) => {
   const { notices } = await load(t, {
-    'skos.yaml': 'role: gpu\nworkloads:\n  train: { unit: train.service }\n',
+    'skos.yaml': 'role: gpu\nhttp:\n  listen: 127.0.0.1:9735\n',
   });
-  t.match(notices, [/skos\.yaml:1.*role has no effect yet$/]);
+  t.match(notices, [/skos\.yaml:1.*role has no effect yet$/, /http has no effect yet$/]);
 });
 
 t.test('follows a link to the file', async (t) => {
