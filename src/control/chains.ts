@@ -14,7 +14,7 @@ import {
   type ChainResponse,
   type ChainResponses,
   type ChainTruth,
-  type Intervention,
+  type ChainVerdict,
   MAX_HELD_CHAINS,
   MAX_RESETS,
 } from '../core/chains.js';
@@ -38,8 +38,11 @@ export const CHAIN_RULE: BuiltInRule = 'chain';
 const TEND_EVERY_MS = 500;
 /** What was beyond a limit and is not held is over when it has not been so for this long. */
 const EXCESS_ENDS_MS = 10 * 60_000;
-/** skos-net tells of a chain again each minute while it goes on. */
+/** skos-net tells of a chain again each minute while it goes on. More than these are one trouble, and told by one alert. */
 const MAX_EXCESSES = 256;
+/** Entries of the record about chains that are not held; of those beyond it their number is recorded. */
+const MAX_RECORDED_PER_MINUTE = 60;
+const MINUTE_MS = 60_000;
 /** Alerts of chains that stand at once; beyond it one alert says how many more there are. */
 const MAX_ALERTS = 64;
 const RESETS_KEY = 'chain-resets';
@@ -68,7 +71,7 @@ export const CHAIN_RECORDS: RecordKind<Held> = {
 /** Beyond a limit, and not held. */
 interface OverLimit {
   readonly reason: string;
-  readonly verdict: Intervention;
+  readonly verdict: ChainVerdict;
   readonly sinceAtMs: number;
   readonly lastMs: number;
   readonly who: string;
@@ -92,6 +95,8 @@ export class Chains {
   readonly #over = new Map<string, OverLimit>();
   #resets: string[] = [];
   #said = '';
+  /** In the minute that began at. */
+  #minute = { beganMs: Number.NEGATIVE_INFINITY, recorded: 0, unrecorded: 0 };
   #timer: NodeJS.Timeout | undefined;
 
   constructor(options: ChainsOptions) {
@@ -119,11 +124,18 @@ export class Chains {
   /** Tells skos-net when what may be done has changed (mode, hold, bar, a slow disk), and ends what is over. */
   tend(nowMs = this.#options.clock.monotonicMs()): void {
     this.#say();
+    this.#turnMinute(nowMs);
     for (const [chain, { lastMs }] of this.#over) {
       if (nowMs - lastMs < EXCESS_ENDS_MS) continue;
       this.#over.delete(chain);
       this.#options.alerts.end(chainAlert(chain), `chain ${chain} was within its limits, or silent, for 10 minutes`);
+      this.#endMore();
     }
+  }
+
+  #endMore(): void {
+    if (this.#held.all().size + this.#over.size > 0) return;
+    this.#options.alerts.end(chainAlert('~more'), 'no chain is held or beyond a limit any more');
   }
 
   /** For a new subscriber. */
@@ -213,9 +225,15 @@ export class Chains {
   }
 
   #exceeded({ chain, verdict, acts }: ChainReport, { reason, who }: { reason: string; who: string }): void {
-    const { clock, record } = this.#options;
+    const { clock } = this.#options;
     const former = this.#over.get(chain);
     const isNew = former === undefined || former.verdict !== verdict;
+    const told = verdict === 'continue' ? 'is beyond a limit' : `${acts ? 'was' : 'would be'} told ${verdict}`;
+    if (isNew || acts) this.#recordExcess({ chain, verdict, acts }, { reason, who, told });
+    if (former === undefined && this.#over.size >= MAX_EXCESSES) {
+      this.#raiseMore();
+      return;
+    }
     this.#over.delete(chain);
     this.#over.set(chain, {
       reason,
@@ -224,42 +242,59 @@ export class Chains {
       lastMs: clock.monotonicMs(),
       who,
     });
-    const [oldest] = this.#over.keys();
-    if (this.#over.size > MAX_EXCESSES && oldest !== undefined) {
-      this.#over.delete(oldest);
-      this.#options.alerts.end(chainAlert(oldest), 'other chains are told instead');
-    }
-    const told = acts ? `was told ${verdict}` : `would be told ${verdict}`;
-    if (isNew || acts) {
-      record.add({
-        kind: 'chain.excess',
-        who,
-        what: { chain, verdict, acts, reason },
-        level: 'warn',
-        message: `chain ${chain} ${told}: ${reason}`,
-        fields: { event: 'chain.excess', rule: CHAIN_RULE },
-      });
-    }
     this.#raise(chain, { severity: 'warning', message: `Chain ${chain} ${told}: ${reason}` });
+  }
+
+  #recordExcess(
+    { chain, verdict, acts }: { chain: string; verdict: ChainVerdict; acts: boolean },
+    { reason, who, told }: { reason: string; who: string; told: string },
+  ): void {
+    this.#turnMinute(this.#options.clock.monotonicMs());
+    if (this.#minute.recorded >= MAX_RECORDED_PER_MINUTE) {
+      this.#minute.unrecorded += 1;
+      return;
+    }
+    this.#minute.recorded += 1;
+    this.#options.record.add({
+      kind: 'chain.excess',
+      who,
+      what: { chain, verdict, acts, reason },
+      level: 'warn',
+      message: `chain ${chain} ${told}: ${reason}`,
+      fields: { event: 'chain.excess', rule: CHAIN_RULE },
+    });
+  }
+
+  #turnMinute(nowMs: number): void {
+    if (nowMs - this.#minute.beganMs < MINUTE_MS) return;
+    const { unrecorded } = this.#minute;
+    this.#minute = { beganMs: nowMs, recorded: 0, unrecorded: 0 };
+    if (unrecorded === 0) return;
+    this.#options.record.add({
+      kind: 'chain.excess',
+      who: 'agent',
+      what: { more: unrecorded },
+      level: 'warn',
+      message: `${unrecorded} more findings about chains within a minute`,
+      fields: { event: 'chain.excess', rule: CHAIN_RULE },
+    });
   }
 
   #raise(chain: string, { severity, message }: { severity: 'warning' | 'critical'; message: string }): void {
     const { alerts } = this.#options;
     const id = chainAlert(chain);
     const standing = alerts.raised.filter(({ rule }) => rule === CHAIN_RULE);
-    const isMore = standing.length >= MAX_ALERTS && !standing.some((alert) => alert.id === id);
-    alerts.raise({
-      id: isMore ? chainAlert('~more') : id,
-      rule: CHAIN_RULE,
-      agentType: 'loop_breaker',
-      type: 'loop',
-      channel: isMore ? 'chain/all/more' : `chain/workload/${chain}`,
-      sensor: 'chain',
-      severity,
-      message: isMore ? `More than ${MAX_ALERTS} chains are held or beyond a limit: see skos chain list` : message,
-      value: null,
-      threshold: null,
-      unit: '',
+    if (standing.length >= MAX_ALERTS && !standing.some((alert) => alert.id === id)) this.#raiseMore();
+    else alerts.raise({ ...PLAIN, id, channel: `chain/workload/${chain}`, severity, message });
+  }
+
+  #raiseMore(): void {
+    this.#options.alerts.raise({
+      ...PLAIN,
+      id: chainAlert('~more'),
+      channel: 'chain/all/more',
+      severity: 'critical',
+      message: 'More chains are held or beyond a limit than are told one by one: see skos chain list',
     });
   }
 
@@ -304,7 +339,7 @@ export class Chains {
       fields: { event: 'chain.reset', rule: CHAIN_RULE },
     });
     alerts.end(chainAlert(chain), `chain ${chain} was reset by ${who}`);
-    if (this.#held.all().size === 0) alerts.end(chainAlert('~more'), 'no chain is held any more');
+    this.#endMore();
     this.#say();
     return true;
   }
@@ -314,6 +349,16 @@ export class Chains {
     return [...this.#held.all().keys()].filter((chain) => this.reset(chain, who));
   }
 }
+
+const PLAIN = {
+  rule: CHAIN_RULE,
+  agentType: 'loop_breaker',
+  type: 'loop',
+  sensor: 'chain',
+  value: null,
+  threshold: null,
+  unit: '',
+} as const;
 
 function chainAlert(chain: string): string {
   return alertIdOf({ name: CHAIN_RULE, channelId: `workload/${chain}` });

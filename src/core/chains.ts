@@ -46,10 +46,11 @@ export interface ChainTruth {
 
 const segment = string({ pattern: /^[a-z0-9_~-]{1,64}$/, expected: 'the id of a chain', max: 64 });
 
-/** What skos-net reports: a chain that was told to stop or to begin anew, or would have been. */
+/** What skos-net reports: a chain that is beyond a limit, and what it was told, or would have been. */
 export const chainReportShape = object({
   chain: segment,
-  verdict: oneOf('circuit_break', 'reset_chain'),
+  /** continue: the configuration has no answer to it but the alert. */
+  verdict: oneOf(...CHAIN_VERDICTS),
   /** False: the workload was told to continue. */
   acts: boolean,
   condition: oneOf(...CHAIN_CONDITIONS),

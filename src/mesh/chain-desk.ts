@@ -7,14 +7,7 @@
  * again, until it has taken it.
  */
 import { randomBytes } from 'node:crypto';
-import {
-  type ChainReport,
-  type ChainTruth,
-  type ChainVerdict,
-  type Intervention,
-  MAX_HELD_CHAINS,
-  MAX_REPORTS,
-} from '../core/chains.js';
+import { type ChainReport, type ChainTruth, type ChainVerdict, MAX_HELD_CHAINS, MAX_REPORTS } from '../core/chains.js';
 import type { Clock } from '../core/clock.js';
 import { reason, SkosError } from '../core/errors.js';
 import type { ChainStepPayload, Credential } from '../core/guests.js';
@@ -31,8 +24,9 @@ const IDLE_MS = 10 * 60_000;
 const TELL_AGAIN_MS = 60_000;
 /** Findings that wait for the agent; what does not fit is found again with the chain's next step. */
 const MAX_PENDING = 256;
-/** Findings that come together are told together. */
+/** Findings that come together are told together; a flood of chains is a few hundred findings a second for the agent. */
 const TELL_AFTER_MS = 50;
+const TELL_SPACING_MS = 200;
 /** Who started whom; a longer line is too deep anyway. */
 const MAX_ANCESTORS = 16;
 const HOLD_BYTES = 8;
@@ -204,8 +198,7 @@ export class ChainDesk {
   }): void {
     if (because === null) return;
     const acts = verdict !== 'continue';
-    // A condition to which the configuration answers with nothing but an alert is told as what it would be by default.
-    const told: Intervention = acts ? verdict : (would ?? 'circuit_break');
+    const told = acts ? verdict : (would ?? 'continue');
     const finding = `${told} ${acts} ${because.condition}`;
     const isHold = told === 'circuit_break' && acts;
     if (!isHold && chain.told === finding && nowMs - chain.toldMs < TELL_AGAIN_MS) return;
@@ -234,10 +227,14 @@ export class ChainDesk {
   #queue(finding: { credential: Credential; report: ChainReport }): void {
     if (this.#pending.length >= MAX_PENDING || this.#pending.some(({ report }) => report === finding.report)) return;
     this.#pending.push(finding);
+    if (!this.#isTelling) this.#tellIn(TELL_AFTER_MS);
+  }
+
+  #tellIn(delayMs: number): void {
     this.#timer ??= setTimeout(() => {
       this.#timer = undefined;
       void this.#tell();
-    }, TELL_AFTER_MS);
+    }, delayMs);
   }
 
   async #tell(): Promise<void> {
@@ -258,7 +255,7 @@ export class ChainDesk {
     } finally {
       this.#isTelling = false;
     }
-    if (this.#pending.length > 0) await this.#tell();
+    if (this.#pending.length > 0) this.#tellIn(TELL_SPACING_MS);
   }
 
   #know(reports: readonly ChainReport[]): void {

@@ -23,12 +23,13 @@ import { shown } from './shown.js';
 import { guestTopic } from './topics.js';
 
 /**
- * Messages of one token, over all its connections. An operator types; an antibody beats every few seconds and tells what changes;
+ * Messages of one token, over all its connections. An operator types; an antibody beats every few seconds, tells what changes, and what
+ * stands again (each change is an entry of the record);
  * chains step a thousand times a second, and twice that must not be cut off.
  */
 const RATES: Readonly<Record<GuestRole, { readonly perSecond: number; readonly burst: number }>> = {
   operator: { perSecond: 1, burst: 20 },
-  antibody: { perSecond: 5, burst: 60 },
+  antibody: { perSecond: 2, burst: 60 },
   chain: { perSecond: 3_000, burst: 6_000 },
 };
 /** Of a connection that reports chains; the others have what anybody has. */

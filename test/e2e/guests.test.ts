@@ -73,6 +73,7 @@ function verdicts(watcher: Subscriber, chain: string): { verdict: string; iterat
 }
 
 t.test('guests on one node', { skip: noMosquitto }, async (t) => {
+  t.jobs = 2;
   const node = await heatedNode(t, { net: true, config: { auto_allow: ['reset_chain'] } });
   await node.until('skos-net listens', async () => {
     const { net } = await node.status();
@@ -189,6 +190,7 @@ t.test('guests on one node', { skip: noMosquitto }, async (t) => {
     t.equal(await outcome(command({ action_type: 'hold.end', parameters: {} })), 'done');
     await publish(node, 'skos/command/nova', command({ action_type: 'approve' }), remote);
     await node.kill();
+    const heard = watcher.lines.length;
     await node.start();
     await node.until('skos-net is back', async () => (await node.status()).net.connected);
     await node.until(
@@ -196,9 +198,13 @@ t.test('guests on one node', { skip: noMosquitto }, async (t) => {
       async () => (await publish(node, 'skos/command/nova', first, remote)).code === 0,
     );
     await node.stays('nothing is done twice', async () => (await node.status()).hold === null, 300);
+    const isBack = () =>
+      watcher.lines.slice(heard).some(({ topic, retained }) => topic === 'skos/peer/nova' && retained);
+    await node.until('the subscriber is back', isBack);
   });
 
-  await t.test('an antibody made from the template keeps the contract', async (t) => {
+  // It waits for heartbeats most of its time.
+  const antibody = t.test('an antibody made from the template keeps the contract', async (t) => {
     const directory = mkdtempSync(join(tmpdir(), 'skos-a-'));
     t.teardown(() => rmSync(directory, { recursive: true, force: true }));
     const made = spawn('scripts/new-antibody', ['fan-watch', directory]);
@@ -256,4 +262,5 @@ t.test('guests on one node', { skip: noMosquitto }, async (t) => {
     flood.kill('SIGKILL');
     t.equal((await node.status()).net.connected, true);
   });
+  await antibody;
 });
