@@ -40,7 +40,13 @@ function checkout(): string {
 function made(t: Test) {
   const directory = t.testdir({});
   const source = join(directory, 'checkout');
-  for (const part of ['scripts/install', 'scripts/skos', 'scripts/wireguard-dump', 'systemd', 'LICENSE']) {
+  const scripts = ['install', 'skos', 'wireguard-dump', 'new-antibody', 'antibody-template.py'];
+  for (const part of [
+    ...scripts.map((name) => `scripts/${name}`),
+    'src/antibodies/EXTERNAL.md',
+    'systemd',
+    'LICENSE',
+  ]) {
     cpSync(join(root, part), join(source, part), { recursive: true });
   }
   const programs = ['build/native/skos-actuator', 'build/native/skos-gpu', 'build/native/skos-units'];
@@ -83,6 +89,9 @@ t.test('stages every file with the mode that it needs, and nothing else', async 
     'usr/lib/skos/skos-units': '755',
     'usr/lib/skos/skos': '755',
     'usr/lib/skos/skos-wireguard-dump': '755',
+    'usr/lib/skos/new-antibody': '755',
+    'usr/lib/skos/antibody-template.py': '755',
+    'usr/lib/skos/EXTERNAL.md': '644',
     'usr/lib/skos/LICENSE': '644',
     'usr/bin/skos': '-> ../lib/skos/skos',
     ...Object.fromEntries(UNITS.map((unit) => [`usr/lib/systemd/system/${unit}`, '644'])),
