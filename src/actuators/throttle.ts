@@ -25,8 +25,8 @@ export const throttle: EffectKind = {
 };
 
 function throttledGpu({ probe }: Channel, targets: readonly ActuatorTarget[], capPpm: number): Built {
-  if (probe.kind !== 'gpu') return { unavailable: 'it is not known which GPU this channel is of' };
-  const { address } = probe;
+  const address = probe.kind === 'gpu' || probe.kind === 'pushed' ? probe.address : undefined;
+  if (address === undefined) return { unavailable: 'it is not known which GPU this channel is of' };
   const listed = (id: string) => targets.find(({ target }) => target === id);
   const power = listed(gpuTarget(address));
   const capped = (target: string): Built => ({ effects: [{ target, capPpm }] });

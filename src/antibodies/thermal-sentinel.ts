@@ -2,6 +2,8 @@
  * Thermal sentinel: temperatures of CPU and GPU against the margin to the device's own limit, or the bounds that the
  * operator wrote (config/thermal-bounds.ts computes them for this and for the standing orders alike).
  *
+ * What else it watches is in thermal-alerts.ts.
+ *
  * It binds to the sensors that discovery marked as fit for the default table; other temperatures are observed only,
  * because unconnected board inputs read nonsense.
  */
@@ -14,6 +16,7 @@ import { type BuiltInRule, SEVERITIES } from '../core/vocabulary.js';
 import { type Rule, sampleGapMs } from '../policy/rule.js';
 import { type Antibody, type Finding, type RulesContext, usable, watched } from './antibody.js';
 import { message } from './message.js';
+import { alertMessage, alertRule } from './thermal-alerts.js';
 
 type ThermalClass = 'cpu' | 'gpu';
 const RULES: Readonly<Record<ThermalClass, BuiltInRule>> = { cpu: 'thermal-cpu', gpu: 'thermal-gpu' };
@@ -26,16 +29,19 @@ export const thermalSentinel: Antibody = {
   rulesFor({ config, channels, report }: RulesContext): Rule[] {
     const rules = channels.flatMap((channel) => {
       const sensor = thermalClass(channel);
-      return sensor === undefined ? [] : [thermalRule(config, channel, sensor)];
+      const rule = sensor === undefined ? alertRule(config, channel) : thermalRule(config, channel, sensor);
+      return rule ?? [];
     });
     return usable(rules, report);
   },
 
-  describe({ rule, transition }: Finding): string {
-    return message(transition, {
+  describe(finding: Finding): string {
+    const { rule, transition } = finding;
+    const wording = {
       subject: subject(rule.sensor),
-      measured: (value) => `${subject(rule.sensor)} ${toBase('temperatureMilliCelsius', value).toFixed(1)}°C`,
-    });
+      measured: (value: number) => `${subject(rule.sensor)} ${toBase('temperatureMilliCelsius', value).toFixed(1)}°C`,
+    };
+    return alertMessage(finding) ?? message(transition, wording);
   },
 
   metadata: watched,

@@ -173,6 +173,11 @@ const thermal = section(
       'What is done on each rung; rungs are cumulative.',
     ),
     hysteresis: withDefault(hysteresis, 5, '°C between a raise bound and its clear bound.'),
+    blind: withDefault(
+      number({ min: 2, max: 3_600 }),
+      30,
+      'Seconds without a reading after which a GPU that was under load counts as hot: its caps are due.',
+    ),
     for: duration,
     keep,
   },

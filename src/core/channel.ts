@@ -66,6 +66,8 @@ export interface GpuProbe {
 export interface PushedProbe {
   readonly kind: 'pushed';
   readonly feed: string;
+  /** PCI address of the GPU that it is of, where it is of one. */
+  readonly address?: string;
 }
 
 /** The file that a channel is read from; undefined where another program reads it, or nobody. */
@@ -82,7 +84,18 @@ export function isDerived({ probe }: Pick<Channel, 'probe'>): boolean {
 }
 
 /** What the names of derived channels end with. */
-export const DERIVED_SUFFIXES = ['_power', '_slope', '_time_to_limit', '_imbalance', '_share', '_forecast'] as const;
+export const DERIVED_SUFFIXES = [
+  '_power',
+  '_slope',
+  '_time_to_limit',
+  '_imbalance',
+  '_share',
+  '_forecast',
+  '_thermal_share',
+  '_hardware_share',
+  '_stopped',
+  '_blind',
+] as const;
 export type DerivedSuffix = (typeof DERIVED_SUFFIXES)[number];
 
 /**

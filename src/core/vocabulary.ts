@@ -52,6 +52,11 @@ export type ActionState = (typeof ACTION_STATES)[number];
 export const BUILT_IN_RULES = [
   'thermal-cpu',
   'thermal-gpu',
+  'thermal-memory',
+  'thermal-disk',
+  'gpu-throttle',
+  'gpu-blind',
+  'fan-failure',
   'storage',
   'storage-filling',
   'storage-read-only',

@@ -20,16 +20,26 @@ export function hasReason(flags: number, ignored: number): boolean {
   return Math.floor(flags / TWO_TO_32) !== 0 || ((flags >>> 0) & ~ignored) !== 0;
 }
 
+/** Bits of a bitmask: the low 32, and those from bit 32 on. */
+export interface Bits {
+  readonly low: number;
+  readonly high: number;
+}
+
+export function hasAnyOf(flags: number, { low, high }: Bits): boolean {
+  return (Math.floor(flags / TWO_TO_32) & high) !== 0 || ((flags >>> 0) & low) !== 0;
+}
+
 /** Samples of a bitmask. One slot a second, so that memory does not grow with the rate. */
 export class FlagShare {
-  readonly #ignored: number;
+  readonly #counts: number | Bits;
   readonly #seconds = new Float64Array(SHARE_WINDOW_S);
   readonly #samples = new Uint16Array(SHARE_WINDOW_S);
   readonly #hits = new Uint16Array(SHARE_WINDOW_S);
 
-  /** `ignored`: bits that are no throttling. */
-  constructor(ignored: number) {
-    this.#ignored = ignored;
+  /** Bits that are no throttling, or those that alone count. */
+  constructor(counts: number | Bits) {
+    this.#counts = counts;
     this.#seconds.fill(Number.NEGATIVE_INFINITY);
   }
 
@@ -42,7 +52,8 @@ export class FlagShare {
       this.#hits[slot] = 0;
     }
     this.#samples[slot] = (this.#samples[slot] as number) + 1;
-    if (hasReason(flags, this.#ignored)) this.#hits[slot] = (this.#hits[slot] as number) + 1;
+    const hits = typeof this.#counts === 'number' ? hasReason(flags, this.#counts) : hasAnyOf(flags, this.#counts);
+    if (hits) this.#hits[slot] = (this.#hits[slot] as number) + 1;
   }
 
   /** Nobody looked: that second counts neither way. */

@@ -12,6 +12,8 @@
 import { type Channel, isDerived, QUALITIES, type Quality, type Reading } from '../core/channel.js';
 import type { Clock } from '../core/clock.js';
 import type { Sampler, Tripwire } from '../core/ports.js';
+import { blindMs, LastLoad, LastSeen } from '../policy/blind-gpu.js';
+import { FanHistory, fanStopped } from '../policy/fan-stopped.js';
 import { FillForecast } from '../policy/fill-forecast.js';
 import { MeanPower } from '../policy/mean-power.js';
 import { sortedMedian } from '../policy/median.js';
@@ -46,6 +48,8 @@ interface Output {
   readonly compute: (nowMs: number) => number | null;
   /** Of an imbalance: the inputs of all GPUs. */
   readonly peers: readonly Input[];
+  /** It is about the loss of its own channel: it speaks when that is not ok. */
+  readonly isAboutLoss: boolean;
   value: number;
   quality: Quality;
   atMs: number;
@@ -185,11 +189,13 @@ export class DerivedSampler implements Sampler {
     const fresh = { index, value: Number.NaN, quality: 'no_data', atMs: 0 } as const;
     const own = derivation === undefined ? undefined : inputOf(derivation.base);
     if (derivation === undefined || own === undefined) {
-      return { ...fresh, own: undefined, peers: [], compute: () => null };
+      return { ...fresh, own: undefined, peers: [], isAboutLoss: false, compute: () => null };
     }
     const { formula, base } = derivation;
-    const peers = derivation.peers.flatMap((id) => inputOf(id) ?? []);
-    return { ...fresh, own, peers, compute: this.#formula({ formula, base, own, peers }) };
+    const all = derivation.peers.flatMap((id) => inputOf(id) ?? []);
+    const compute = this.#formula({ formula, base, own, peers: all });
+    const peers = formula.kind === 'imbalance' ? all : [];
+    return { ...fresh, own, peers, isAboutLoss: formula.kind === 'blind', compute };
   }
 
   #formula(given: { formula: Formula; base: string; own: Input; peers: readonly Input[] }): Output['compute'] {
@@ -225,11 +231,40 @@ export class DerivedSampler implements Sampler {
         const fill = this.#window({ key: `fill ${base}`, own, kind: FillForecast, make: () => new FillForecast() });
         return (nowMs) => fill.forecastPpm(nowMs);
       }
+      case 'reason_share': {
+        const { bits } = formula;
+        const key = `flags ${bits.low}/${bits.high} ${base}`;
+        const share = this.#window({ key, own, kind: FlagShare, make: () => new FlagShare(bits) });
+        return (nowMs) => share.sharePpm(nowMs);
+      }
+      case 'fan_stopped': {
+        const { askedFrom } = formula;
+        const fan = this.#window({ key: `fan ${base}`, own, kind: FanHistory, make: () => new FanHistory() });
+        return (nowMs) => {
+          const fresh = peers.filter((peer) => freshQuality(peer, nowMs) === 'ok');
+          const witnesses = fresh.map(({ value }) => value);
+          return fanStopped({ rpm: own.value, hasTurned: fan.hasTurned, witnesses, askedFrom });
+        };
+      }
+      case 'blind':
+        return this.#blind(base, own, peers[0]);
       case 'counter_share': {
         const share = this.#window({ key: `counter ${base}`, own, kind: CounterShare, make: () => new CounterShare() });
         return (nowMs) => share.sharePpm(nowMs);
       }
     }
+  }
+
+  #blind(base: string, own: Input, utilization: Input | undefined): Output['compute'] {
+    const seen = this.#window({ key: `seen ${base}`, own, kind: LastSeen, make: () => new LastSeen() });
+    if (utilization === undefined) return () => null;
+    const load = this.#window({ key: `load ${base}`, own: utilization, kind: LastLoad, make: () => new LastLoad() });
+    return (nowMs) => {
+      const quality = freshQuality(own, nowMs);
+      // A GPU that is not there, or was detached, is not one that nobody can read.
+      if (quality === 'no_data') return null;
+      return blindMs({ isRead: quality === 'ok', seenMs: seen.atMs, loadedMs: load.atMs, nowMs });
+    };
   }
 
   /** One window for the slope and the time to the limit. */
@@ -258,8 +293,9 @@ function freshQuality({ quality, atMs, freshMs }: Input, nowMs: number): Quality
 }
 
 /** Of all that the output needs. An imbalance needs its own GPU, and enough of the others: a lost one must not blind them all. */
-function qualityOf({ own, peers }: Output, nowMs: number): Quality {
+function qualityOf({ own, peers, isAboutLoss }: Output, nowMs: number): Quality {
   if (own === undefined) return 'no_data';
+  if (isAboutLoss) return 'ok';
   const quality = freshQuality(own, nowMs);
   if (quality !== 'ok' || peers.length === 0) return quality;
   let ok = 0;

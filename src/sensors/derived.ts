@@ -10,12 +10,19 @@
  *   _forecast        `used` of file systems                                 value in 4 h at the rate of the last hour
  *   _share           `throttle_reasons`, and counters of throttled time     share of the last 60 s
  *
+ *   _thermal_share   `throttle_reasons` of GPUs                             share of the last 60 s with a thermal reason
+ *   _hardware_share  the same                                               with one of the hardware's own
+ *   _stopped         fans                                                   1: stands still though it should turn
+ *   _blind           `temperature` of GPUs                                  time since it was read, if it was under load
+ *
  * A derived channel stands with the device it is of (same source and device) and has its class.
  */
 import { statedCriticalCelsius, TABLE_CELSIUS } from '../config/thermal-bounds.js';
 import { type Channel, DERIVED_FEED, type DerivedSuffix, isDerived, isTemperature } from '../core/channel.js';
 import { fromBase, type Quantity } from '../core/units.js';
+import { ASKED_DUTY_PPM, ASKED_MILLI_CELSIUS } from '../policy/fan-stopped.js';
 import { FORECAST_HOURS } from '../policy/fill-forecast.js';
+import type { Bits } from '../policy/throttled-share.js';
 import { makeChannel } from './make-channel.js';
 
 /** What is derived changes over seconds; the ladder of a rule on it needs no more. */
@@ -45,6 +52,9 @@ export type Formula =
   | { readonly kind: 'time_to_limit'; readonly limitMilliCelsius: number }
   | { readonly kind: 'imbalance' }
   | { readonly kind: 'flag_share'; readonly ignored: number }
+  | { readonly kind: 'reason_share'; readonly bits: Bits }
+  | { readonly kind: 'fan_stopped'; readonly askedFrom: number }
+  | { readonly kind: 'blind' }
   | { readonly kind: 'counter_share' }
   | { readonly kind: 'forecast' };
 
@@ -53,7 +63,7 @@ export interface Derivation {
   readonly formula: Formula;
   /** Id of the channel that it is of. */
   readonly base: string;
-  /** Of an imbalance: ids of all GPUs' channels, its own among them. */
+  /** Of an imbalance: ids of all GPUs' channels, its own among them. Of a fan: what asks it to turn. Of a GPU: its utilization. */
   readonly peers: readonly string[];
 }
 
@@ -68,6 +78,9 @@ export function derivationsOf(channels: readonly Channel[]): Derivation[] {
     ...(isRising(channel) ? [slope(channel), timeToLimit(channel)] : []),
     ...imbalance(channel, balanced),
     ...share(channel),
+    ...throttleShares(channel),
+    ...fanStopped(channel, base),
+    ...blind(channel, base),
     ...(isFilling(channel) ? [forecast(channel)] : []),
   ]);
   // A device may have a channel of such a name itself.
@@ -105,7 +118,11 @@ function derived(
     label: `${base.label} ${given.words}`,
     quantity: given.quantity,
     class: base.class,
-    probe: { kind: 'pushed', feed: DERIVED_FEED },
+    probe: {
+      kind: 'pushed',
+      feed: DERIVED_FEED,
+      ...(base.probe.kind === 'gpu' ? { address: base.probe.address } : {}),
+    },
     rateHz: DERIVED_RATE_HZ,
     domain: DERIVED_FEED,
     path: given.path,
@@ -206,6 +223,77 @@ function imbalance(base: Channel, balanced: ReadonlyMap<string, string[]>): Deri
     peers,
   } as const;
   return [derived(base, given)];
+}
+
+/**
+ * Reasons for which the GPU itself slows down. Not counted is what a limit of power or clocks asks for, be it ours or the operator's.
+ * NVML (nvml.h, nvmlClocksEventReason*, nvmlClocksThrottleReason*): SW thermal slowdown 0x20; HW slowdown 0x8, HW thermal 0x40, HW power
+ * brake 0x80. amdgpu's common status (amdgpu_smu.h, SMU_THROTTLER_*): temperatures from bit 32 to 45, PROCHOT 46 and 47.
+ */
+const THROTTLE_BITS: Readonly<Record<string, { readonly thermal: Bits; readonly hardware: Bits }>> = {
+  nvml: { thermal: { low: 0x20, high: 0 }, hardware: { low: 0x8 | 0x40 | 0x80, high: 0 } },
+  amdgpu: { thermal: { low: 0, high: 0x3fff }, hardware: { low: 0, high: 0xc000 } },
+};
+
+function throttleShares(base: Channel): Derivation[] {
+  const bits = THROTTLE_BITS[base.source];
+  if (bits === undefined || base.quantity !== 'flagsBitmask' || base.name !== 'throttle_reasons') return [];
+  const one = (suffix: DerivedSuffix, words: string, wanted: Bits) =>
+    derived(base, {
+      suffix,
+      words,
+      quantity: 'ratioPartsPerMillion',
+      path: `samples of ${base.name} with ${words} ÷ samples, last 60 s`,
+      formula: { kind: 'reason_share', bits: wanted },
+    });
+  return [
+    one('_thermal_share', 'a thermal slowdown', bits.thermal),
+    one('_hardware_share', 'a hardware slowdown', bits.hardware),
+  ];
+}
+
+/** Witnesses of heat; a package or two are enough. */
+const MAX_WITNESSES = 8;
+
+/** fan2 beside pwm2 of a chip, fan_rpm beside fan of a GPU; a fan without a duty by the heat of the CPUs. */
+function fanStopped(base: Channel, channels: readonly Channel[]): Derivation[] {
+  if (base.quantity !== 'fanRpm') return [];
+  const control = base.name === 'fan_rpm' ? 'fan' : base.name.replace(/^fan/, 'pwm');
+  const duty = channels.find(
+    (each) => each.name === control && deviceOf(each) === deviceOf(base) && each.quantity === 'ratioPartsPerMillion',
+  );
+  if (duty === undefined && base.class === 'gpu') return [];
+  const heat = channels.filter(
+    (each) => each.class === 'cpu' && each.thermalDefault === true && each.quantity === 'temperatureMilliCelsius',
+  );
+  const peers = duty === undefined ? heat.slice(0, MAX_WITNESSES).map(({ id }) => id) : [duty.id];
+  if (peers.length === 0) return [];
+  return [
+    derived(base, {
+      suffix: '_stopped',
+      words: 'stands still',
+      quantity: 'stateCode',
+      path: duty === undefined ? `${base.name} is 0 while a CPU is hot` : `${base.name} is 0 while ${control} is not`,
+      formula: { kind: 'fan_stopped', askedFrom: duty === undefined ? ASKED_MILLI_CELSIUS : ASKED_DUTY_PPM },
+      peers,
+    }),
+  ];
+}
+
+function blind(base: Channel, channels: readonly Channel[]): Derivation[] {
+  if (base.probe.kind !== 'gpu' || base.name !== 'temperature' || !isTemperature(base)) return [];
+  const load = channels.find((each) => each.name === 'utilization' && deviceOf(each) === deviceOf(base));
+  if (load === undefined) return [];
+  return [
+    derived(base, {
+      suffix: '_blind',
+      words: 'not read under load',
+      quantity: 'durationMs',
+      path: `time since ${base.name} was read, if ${load.name} was above 10 % within the minute before`,
+      formula: { kind: 'blind' },
+      peers: [load.id],
+    }),
+  ];
 }
 
 /** throttled_power and the like of GPUs, throttle_total_time of CPUs. */

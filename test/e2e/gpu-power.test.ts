@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import type { ActionRecord, ActuatorTarget } from '../../src/core/ports.js';
 import { type GpuNode, gpuNode } from '../fixtures/gpu-node.js';
-import { FIRST, SECOND, skipped } from '../fixtures/skos-gpu.js';
+import { FIRST, SECOND, skipped, TWO_GPUS } from '../fixtures/skos-gpu.js';
 
 const isRoot = process.getuid?.() === 0;
 
@@ -56,6 +56,32 @@ t.test(
     const last = (await throttles(gpus)).find(({ action }) => action === 'throttle_10');
     t.match(last?.effects, [{ target: `gpu/${FIRST}`, readAfter: String(FORMER_W * 1_000_000) }]);
     t.ok((await gpus.node.status()).alerts === 0);
+  },
+);
+
+t.test(
+  'a GPU that hangs while it works is capped as if it were hot, until it is read again',
+  { skip: skipped || !isRoot },
+  async (t) => {
+    const work = ['gpu 0 utilization.gpu 90', 'gpu 1 utilization.gpu 0'];
+    const gpus = await gpuNode(t, {
+      mode: 'auto',
+      script: [...TWO_GPUS, ...work],
+      config: { thermal: { blind: 2, keep: 0.5 } },
+      env: (machine) => ({ SKOS_NVML_STATE: join(machine.root, 'nvml-state') }),
+    });
+    await gpus.node.until('it works', async () => ((await gpus.channel(FIRST, 'utilization'))?.value ?? 0) > 0.5);
+    const hang = [FIRST, SECOND].map((_, i) => `gpu ${i} hang nvmlDeviceGetTemperatureV`);
+    gpus.also(...work, ...hang);
+    await gpus.node.until(
+      'both caps',
+      async () => (await throttles(gpus)).filter(({ state }) => state === 'active').length === 2,
+    );
+    const caps = await throttles(gpus);
+    t.ok(caps.every(({ rule, effects }) => rule === 'gpu-blind' && effects[0]?.target === `gpu/${FIRST}`));
+    gpus.also(...work);
+    await gpus.node.until('released', async () => (await throttles(gpus)).every(({ state }) => state === 'released'));
+    await untilWatts(gpus, FIRST, FORMER_W);
   },
 );
 

@@ -1,6 +1,6 @@
 import t from 'tap';
 import { MeanPower } from '../../src/policy/mean-power.js';
-import { CounterShare, FlagShare, hasReason } from '../../src/policy/throttled-share.js';
+import { CounterShare, FlagShare, hasAnyOf, hasReason } from '../../src/policy/throttled-share.js';
 import { MAX_TIME_TO_LIMIT_MS, timeToLimitMs } from '../../src/policy/time-to-limit.js';
 
 const time = (valueMilliCelsius: number, slopeMilliCelsiusPerSecond: number | null) =>
@@ -68,6 +68,18 @@ t.test('the share of flagged samples is that of the last minute, and none before
   t.equal(run(60, 75, 1), 250_000, 'what is a minute old is forgotten');
   t.equal(run(75, 120, 0), 0);
   t.equal(share.sharePpm(1_000_000), null, 'nothing was seen for long');
+});
+
+t.test('of wanted bits alone, no other reason makes a share: a power cap is no heat', async (t) => {
+  const nvml = { low: 0x8 | 0x40 | 0x80, high: 0 };
+  for (const flags of [0, 0x4, 0x2, 0x20, 0x1 | 0x4, 2 ** 40]) t.notOk(hasAnyOf(flags, nvml), String(flags));
+  for (const flags of [0x8, 0x44, 0x80, 2 ** 40 + 8]) t.ok(hasAnyOf(flags, nvml), String(flags));
+  const amdgpu = { low: 0, high: 0x3fff };
+  for (const flags of [2 ** 32, 2 ** 45, 2 ** 52 + 2 ** 33]) t.ok(hasAnyOf(flags, amdgpu), String(flags));
+  for (const flags of [0, 1, 2 ** 31, 2 ** 46, 2 ** 52]) t.notOk(hasAnyOf(flags, amdgpu), String(flags));
+  const share = new FlagShare(nvml);
+  for (let atMs = 0; atMs < 20_000; atMs += 100) share.take(atMs < 10_000 ? 0x4 : 0x8, atMs);
+  t.equal(share.sharePpm(19_999), 500_000);
 });
 
 t.test('the share of a counter is its rise by time; a reset begins anew', async (t) => {

@@ -90,6 +90,8 @@ t.test('throttling is a share of reasons, and of counters of time', async (t) =>
   ]);
   t.same(found, [
     'nvml/gpu-0/throttle_reasons_share',
+    'nvml/gpu-0/throttle_reasons_thermal_share',
+    'nvml/gpu-0/throttle_reasons_hardware_share',
     'nvml/gpu-0/throttled_power_share',
     'thermal_throttle/package-0/throttle_total_time_share',
   ]);
@@ -274,4 +276,75 @@ t.test('power and shares come out of the sampler in canonical units', async (t) 
   const share = bench.last(`${flags.id}_share`)?.value ?? 0;
   t.ok(Math.abs(share - 500_000) < 20_000, String(share));
   t.match(bench.last(`${counter.id}_share`), { value: 500_000, quality: 'ok' });
+});
+
+t.test('a fan stands still only if it turned, and its duty or the heat of a CPU asks for it', async (t) => {
+  const FAN = 'hwmon/nct/fan2';
+  const fan = channel(FAN, { quantity: 'fanRpm', class: 'board', rateHz: 1 });
+  const duty = channel('hwmon/nct/pwm2', { quantity: 'ratioPartsPerMillion', class: 'board', rateHz: 1 });
+  const stopped = (bench: Bench) => bench.last(`${FAN}_stopped`);
+  const none = { value: null, quality: 'no_data' };
+  const bench = new Bench([fan, duty, cpu]);
+  bench.run(3, () => ({ [FAN]: 0, [duty.id]: 900_000, [CPU]: 90_000 }));
+  t.match(stopped(bench), none, 'an empty header');
+  bench.run(2, () => ({ [FAN]: 900, [duty.id]: 500_000 }));
+  t.match(stopped(bench), { value: 0 });
+  bench.run(2, () => ({ [FAN]: 0, [duty.id]: 100_000, [CPU]: 90_000 }));
+  t.match(stopped(bench), { value: 0 }, 'its control lets it stand, and knows better than we');
+  bench.run(2, () => ({ [FAN]: 0, [duty.id]: 500_000 }));
+  t.match(stopped(bench), { value: 1 });
+  bench.run(2, () => ({ [FAN]: 0, [duty.id]: 'fault' }));
+  t.match(stopped(bench), none, 'nobody knows whether it should turn');
+  bench.run(2, () => ({ [FAN]: 'fault', [duty.id]: 500_000 }));
+  t.match(stopped(bench), { value: null, quality: 'fault' });
+  const { sampler } = bench;
+  bench.make(withDerived([fan, duty, cpu]), sampler);
+  bench.run(2, () => ({ [FAN]: 0, [duty.id]: 500_000 }));
+  t.match(stopped(bench), { value: 1 }, 'a new discovery forgets nothing');
+  const simple = new Bench([fan, cpu]);
+  simple.run(2, () => ({ [FAN]: 900, [CPU]: 90_000 }));
+  simple.run(2, () => ({ [FAN]: 0, [CPU]: 50_000 }));
+  t.match(stopped(simple), { value: 0 }, 'cool');
+  simple.run(2, () => ({ [FAN]: 0, [CPU]: 75_000 }));
+  t.match(stopped(simple), { value: 1 });
+  t.notOk(
+    ids([fan]).some((id) => id.endsWith('_stopped')),
+    'without a witness there is no verdict',
+  );
+  t.notOk(ids([gpu(0, 'fan_rpm', { quantity: 'fanRpm' }), cpu]).some((id) => id.endsWith('_stopped')));
+  t.ok(
+    ids([gpu(0, 'fan_rpm', { quantity: 'fanRpm' }), gpu(0, 'fan', { quantity: 'ratioPartsPerMillion' })]).includes(
+      'nvml/gpu-0/fan_rpm_stopped',
+    ),
+  );
+});
+
+t.test('a GPU is blind by the time that it was not read, if it was under load', async (t) => {
+  const probe = { kind: 'gpu', address: '0000:3b:00.0', index: 0 } as const;
+  const temperature = gpu(0, 'temperature', { probe });
+  const load = gpu(0, 'utilization', { quantity: 'ratioPartsPerMillion', probe, rateHz: 1 });
+  const BLIND = 'nvml/gpu-0/temperature_blind';
+  t.same(derivationsOf([temperature, load]).find(({ channel: { id } }) => id === BLIND)?.channel.probe, {
+    kind: 'pushed',
+    feed: 'derived',
+    address: '0000:3b:00.0',
+  });
+  const after = (ppm: number, quality: Quality | undefined) => {
+    const bench = new Bench([temperature, load]);
+    bench.run(3, () => ({ [temperature.id]: 60_000, [load.id]: ppm }));
+    t.match(bench.last(BLIND), { value: 0, quality: 'ok' });
+    bench.run(20, () => (quality === undefined ? {} : { [temperature.id]: quality, [load.id]: quality }));
+    return { bench, last: bench.last(BLIND) };
+  };
+  for (const quality of ['hung', 'fault', undefined] as const) {
+    const { last, bench } = after(800_000, quality);
+    t.ok((last?.value ?? 0) >= 19_000 && (last?.value ?? 0) <= 20_500, `${quality}: ${last?.value}`);
+    bench.run(2, () => ({ [temperature.id]: 61_000 }));
+    t.match(bench.last(BLIND), { value: 0 });
+  }
+  t.match(after(20_000, 'hung').last, { value: 0, quality: 'ok' }, 'it was at rest');
+  t.match(after(800_000, 'no_data').last, { value: null, quality: 'no_data' }, 'detached, or gone');
+  const never = new Bench([temperature, load]);
+  never.run(5, () => ({ [temperature.id]: 'hung', [load.id]: 'hung' }));
+  t.match(never.last(BLIND), { value: null, quality: 'no_data' });
 });
