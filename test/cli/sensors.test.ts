@@ -97,9 +97,12 @@ t.test('every channel that the agent derives is known as derived', async (t) => 
     gpu(n, 'energy', 'energyMilliJoules'),
     gpu(n, 'throttle_reasons', 'flagsBitmask'),
     gpu(n, 'throttled_thermal', 'durationMs'),
+    gpu(n, 'utilization', 'ratioPartsPerMillion'),
+    gpu(n, 'fan', 'ratioPartsPerMillion'),
+    gpu(n, 'fan_rpm', 'fanRpm'),
   ]);
   const all = withDerived(bases);
-  t.ok(all.length >= bases.length + 5 * 3, 'each kind of derived channel is there');
+  t.ok(all.length >= bases.length + 9 * 3, 'each kind of derived channel is there');
   const known = derivedIds(all.map((channel) => channelJson(channel, read, 0)));
   t.same(
     all.filter(({ id }) => known.has(id)),
