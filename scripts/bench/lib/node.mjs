@@ -77,7 +77,7 @@ export async function startNode({ name, port, config = '', populate }) {
   };
 }
 
-/** The agent, its skos-net, skos-gpu and actuator, by their command lines. */
+/** The agent, its skos-net, skos-gpu, skos-units and actuator, by their command lines. */
 function programsOf(agentPid, root) {
   const found = [{ name: 'skos-agent', pid: agentPid }];
   for (const pid of readdirSync('/proc').filter((entry) => /^\d+$/.test(entry))) {
@@ -89,7 +89,7 @@ function programsOf(agentPid, root) {
       }
     };
     const command = read('cmdline');
-    const native = ['skos-actuator', 'skos-gpu'].find((name) => command.includes(name));
+    const native = ['skos-actuator', 'skos-gpu', 'skos-units'].find((name) => command.includes(name));
     if (native !== undefined && command.includes(root)) found.push({ name: native, pid: Number(pid) });
     else if (command.includes('net.js') && read('environ').includes(root))
       found.push({ name: 'skos-net', pid: Number(pid) });
