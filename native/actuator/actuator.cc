@@ -528,7 +528,7 @@ void Actuator::Settle(Reply reply, void* context) {
     FormatRaw(kind, result.former, former, sizeof former);
     FormatRaw(kind, result.written, written, sizeof written);
     FormatRaw(kind, result.read_back, read_back, sizeof read_back);
-    const char* outcome = OutcomeWord(done ? result.outcome : Outcome::kHung);
+    const char* outcome = OutcomeWord(done ? result.outcome : waiting.target->Unanswered());
     Answer answer = {waiting.seq, reply, context};
     if (result.known) answer.Send("ok %s former=%s written=%s readback=%s", outcome, former, written, read_back);
     else answer.Send("ok %s former=- written=- readback=-", outcome);

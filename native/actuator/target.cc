@@ -69,8 +69,14 @@ Result Target::Current() const {
   const int64_t busy_since = busy_since_ns_.load();
   const std::lock_guard<std::mutex> lock(mutex_);
   Result result = result_;
-  if (busy_since != 0 && NowNs() - busy_since > kHungNs) result.outcome = Outcome::kHung;
+  const int64_t hung_ns = IsUnitKind(spec_.kind) ? kUnitHungNs : kHungNs;
+  if (busy_since != 0 && NowNs() - busy_since > hung_ns) result.outcome = Outcome::kHung;
   return result;
+}
+
+Outcome Target::Unanswered() const {
+  if (!IsUnitKind(spec_.kind)) return Outcome::kHung;
+  return lease_cap_ppm_.load() == kNoCap ? Outcome::kUndoPending : Outcome::kPending;
 }
 
 bool Target::OrdersClear() const {

@@ -27,6 +27,7 @@ constexpr int64_t kNoCap = INT64_MAX;
 constexpr int64_t kRetryNs = 1'000'000'000;    // EBUSY and the like: an offline CPU comes back with its cap within this.
 constexpr int64_t kMaxRetryNs = 30'000'000'000;  // Where each look starts a process: twice as long each time, up to this.
 constexpr int64_t kHungNs = 2'000'000'000;     // A write that takes longer counts as hung; an EC may take half a second.
+constexpr int64_t kUnitHungNs = 12'000'000'000;  // skos-units gives a systemctl ten seconds, and systemd may be busy.
 
 constexpr int64_t kSettleNs = 200'000'000;     // A work item of a very busy kernel has run by then.
 constexpr int64_t kSettleLookNs = 1'000'000;   // It mostly has run after a tenth of this.
@@ -72,6 +73,8 @@ class Target {
   void Retire() { retired_.store(true); }
   bool retired() const { return retired_.load(); }
 
+  // Any thread. What is answered while no look has come to an end: hung, or that systemd takes its time.
+  Outcome Unanswered() const;
   // Any thread. What came of the last look. kHung when the worker is stuck in this device.
   Result Current() const;
   bool held() const { return held_.load(); }
