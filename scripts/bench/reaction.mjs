@@ -1,14 +1,15 @@
 /**
  * How fast a node reacts: a temperature crosses a bound, a cap stands in the device. By policy, through the agent, with
- * subscribers on its broker; and by standing order, through the actuator alone, with every core busy.
+ * subscribers on its broker; and by standing order, through the actuator alone: with the agent idle, with the agent stopped, and
+ * with every core busy besides. Beside them a polling loop of a shell, as people run today.
  *
  * The policy figure is taken from outside, from the change of the sensor's file to the change of scaling_max_freq, at a
  * sampling rate of 1 kHz and two samples for `for`: so it holds up to 2 ms of sampling besides what the limit is for. The
  * standing order's figure is the actuator's own: from the time stamp of the sample to the end of the write.
  */
 import { spawn } from 'node:child_process';
-import { watch } from 'node:fs';
-import { availableParallelism } from 'node:os';
+import { existsSync, mkdtempSync, rmSync, watch, writeFileSync } from 'node:fs';
+import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ActuatorClient } from '../../build/ts/src/actuators/actuator-client.js';
 import { systemClock } from '../../build/ts/src/core/clock.js';
@@ -16,10 +17,15 @@ import { packetConnector } from '../../build/ts/test/fixtures/actuator.js';
 import { report } from './lib/figures.mjs';
 import { freePort, percentile, sleep, startNode } from './lib/node.mjs';
 
+const WHEN = { idle: 'agent idle', stopped: 'agent stopped', busy: 'agent stopped, every core busy' };
 /** A rule that fires more often within ten minutes is flapping and holds its cap: so many sensors take turns. */
 const SENSORS = 40;
 const FIRINGS = 4;
-const ORDER_ROUNDS = 500;
+/** Of each of the three; the actuator's log has 1,024 entries, of which a round takes four. */
+const ORDER_ROUNDS = 120;
+/** As people run today: a loop of a shell that reads every sensor and writes a limit. */
+const POLLING_S = 5;
+const POLLED = 40;
 const SUBSCRIBERS = 20;
 const POLICY = 'devices/system/cpu/cpufreq/policy0';
 const temperature = (sensor) => `devices/virtual/thermal/thermal_zone${sensor}/temp`;
@@ -70,50 +76,123 @@ async function policyReactions(node) {
   return durationsMs;
 }
 
-async function orderReactions(node) {
-  node.child.kill('SIGSTOP');
+async function orderRounds(node, rounds) {
+  for (let i = 0; i < rounds; i++) {
+    node.machine.set(temperature(0), 97_000);
+    await sleep(15);
+    node.machine.set(temperature(0), 50_000);
+    await sleep(15);
+  }
+}
+
+async function withEveryCoreBusy(work) {
   const hogs = Array.from({ length: availableParallelism() + 1 }, () =>
     spawn('sh', ['-c', 'while :; do :; done'], { detached: true }),
   );
   try {
-    for (let i = 0; i < ORDER_ROUNDS; i++) {
-      node.machine.set(temperature(0), 97_000);
-      await sleep(15);
-      node.machine.set(temperature(0), 50_000);
-      await sleep(15);
-    }
+    await work();
   } finally {
     for (const hog of hogs) process.kill(-hog.pid, 'SIGKILL');
   }
+}
+
+/** Microseconds, by what the agent and the machine did meanwhile. */
+async function orderReactions(node) {
+  const before = node.log().length;
+  await orderRounds(node, ORDER_ROUNDS);
+  await sleep(500);
+  const idle = [
+    ...node
+      .log()
+      .slice(before)
+      .matchAll(/order_us=(\d+)/g),
+  ].map(([, us]) => Number(us));
+  node.child.kill('SIGSTOP');
+  const stoppedMs = Date.now();
+  await orderRounds(node, ORDER_ROUNDS);
+  const busyMs = Date.now();
+  await withEveryCoreBusy(() => orderRounds(node, ORDER_ROUNDS));
   // An actuator of its own leaves when no agent is there and nothing is hot; it must stay to be asked.
   node.machine.set(temperature(0), 97_000);
   await sleep(100);
   node.child.kill('SIGKILL');
   await sleep(100);
-  const latencies = await latenciesUs(node);
+  const all = await latenciesUs(node);
   node.machine.set(temperature(0), 50_000);
-  return latencies;
+  const between = (fromMs, toMs) => all.filter(({ atMs }) => atMs >= fromMs && atMs < toMs).map(({ us }) => us);
+  return { idle, stopped: between(stoppedMs, busyMs), busy: between(busyMs, Infinity) };
+}
+
+/** Its one connection is free when it has noticed that the agent is gone. */
+async function connected(path) {
+  for (let attempt = 1; ; attempt++) {
+    const options = { path, connect: packetConnector(), clock: systemClock, onLost: () => undefined };
+    const client = new ActuatorClient(options);
+    try {
+      await client.start();
+      return client;
+    } catch (error) {
+      client.stop();
+      if (attempt === 50) throw error;
+      await sleep(100);
+    }
+  }
 }
 
 async function latenciesUs(node) {
-  const socket = join(node.root, 'run', 'actuator.sock');
-  const client = new ActuatorClient({
-    path: socket,
-    connect: packetConnector(),
-    clock: systemClock,
-    onLost: () => undefined,
-  });
-  await client.start();
+  const client = await connected(join(node.root, 'run', 'actuator.sock'));
   const latencies = [];
   for (let after = 0, events = await client.events(0); events.length > 0; events = await client.events(after)) {
-    for (const { seq, kind, detail } of events) {
+    for (const { seq, kind, detail, atMs } of events) {
       after = seq;
       const latency = /order_us=(\d+)/.exec(detail)?.[1];
-      if (kind === 'applied' && latency !== undefined) latencies.push(Number(latency));
+      if (kind === 'applied' && latency !== undefined) latencies.push({ us: Number(latency), atMs });
     }
   }
   client.stop();
   return latencies;
+}
+
+/** Milliseconds from crossing to write of a polling loop, over sensors that cross at any moment of its round. */
+async function pollingReactions() {
+  const directory = mkdtempSync(join(tmpdir(), 'skos-poll-'));
+  const script = `while :; do
+    for i in $(seq 0 ${POLLED - 1}); do
+      read -r t <$i.temp && if [ "$t" -gt 75000 ] && [ ! -e $i.cap ]; then echo 1 >$i.cap; fi
+    done
+    sleep ${POLLING_S}
+  done`;
+  for (let i = 0; i < POLLED; i++) writeFileSync(join(directory, `${i}.temp`), '50000\n');
+  const loop = spawn('sh', ['-c', script], { cwd: directory, detached: true, stdio: 'ignore' });
+  try {
+    return await Promise.all(
+      Array.from({ length: POLLED }, async (_, i) => {
+        await sleep(500 + (i * POLLING_S * 1000) / POLLED);
+        writeFileSync(join(directory, `${i}.temp`), '80000\n');
+        const startMs = performance.now();
+        while (!existsSync(join(directory, `${i}.cap`))) await sleep(5);
+        return performance.now() - startMs;
+      }),
+    );
+  } finally {
+    process.kill(-loop.pid, 'SIGKILL');
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+/** Messages a second that the broker sends to all subscribers, by what one of them gets. */
+async function messagesPerSecond(port) {
+  const one = spawn('mosquitto_sub', ['-h', '127.0.0.1', '-p', String(port), '-t', 'skos/#', '-F', '%t'], {
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
+  await sleep(1_000); // What is retained comes first.
+  let lines = 0;
+  one.stdout.on('data', (data) => {
+    lines += String(data).split('\n').length - 1;
+  });
+  await sleep(3_000);
+  one.kill();
+  return (lines / 3) * SUBSCRIBERS;
 }
 
 const port = await freePort();
@@ -123,21 +202,58 @@ const subscribers = Array.from({ length: SUBSCRIBERS }, () =>
 );
 let policy;
 let order;
+let carried;
 try {
   await sleep(1_000);
+  carried = await messagesPerSecond(port);
   policy = await policyReactions(node);
   order = await orderReactions(node);
 } finally {
   for (const subscriber of subscribers) subscriber.kill();
   for (const { pid } of node.programs().filter(({ name }) => name !== 'skos-agent')) process.kill(pid, 'SIGTERM');
 }
+const polling = await pollingReactions();
+const orderFigures = Object.entries(order).flatMap(([when, us]) => [
+  {
+    name: `sample to write by standing order, ${WHEN[when]}, p50`,
+    value: percentile(us, 0.5) / 1000,
+    unit: 'ms',
+    limit: null,
+  },
+  {
+    name: `sample to write by standing order, ${WHEN[when]}, p99`,
+    value: percentile(us, 0.99) / 1000,
+    unit: 'ms',
+    limit: 0.2,
+  },
+  {
+    name: `sample to write by standing order, ${WHEN[when]}, max`,
+    value: Math.max(...us) / 1000,
+    unit: 'ms',
+    limit: null,
+  },
+]);
 const within = report(
-  `reaction: ${policy.length} crossings by policy with ${SUBSCRIBERS} subscribers, ${order.length} by standing order with every core busy`,
+  `reaction: ${policy.length} crossings by policy with ${SUBSCRIBERS} subscribers, ${Object.values(order)
+    .map(({ length }) => length)
+    .join(', ')} by standing order, ${polling.length} by a polling loop`,
   [
     { name: 'crossing to write by policy, p50', value: percentile(policy, 0.5), unit: 'ms', limit: null },
     { name: 'crossing to write by policy, p99', value: percentile(policy, 0.99), unit: 'ms', limit: 20 },
-    { name: 'sample to write by standing order, p50', value: percentile(order, 0.5) / 1000, unit: 'ms', limit: null },
-    { name: 'sample to write by standing order, p99', value: percentile(order, 0.99) / 1000, unit: 'ms', limit: 0.2 },
+    { name: 'messages that the broker sends meanwhile', value: carried, unit: '1/s', limit: null },
+    ...orderFigures,
+    {
+      name: `crossing to write by a loop of ${POLLING_S} s, p50`,
+      value: percentile(polling, 0.5),
+      unit: 'ms',
+      limit: null,
+    },
+    {
+      name: `crossing to write by a loop of ${POLLING_S} s, p99`,
+      value: percentile(polling, 0.99),
+      unit: 'ms',
+      limit: null,
+    },
   ],
 );
 process.exit(within ? 0 : 1);

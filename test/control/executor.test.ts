@@ -455,3 +455,39 @@ t.test('breakers begin closed where the disk hangs or fails, and the node starts
     t.pass(disk);
   }
 });
+
+/** Somebody sets the wall clock; the monotonic one goes on. */
+class SetClock extends FakeClock {
+  setMs = 0;
+  override wallMs(): number {
+    return super.wallMs() + this.setMs;
+  }
+}
+
+t.test(
+  'a clock that is set an hour back or a day ahead under a cap ends none, keeps none and begins none',
+  async (t) => {
+    for (const setMs of [-3_600_000, 86_400_000]) {
+      const clock = new SetClock();
+      const { now, core } = await attached({ clock });
+      rung(now, 0);
+      await compared(now, core);
+      const before = now.executor.actions.map(({ actionId }) => actionId);
+      clock.setMs = setMs;
+      // Longer than any lease lasts without being renewed.
+      for (let i = 0; i < 60; i++) {
+        await compared(now, core, 1_000);
+        t.ok(core.leases.has(lease('throttle_10')) && core.devices.get(POLICY)?.standing === 900_000);
+      }
+      t.strictSame(
+        now.executor.actions.map(({ actionId }) => actionId),
+        before,
+      );
+      rung(now, -1);
+      await compared(now, core);
+      await compared(now, core);
+      t.equal(core.leases.size, 0);
+      t.same(actionStates(now), {});
+    }
+  },
+);
