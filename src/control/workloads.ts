@@ -1,13 +1,14 @@
 /**
  * What runs on this node by the configuration's word, and the operator's hand on it: start, stop, restart, by the jobs of the
- * allow-list. An operator's word passes no breaker and no budget; it is on record before it is done, and what came of it after.
+ * allow-list. An operator's word passes no breaker and no budget; it is on record before it is done, and so is a refusal; what came of
+ * it the actuator tells (its event job_ended).
  */
 
 import { workloadFreeze } from '../config/jobs.js';
 import type { Config } from '../config/schema.js';
 import type { ChannelJson } from '../core/channel.js';
 import type { Clock } from '../core/clock.js';
-import { SkosError } from '../core/errors.js';
+import { reason, SkosError } from '../core/errors.js';
 import type { Actuator, ActuatorJob, ActuatorTarget } from '../core/ports.js';
 import type { WorkloadView } from '../core/protocol.js';
 import { suggest } from '../core/suggest.js';
@@ -65,15 +66,21 @@ export class Workloads {
     if (actuator === undefined) throw new SkosError('SKOS_ACTUATOR_ABSENT', 'no actuator is connected');
     const job = `workload/${name}/${verb}`;
     this.#asked += 1;
-    await actuator.run(job, `operator/${clock.wallMs()}/${this.#asked}/${verb}`);
-    record.add({
-      kind: 'workload.operator',
-      who,
-      what: { workload: name, verb, job },
-      level: 'warn',
-      message: `${verb} of workload ${name}, asked for by ${who}`,
-      fields: { event: 'workload.operator' },
-    });
+    const key = `operator/${clock.wallMs()}/${this.#asked}/${verb}`;
+    const told = { kind: 'workload.operator', who, level: 'warn', fields: { event: 'workload.operator' } } as const;
+    const what = { workload: name, verb, job, key };
+    const words = `${verb} of workload ${name}, asked for by ${who}`;
+    record.add({ ...told, what, message: words });
+    try {
+      await actuator.run(job, key);
+    } catch (error) {
+      record.add({
+        ...told,
+        what: { ...what, refused: reason(error) },
+        message: `${words}, is refused: ${reason(error)}`,
+      });
+      throw error;
+    }
   }
 }
 
