@@ -18,7 +18,8 @@ export class ActionIds {
   }
 
   next({ type, action, wallMs }: { type: string; action: string; wallMs: number }): string {
-    const second = Math.floor(wallMs / 1000);
+    // A clock that is set back does not make the ids of a second be given again.
+    const second = Math.max(this.#second, Math.floor(wallMs / 1000));
     if (second !== this.#second) this.#used.clear();
     this.#second = second;
     const base = `${this.#node}:${type}:${action}:${second}`;

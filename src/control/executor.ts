@@ -6,10 +6,11 @@
  * Nothing here waits on the protection path: requests to the actuator are sent at once and their answers become state
  * when they come. What the actuator does not answer or cannot take back is shown as that, never as done.
  */
-import type { Built, Effect, Job } from '../actuators/effect.js';
+import type { Built, Effect } from '../actuators/effect.js';
 import { buildEffects } from '../actuators/effects.js';
 import { type Action, parseAction } from '../core/action-names.js';
 import type { Clock } from '../core/clock.js';
+import { reason } from '../core/errors.js';
 import type { ActionRecord, Actuator, ActuatorTarget, Log, Store } from '../core/ports.js';
 import type { ActionState, Severity } from '../core/vocabulary.js';
 import { permitted } from '../policy/action.js';
@@ -24,10 +25,12 @@ import { LeaseKeeper } from './lease-keeper.js';
 import type { OperatorWord } from './operator-word.js';
 import type { Outlet } from './outlet.js';
 import type { Record } from './record.js';
-import type { Repair } from './repair.js';
+import type { Condition, Repair } from './repair.js';
 import type { ActionOutcome, AttemptResult } from './repair-gate.js';
 import type { Repairs, Settled } from './repairs.js';
 import type { BoundRule, Rulebook } from './rulebook.js';
+
+const HELD = 'the node is on hold: nothing new is begun';
 
 interface Due {
   readonly bound: BoundRule;
@@ -49,10 +52,17 @@ interface Running {
   endReason: string;
   readonly beganMs: number;
   readonly valueBefore: number | null;
+  /** What was last said of its leases. */
+  capped: { readonly state: ActionState; readonly why: string } | undefined;
+  /** Why its next step, behind the leases, is not taken yet. */
+  waits: string;
   /** A cap's verdict is given once. */
   learnt: boolean;
-  /** The memory began it before its own bound was reached: that it is soon over says nothing. */
-  readonly isRaised: boolean;
+  /**
+   * False: the memory began it before its own bound was reached, so that it says nothing that it is soon over; or an earlier agent
+   * began it, and how long it took and from where nobody knows.
+   */
+  readonly teaches: boolean;
 }
 
 export interface ExecutorOptions {
@@ -101,7 +111,7 @@ export class Executor {
     this.#keeper = new LeaseKeeper({
       ttlMs: () => options.config.get().actuator.lease * 1000,
       holders: () => this.#running.values(),
-      become: (running, state, why) => this.#become(running, state, why),
+      become: (running, state, why) => this.#capBecame(running, state, why),
       onRefused: () => void this.refreshTargets().catch(() => undefined), // A lost connection is attached anew.
       onGivenBack: (running) => this.#finishWhenOver(running),
     });
@@ -204,7 +214,9 @@ export class Executor {
   /** Brings the holds of an action to the targets that there are now. */
   #fit(running: Running): void {
     const { bound, action, verdict, record, holds } = running;
-    if (verdict !== 'act' || record.state === 'barred') return;
+    // It was proposed when nobody was there to list what it would touch.
+    if (verdict === 'propose' && running.repair === undefined) this.#look(running);
+    if (verdict !== 'act') return;
     const built = this.#build(action, bound);
     const effects = 'effects' in built ? built.effects : [];
     if (holds.length === 0) {
@@ -287,10 +299,11 @@ export class Executor {
     if (record === undefined || this.#running.has(keyOf(due))) return;
     this.#earlier = this.#earlier.filter((each) => each !== record);
     const holds = effects.map((effect) => holdOf(action, effect));
-    const running = this.#track(due, record, holds);
+    const running = this.#track(due, record, holds, { isResumed: true });
     for (const hold of holds) this.#keeper.ask(running, hold);
     const built = this.#build(action, bound);
-    if ('jobs' in built) this.#repair(running, built.jobs ?? []);
+    const { jobs = [] } = 'effects' in built ? built : {};
+    if (jobs.length > 0 || record.state === 'running') this.#repair(running, { resumes: record.state });
   }
 
   // ---- The comparison, each tick --------------------------------------------------------------------------------------
@@ -392,13 +405,13 @@ export class Executor {
       return;
     }
     if (verdict === 'held') {
-      this.#become(running, 'barred', 'the node is on hold: nothing new is begun');
+      this.#become(running, 'barred', HELD);
       return;
     }
     this.#act(running);
   }
 
-  #track(due: Due, record: ActionRecord, holds: Hold[]): Running {
+  #track(due: Due, record: ActionRecord, holds: Hold[], { isResumed = false } = {}): Running {
     const { bound } = due;
     const beganMs = this.#options.clock.monotonicMs();
     const running: Running = {
@@ -409,9 +422,11 @@ export class Executor {
       endReason: '',
       beganMs,
       valueBefore: bound.value,
+      capped: undefined,
+      waits: '',
       // Begun together with a higher rung, a cap cannot show what it does alone.
       learnt: bound.ladder.rung > rungOf(due),
-      isRaised: bound.isRaised,
+      teaches: !bound.isRaised && !isResumed,
     };
     this.#running.set(keyOf(due), running);
     return running;
@@ -429,7 +444,7 @@ export class Executor {
     for (const effect of effects) running.holds.push(holdOf(action, effect));
     // Sent before anything is recorded: protection does not wait, not even for a clock tick of bookkeeping.
     for (const hold of running.holds) this.#keeper.ask(running, hold);
-    if (jobs.length > 0) this.#repair(running, jobs);
+    if (jobs.length > 0) this.#repair(running);
     if (effects.length > 0) this.#become(running, 'pending', 'asked of the actuator');
     else if (jobs.length === 0) this.#become(running, 'done', 'told');
     this.#options.outlet.broadcast('command', running.record);
@@ -437,16 +452,20 @@ export class Executor {
 
   // ---- Repairs -------------------------------------------------------------------------------------------------------
 
-  #repair(running: Running, jobs: readonly Job[], { listOnly = false } = {}): void {
+  #repair(running: Running, { listOnly = false, resumes }: { listOnly?: boolean; resumes?: ActionState } = {}): void {
     const { word, repairs } = this.#options;
     const { bound, action, severity, record } = running;
     const key = keyOf(running);
     running.repair = repairs.open({
       attempt: { action, rule: bound.rule.name, channel: bound.channel.id, severity, isApproved: word.isApproved(key) },
       actionId: record.actionId,
-      jobs,
+      build: () => this.#build(action, bound),
+      condition: () => this.#condition(running),
+      // It may have waited since before the hold: that it is due is no beginning.
+      objection: () => (word.hold !== undefined && !word.isApproved(key) ? HELD : undefined),
       listOnly,
       former: record.jobs ?? [],
+      ...(resumes === undefined ? {} : { resumes }),
       onBegin: () => word.spend(key),
       become: (state, why) => this.#repairBecame(running, state, why),
       onResult: (result) => {
@@ -457,19 +476,29 @@ export class Executor {
     });
   }
 
-  /** While its leases are not settled those are told; what is not gated off or begun says nothing that they do not. */
+  /** While it has leases those are told, and behind them why it goes no further. */
   #repairBecame(running: Running, state: ActionState, why: string): void {
     const isQuiet = state === 'barred' || state === 'unavailable';
-    const isHeld = running.holds.some((hold) => hold.state === 'held');
-    if (isQuiet && isHeld) this.#become(running, 'active', `capped, and read back; its next step waits: ${why}`);
-    else this.#become(running, state, why);
+    running.waits = isQuiet && running.holds.length > 0 ? why : '';
+    if (running.waits === '') this.#become(running, state, why);
+    else if (running.capped !== undefined) this.#sayCapped(running, running.capped);
+  }
+
+  #capBecame(running: Running, state: ActionState, why: string): void {
+    running.capped = { state, why };
+    // That they stand is no news while something runs behind them.
+    if (state !== 'active' || running.repair?.isUnderWay !== true) this.#sayCapped(running, running.capped);
+  }
+
+  #sayCapped(running: Running, { state, why }: { readonly state: ActionState; readonly why: string }): void {
+    this.#become(running, state, running.waits === '' ? why : `${why}; its next step waits: ${running.waits}`);
   }
 
   /** What it would touch, for who decides. */
   #look(running: Running): void {
     const built = this.#build(running.action, running.bound);
     const { jobs = [] } = 'effects' in built ? built : {};
-    if (jobs.some(({ job }) => this.#jobs.has(`${job}.list`))) this.#repair(running, jobs, { listOnly: true });
+    if (jobs.some(({ job }) => this.#jobs.has(`${job}.list`))) this.#repair(running, { listOnly: true });
   }
 
   /** A cap that stands while a higher rung is reached did not suffice. */
@@ -481,18 +510,32 @@ export class Executor {
 
   #learn(running: Running, result: AttemptResult): void {
     running.learnt = true;
-    if (result === 'done' || running.isRaised) return;
+    if (result === 'done' || !running.teaches) return;
     const { bound, action, severity, beganMs, valueBefore } = running;
-    this.#options.learn({
-      action,
-      rule: bound.rule.name,
-      channel: bound.channel.id,
-      severity,
-      result,
-      tookMs: this.#options.clock.monotonicMs() - beganMs,
-      valueBefore,
-      valueAfter: this.#current(running)?.value ?? null,
-    });
+    const { clock, learn, log } = this.#options;
+    try {
+      learn({
+        action,
+        rule: bound.rule.name,
+        channel: bound.channel.id,
+        severity,
+        result,
+        tookMs: clock.monotonicMs() - beganMs,
+        valueBefore,
+        valueAfter: this.#current(running)?.value ?? null,
+      });
+    } catch (error) {
+      // What cannot be remembered must not keep a cap from being taken back.
+      log.error(`nothing is learnt of ${action.text}: ${reason(error)}`, { error });
+    }
+  }
+
+  /** Of its own rung, whichever the ladder has reached. */
+  #condition(running: Running): Condition {
+    const bound = this.#current(running);
+    const clear = bound?.rule.rungs[rungOf(running)]?.clear;
+    if (bound?.value == null || clear === undefined || bound.ladder.verdict !== 'ok') return 'unseen';
+    return bound.value < clear ? 'calm' : 'stands';
   }
 
   /** The rule as it is bound now; undefined: it is no more. */
@@ -504,7 +547,9 @@ export class Executor {
   /** Because readings say so: the rule is there, and its ladder has left the rung. */
   #isRecovered(running: Running): boolean {
     const bound = this.#current(running);
-    return bound !== undefined && bound.ladder.rung < rungOf(running);
+    if (bound === undefined || bound.ladder.rung >= rungOf(running)) return false;
+    // Of other bounds its ladder says nothing about this one.
+    return bound === running.bound || JSON.stringify(bound.rule.rungs) === JSON.stringify(running.bound.rule.rungs);
   }
 
   // ---- Proposals -----------------------------------------------------------------------------------------------------
@@ -547,8 +592,8 @@ export class Executor {
     if (isHelp && !running.learnt) this.#learn(running, 'helped');
     running.ending = true;
     running.endReason = why;
-    running.repair?.dueEnded(isRecovered);
     for (const hold of running.holds) this.#keeper.giveBack(running, hold);
+    running.repair?.dueEnded(isRecovered);
     this.#finishWhenOver(running);
   }
 

@@ -4,7 +4,7 @@
  * late is told apart by its turn.
  */
 import { createHash } from 'node:crypto';
-import type { Job } from '../actuators/effect.js';
+import type { Built, Job } from '../actuators/effect.js';
 import { type ActionClass, actionClass } from '../core/action-names.js';
 import type { Clock } from '../core/clock.js';
 import { reason, SkosError } from '../core/errors.js';
@@ -42,14 +42,25 @@ interface Run {
   ended: boolean;
 }
 
+/** What the readings say of what the repair is for: `calm`: it seems to be over, and is not certain; `unseen`: nothing. */
+export type Condition = 'stands' | 'calm' | 'unseen';
+
+const TAKEN = { asking: false, taken: true, ended: false } as const;
+
 export interface RepairSubject {
   readonly attempt: Attempt;
   readonly actionId: string;
-  readonly jobs: readonly Job[];
+  /** As of now: the configuration and the allow-list may be others than when it became due. */
+  build(): Built;
+  condition(): Condition;
+  /** Why a person's word keeps a new attempt from beginning. */
+  objection(): string | undefined;
   /** Runs the listings alone, for somebody who has to decide. */
   readonly listOnly: boolean;
-  /** Attempts that the record already tells of. */
+  /** Runs that the record already tells of. */
   readonly former: readonly ActionJob[];
+  /** What an earlier agent of this boot left it at: the attempt that it began is followed to its end. */
+  readonly resumes?: ActionState;
   /** An attempt begins for good. */
   onBegin(): void;
   become(state: ActionState, why: string): void;
@@ -80,11 +91,16 @@ export class Repair {
   readonly #context: RepairContext;
   readonly #kind: ActionClass;
   readonly #jobs: ActionJob[];
-  readonly #beganMs: number;
+  /** Attempts that an earlier agent began. */
+  readonly #formerAttempts: number;
+  /** Since when it is due: its effects are given their time. */
+  #beganMs: number;
   #phase: Phase = 'waiting';
   /** Counts what we wait for: the answer to anything earlier is no longer ours. */
   #turn = 0;
   #attempts: number;
+  /** Of this attempt, whatever the configuration says meanwhile: what is on record is what runs. */
+  #planned: readonly Job[] = [];
   /** Jobs of this attempt that are still to run, the first of them now. */
   #queue: string[] = [];
   #current: Run | undefined;
@@ -101,9 +117,25 @@ export class Repair {
     this.#context = context;
     this.#kind = actionClass(subject.attempt.action.verb);
     this.#jobs = [...subject.former];
-    this.#attempts = subject.former.length;
+    this.#formerAttempts = Math.max(0, ...subject.former.map(({ key }) => attemptOf(key, subject.actionId)));
+    this.#attempts = this.#formerAttempts;
     this.#beganMs = context.clock.monotonicMs();
     this.#sinceMs = this.#beganMs;
+    this.#resume();
+  }
+
+  /** It counts as the attempt that it is, and is not begun again. A listing changes nothing, and is forgotten. */
+  #resume(): void {
+    const { former, resumes } = this.#subject;
+    const last = former.at(-1);
+    if (last === undefined || last.job.endsWith('.list')) return;
+    if (last.state === 'running') {
+      this.#phase = 'running';
+      const { job, key } = last;
+      const sinceAtMs = this.#context.clock.wallMs();
+      this.#current = { job, key, sinceAtMs, sinceMs: this.#beganMs, askAtMs: this.#beganMs, ...TAKEN };
+    } else if (resumes === 'verifying') this.#phase = 'verifying';
+    this.#admitted = this.#phase !== 'waiting' && this.#isGated();
   }
 
   get action(): string {
@@ -135,7 +167,7 @@ export class Repair {
   /** How the record of the action ends. undefined: no attempt was made. */
   get endState(): ActionState | undefined {
     if (this.#subject.listOnly) return undefined;
-    if (this.#result === undefined) return this.#attempts > this.#subject.former.length ? 'abandoned' : undefined;
+    if (this.#result === undefined) return this.#attempts > this.#formerAttempts ? 'abandoned' : undefined;
     return this.#result;
   }
 
@@ -144,20 +176,32 @@ export class Repair {
   look(nowMs: number): void {
     if (this.#phase === 'waiting') this.#wait(nowMs);
     else if (this.#phase === 'intent' && nowMs - this.#sinceMs >= INTENT_MS) this.#intentIsLate();
-    else if (this.#phase === 'verifying' && nowMs - this.#sinceMs >= this.#context.verifyMs)
-      this.#finish('unhelpful', `the condition stands ${Math.round(this.#context.verifyMs / 1000)} s later`);
+    else if (this.#phase === 'verifying' && nowMs - this.#sinceMs >= this.#context.verifyMs) this.#judge();
     if (this.#current !== undefined) this.#ask(nowMs);
   }
 
+  /** While it seems to be over that is waited for: a rung is left a `keep` later, and that may be long. */
+  #judge(): void {
+    const condition = this.#subject.condition();
+    const { verifyMs } = this.#context;
+    if (condition === 'stands')
+      this.#finish('unhelpful', `the condition stands ${Math.round(verifyMs / 1000)} s later`);
+    else if (condition === 'unseen') this.#finish('done', 'whether it helped is not known: there is no reading');
+  }
+
   #wait(nowMs: number): void {
-    const { jobs, listOnly } = this.#subject;
+    if (nowMs < this.#restUntilMs) return;
+    const { listOnly } = this.#subject;
+    const built = this.#subject.build();
+    const { jobs = [] } = 'effects' in built ? built : {};
     const afterMs = Math.max(0, ...jobs.map((job) => job.afterMs ?? 0));
-    if (nowMs < this.#restUntilMs || nowMs - this.#beganMs < afterMs) return;
-    const why = this.#refusal(nowMs);
+    if (nowMs - this.#beganMs < afterMs) return;
+    const why = 'unavailable' in built ? unavailable(built.unavailable) : this.#refusal(jobs, nowMs);
     if (why !== undefined) {
       if (!listOnly) this.#subject.become(why.state, why.text);
       return;
     }
+    this.#planned = jobs;
     this.#attempts += 1;
     this.#admitted = !listOnly && this.#isGated();
     this.#listing = undefined;
@@ -171,16 +215,24 @@ export class Repair {
   }
 
   /** Asked once for an attempt: the gate counts it when it lets it through. */
-  #refusal(nowMs: number): { state: ActionState; text: string } | undefined {
-    const { attempt, jobs, listOnly } = this.#subject;
+  #refusal(jobs: readonly Job[], nowMs: number): Refusal | undefined {
+    const { attempt, listOnly } = this.#subject;
     const { actuator, listed, gate } = this.#context;
-    if (actuator === undefined) return { state: 'unavailable', text: 'no actuator is connected' };
+    if (actuator === undefined) return unavailable('no actuator is connected');
     const missing = jobs.find(({ job }) => !listed.has(job));
-    if (missing !== undefined) return { state: 'unavailable', text: `the allow-list does not name ${missing.job}` };
+    if (missing !== undefined) return unavailable(`the allow-list does not name ${missing.job}`);
+    if (jobs.length === 0) return unavailable('nothing of it is left to run');
     if (this.#context.isUnderWay(this.action, this)) return barred('another attempt of it is under way');
-    if (listOnly) return undefined;
-    const why = this.#isGated() ? gate.refusal(attempt, nowMs) : undefined;
+    if (listOnly || !this.#isGated()) return undefined;
+    const why = this.#subject.objection() ?? this.#doubt() ?? gate.refusal(attempt, nowMs);
     return why === undefined ? undefined : barred(why);
+  }
+
+  /** A person who agreed to it has looked. */
+  #doubt(): string | undefined {
+    const condition = this.#subject.attempt.isApproved ? 'stands' : this.#subject.condition();
+    if (condition === 'calm') return 'what it is for seems to be over';
+    return condition === 'unseen' ? 'there is no reading that says it is needed' : undefined;
   }
 
   #isGated(): boolean {
@@ -193,6 +245,8 @@ export class Repair {
   #next(nowMs: number): void {
     this.#turn += 1;
     this.#current = undefined;
+    // What runs is not cut off; what has not begun is not begun any more.
+    if (!this.#isDue) this.#queue = [];
     const job = this.#queue.shift();
     if (job !== undefined) {
       const key = this.#key(job);
@@ -223,7 +277,7 @@ export class Repair {
   }
 
   #intend(nowMs: number): void {
-    const { attempt, jobs, listOnly } = this.#subject;
+    const { attempt, listOnly } = this.#subject;
     if (listOnly) {
       const touched = this.#listing?.summary ?? '';
       this.#subject.become('proposed', joined('`skos approve` does it if you agree', touched));
@@ -240,7 +294,7 @@ export class Repair {
       .intend(attempt, {
         action: this.#subject.actionId,
         attempt: this.#attempts,
-        jobs: jobs.map(({ job }) => job),
+        jobs: this.#planned.map(({ job }) => job),
         deadlineMs: INTENT_MS,
         ...(listing === undefined ? {} : { listing }),
       })
@@ -267,7 +321,7 @@ export class Repair {
   #begin(): void {
     this.#subject.onBegin();
     this.#phase = 'running';
-    this.#queue = this.#subject.jobs.map(({ job }) => job);
+    this.#queue = this.#planned.map(({ job }) => job);
     this.#next(this.#context.clock.monotonicMs());
   }
 
@@ -385,6 +439,7 @@ export class Repair {
   /** The condition came back before the end was settled. */
   dueAgain(): void {
     this.#isDue = true;
+    this.#beganMs = this.#context.clock.monotonicMs();
     if (this.#phase === 'over' && this.#kind !== 'notice') this.#phase = 'waiting';
   }
 
@@ -399,8 +454,23 @@ export class Repair {
   }
 }
 
-function barred(text: string): { state: ActionState; text: string } {
+interface Refusal {
+  readonly state: ActionState;
+  readonly text: string;
+}
+
+function barred(text: string): Refusal {
   return { state: 'barred', text };
+}
+
+function unavailable(text: string): Refusal {
+  return { state: 'unavailable', text };
+}
+
+/** The attempt that a key is of, as #key writes it; 0: it is not known. */
+function attemptOf(key: string, actionId: string): number {
+  const rest = key.startsWith(`${actionId}/`) ? key.slice(actionId.length + 1) : key;
+  return Number(/^(\d{1,9})\//.exec(rest)?.[1] ?? 0);
 }
 
 function joined(...parts: readonly string[]): string {

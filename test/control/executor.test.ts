@@ -1,5 +1,6 @@
 /** The executor step by step: escalation, relapse, independent leases, trouble, restarts, bars, breakers. */
 import t from 'tap';
+import { ActionIds } from '../../src/control/action-ids.js';
 import { BREAKER_RECORDS } from '../../src/control/breakers.js';
 import { leaseOf } from '../../src/control/hold.js';
 import { WORD_KEY } from '../../src/control/operator-word.js';
@@ -60,6 +61,27 @@ t.test('acts although nothing can be recorded, and says so', async (t) => {
   await compared(now, core);
   t.equal(core.leases.size, 0);
   t.ok(now.log.lines.some(({ level, message }) => level === 'error' && message.includes('the store is broken')));
+});
+
+t.test('takes back although nothing can be learnt of it', async (t) => {
+  const { now, core } = await attached();
+  rung(now, 1);
+  await compared(now, core);
+  now.learnt.push = () => {
+    throw new Error('the memory is broken');
+  };
+  rung(now, -1);
+  await compared(now, core);
+  await compared(now, core);
+  t.equal(core.leases.size, 0);
+  t.strictSame(now.executor.actions, []);
+  t.ok(now.log.lines.some(({ level, message }) => level === 'error' && message.includes('the memory is broken')));
+});
+
+t.test('gives no id twice, also when the clock is set back', async (t) => {
+  const ids = new ActionIds('nova');
+  const given = [5_000, 3_000, 5_000, 4_000, 5_999].map((wallMs) => ids.next({ type: 'thermal', action: 'x', wallMs }));
+  t.equal(new Set(given).size, given.length);
 });
 
 t.test('caps again at once when the danger comes back while the undo is under way', async (t) => {

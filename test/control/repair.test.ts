@@ -348,6 +348,165 @@ t.test(
   },
 );
 
+t.test('a hold begins no attempt, also of a repair that waited already', async (t) => {
+  const { now, core, gate } = await node();
+  gate.why = 'maintenance';
+  rung(now, 1);
+  await passed(now, core, 1_000);
+  now.word.holdFor(3_600_000, 'kim');
+  gate.why = undefined;
+  await passed(now, core, 5_000);
+  t.match(now.executor.actions, [{ state: 'barred', reason: /on hold/ }]);
+  t.equal(core.started.length, 0);
+  now.word.endHold();
+  await passed(now, core, 1_000);
+  t.equal(core.started.length, 1);
+});
+
+t.test('is neither begun nor judged while readings say that it seems over, and not without a reading', async (t) => {
+  const { now, core, gate } = await node();
+  const bound = now.rulebook.bound[0];
+  if (bound === undefined) throw new Error('no rule');
+  rung(now, 1);
+  await passed(now, core, 1_000);
+  core.finish(HOOK);
+  await passed(now, core, 1_000);
+  bound.value = 79_999; // Below the clear bound: `keep` has begun.
+  await passed(now, core, 65_000);
+  t.match(now.executor.actions, [{ state: 'verifying' }]);
+  bound.value = 80_000;
+  await passed(now, core, 500);
+  t.strictSame(gate.results, ['unhelpful'], 'it was not over');
+  bound.value = 79_999;
+  await passed(now, core, REST_MS + 1_000);
+  t.match(now.executor.actions, [{ state: 'barred', reason: /seems to be over/ }]);
+  bound.value = 80_000;
+  await passed(now, core, 1_000);
+  t.equal(core.started.length, 2);
+  core.finish(HOOK);
+  await passed(now, core, 1_000);
+  bound.ladder = { ...bound.ladder, verdict: 'stale' };
+  await passed(now, core, 70_000 + REST_MS);
+  t.strictSame(gate.results, ['unhelpful', 'done'], 'nobody saw whether it helped');
+  t.match(now.executor.actions, [{ state: 'barred', reason: /no reading/ }]);
+  t.equal(core.started.length, 2);
+});
+
+t.test('a bound that another configuration took away is no recovery', async (t) => {
+  const { now, core, gate } = await node({ rules: [thermalRule()] });
+  rung(now, 2);
+  await passed(now, core, 1_000);
+  t.ok(now.executor.actions.some(({ action, state }) => action === 'failover' && state === 'running'));
+  core.finish('hook/failover');
+  core.finish(HOOK);
+  await passed(now, core, 1_000);
+  now.antibody.rules = [thermalRule({ rungs: thermalRule().rungs.slice(0, 2) })];
+  now.rebuild();
+  await passed(now, core, 1_000);
+  t.strictSame(gate.results, ['done']);
+  t.notOk(now.learnt.some(({ result }) => result === 'helped'));
+});
+
+const WORKLOAD = { movable: false, hosts: [] };
+const batches = (second: boolean) =>
+  configOf({
+    mode: 'auto',
+    auto_allow: ['shutdown_non_essential'],
+    workloads: {
+      batch: { unit: 'batch.service', essential: false, ...WORKLOAD },
+      other: { unit: 'other.service', essential: second, ...WORKLOAD },
+    },
+  });
+const STOPS = ['workload/batch/stop', 'workload/other/stop'];
+
+/** Two workloads, frozen, of which the first is being stopped. */
+async function stopping({ isBegun = true } = {}) {
+  const gate = new Gate();
+  const now = life({ rules: rules(['shutdown_non_essential']), config: batches(false), gate });
+  const core = new FakeActuatorCore([POLICY, 'freeze/workload.batch', 'freeze/workload.other']);
+  core.listJobs(STOPS);
+  await now.executor.attach(new FakeActuator(core));
+  if (!isBegun) gate.why = 'maintenance';
+  rung(now, 1);
+  await passed(now, core, 62_000);
+  return { now, core, gate };
+}
+
+t.test('what is released between two stops stops nothing more', async (t) => {
+  const { now, core, gate } = await stopping();
+  t.match(core.started, [{ job: STOPS[0] }]);
+  now.executor.release({ forMs: 600_000, who: 'kim' });
+  core.finish(STOPS[0] ?? '');
+  await passed(now, core, 2_000);
+  t.equal(core.started.length, 1);
+  t.strictSame(gate.results, ['done']);
+  t.match([...now.store.latest.values()].at(-1), { state: 'barred' });
+});
+
+t.test('stops what is not essential when it stops it, not when it first thought of it', async (t) => {
+  const { now, core, gate } = await stopping({ isBegun: false });
+  now.config.replace(batches(true));
+  await now.executor.refreshTargets();
+  await passed(now, core, 1_000);
+  t.equal(core.devices.get('freeze/workload.other')?.standing, null, 'it goes on at once');
+  gate.why = undefined;
+  await passed(now, core, 1_000);
+  core.finish(STOPS[0] ?? '');
+  await passed(now, core, 2_000);
+  t.match(core.started, [{ job: STOPS[0] }]);
+  t.equal(core.started.length, 1);
+});
+
+t.test('an agent that comes after follows the stop that it finds, and does not begin it anew', async (t) => {
+  const { now, core } = await stopping();
+  const gate = new Gate();
+  const { clock, store } = now;
+  const next = life({ rules: rules(['shutdown_non_essential']), config: batches(false), gate, clock, store });
+  next.executor.recall(await store.actions());
+  await next.executor.attach(new FakeActuator(core));
+  rung(next, 1);
+  await passed(next, core, 70_000);
+  t.equal(core.started.length, 1, 'it runs still');
+  core.finish(STOPS[0] ?? '');
+  await passed(next, core, 1_000);
+  t.match(next.executor.actions, [{ state: 'verifying' }]);
+  await passed(next, core, 61_000);
+  t.strictSame(gate.results, ['unhelpful']);
+  await passed(next, core, REST_MS + 1_000);
+  t.equal(core.started.length, 2, 'the next attempt is one of its own');
+  t.not(core.started[0]?.key, core.started[1]?.key);
+  t.strictSame(next.learnt, [], 'how long it took altogether nobody knows');
+});
+
+t.test('a danger that comes back gives the freeze its time anew', async (t) => {
+  const { now, core, gate } = await stopping({ isBegun: false });
+  const frozen = core.devices.get('freeze/workload.batch');
+  if (frozen === undefined) throw new Error('no target');
+  frozen.trouble = 'away'; // It does not thaw.
+  rung(now, -1);
+  await passed(now, core, 1_000);
+  frozen.trouble = 'none';
+  gate.why = undefined;
+  rung(now, 1);
+  await passed(now, core, 30_000);
+  t.strictSame(core.started, []);
+  await passed(now, core, 31_000);
+  t.equal(core.started.length, 1);
+});
+
+t.test('a freeze that is refused and a stop that waits are told once, both', async (t) => {
+  const { now, core } = await stopping({ isBegun: false });
+  now.executor.detach();
+  const unwilling = new FakeActuator(core);
+  unwilling.set = () => Promise.reject(new Error('too_many'));
+  await now.executor.attach(unwilling);
+  await passed(now, core, 1_000);
+  t.match(now.executor.actions, [{ state: 'failed', reason: /too_many.*its next step waits: maintenance/ }]);
+  const told = now.store.puts.length;
+  await passed(now, core, 60_000);
+  t.equal(now.store.puts.length, told);
+});
+
 t.test('a cap that a higher rung followed did not help; one that the danger ended under did', async (t) => {
   const given = thermalRule();
   const capped = {
