@@ -478,7 +478,7 @@ function joined(...parts: readonly string[]): string {
 }
 
 function wordsOf(state: JobState, exit: number | null): string {
-  if (state === 'timeout') return 'it took longer than it may and was ended';
+  if (state === 'timeout') return 'it took longer than it may, and is not waited for any more';
   if (state === 'unknown') return 'how it ended is not known';
   if (state === 'unavailable') return 'nothing on this machine can start units';
   return exit === null ? 'it failed' : `it failed with exit status ${exit}`;
