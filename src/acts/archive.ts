@@ -117,6 +117,13 @@ export function moveListed({ listing, archive, openFiles, nowMs, warn }: MoveOpt
     );
   let inUse = openFiles();
   let inUseAtMs = nowMs();
+  const isOpen = (inode: bigint) => {
+    if (nowMs() - inUseAtMs > IN_USE_EVERY_MS) {
+      inUse = openFiles();
+      inUseAtMs = nowMs();
+    }
+    return inUse.inodes.has(inode);
+  };
   let files = 0;
   let bytes = 0;
   let isFull = false;
@@ -125,13 +132,9 @@ export function moveListed({ listing, archive, openFiles, nowMs, warn }: MoveOpt
     {
       file(entry) {
         if (isFull || listing.items.get(entry.path)?.identity !== identity(entry.stat)) return;
-        if (nowMs() - inUseAtMs > IN_USE_EVERY_MS) {
-          inUse = openFiles();
-          inUseAtMs = nowMs();
-        }
-        if (inUse.inodes.has(entry.stat.ino)) return;
+        if (isOpen(entry.stat.ino)) return;
         try {
-          moveFile(entry, archive);
+          moveFile(entry, { archive, isOpen });
           files++;
           bytes += listing.items.get(entry.path)?.freedBytes ?? 0;
         } catch (error) {
@@ -150,7 +153,10 @@ function isSpace(error: unknown): boolean {
 }
 
 /** One file, which has the identity of the listing. Throws where the original stays. */
-function moveFile(entry: Entry, archive: MoveOptions['archive']): void {
+function moveFile(
+  entry: Entry,
+  { archive, isOpen }: Pick<MoveOptions, 'archive'> & { isOpen: (inode: bigint) => boolean },
+): void {
   const fd = openedUnread(entry.directory.at(entry.name));
   try {
     const before = fstatSync(fd, { bigint: true });
@@ -159,9 +165,11 @@ function moveFile(entry: Entry, archive: MoveOptions['archive']): void {
     try {
       const isNew = place({ fd, before, entry, archive, target });
       fsyncSync(target.fd);
-      if (!isUnchanged(entry, fd, before)) {
+      // A large one took long: who has opened it meanwhile may write to it later.
+      const isLate = isOpen(before.ino) || !isUnchanged(entry, fd, before);
+      if (isLate) {
         if (isNew) removeIfThere(target.at(entry.name));
-        throw new Error('it was changed while it was copied');
+        throw new Error('it was opened or changed while it was copied');
       }
       unlinkSync(entry.directory.at(entry.name));
     } finally {
@@ -227,6 +235,8 @@ function requireEqual({
   target,
   there,
 }: Omit<Placing, 'entry' | 'archive'> & { name: string; there: BigIntStats }): void {
+  // A copy is younger than what it was copied from. What has the same change time is the file itself, seen by another way.
+  if (there.ctimeNs === before.ctimeNs) throw new Error('the archive shows the file itself in its place');
   const isEqual = there.isFile() && there.size === before.size && sumOf(fd) === sumOfFile(target.at(name));
   if (!isEqual) throw new Error('the archive has another file of this name');
   // The run that put it there may have been cut off before it was on disk.
@@ -310,18 +320,28 @@ function removeIfThere(path: Buffer): void {
 
 // ---- Directories of the archive ------------------------------------------------------------------------------------
 
-/** That of the same path below the archive; what is missing is made like the original's. */
+/**
+ * That of the same path below the archive; what is missing is made like the original's. What is mounted there is not entered: it may
+ * be the place itself, where each file would be found to be archived already.
+ */
 function targetDirectory({ path }: Entry, { root }: Archive): Directory {
   const names = path.split('/').slice(1, -1);
   let directory = root;
-  names.forEach((name, i) => {
-    const model = lstatSync(Buffer.from(`/${names.slice(0, i + 1).join('/')}`, 'latin1'), { bigint: true });
-    const isModel = model.isDirectory();
-    const mode = isModel ? Number(model.mode) & PERMISSIONS : PARTIAL_MODE;
-    const next = madeDirectory(directory, name, mode, isModel ? model : undefined);
+  try {
+    names.forEach((name, i) => {
+      const model = lstatSync(Buffer.from(`/${names.slice(0, i + 1).join('/')}`, 'latin1'), { bigint: true });
+      const isModel = model.isDirectory();
+      const mode = isModel ? Number(model.mode) & PERMISSIONS : PARTIAL_MODE;
+      const next = madeDirectory(directory, name, mode, isModel ? model : undefined);
+      if (directory !== root) directory.close();
+      directory = next;
+      if (next.stat.dev !== root.stat.dev)
+        throw new Error(`the archive has another file system in the place of ${shownPath(name)}`);
+    });
+  } catch (error) {
     if (directory !== root) directory.close();
-    directory = next;
-  });
+    throw error;
+  }
   return directory;
 }
 
