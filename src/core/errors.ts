@@ -216,7 +216,7 @@ export const ERRORS = {
   },
   SKOS_WORKLOAD_UNKNOWN: {
     meaning: 'The configuration names no such workload.',
-    next: '`skos workload list` shows what it names; add others under `workloads`, then `skos config compile`.',
+    next: 'Look at `skos workload list`; add others under `workloads`, then `skos config compile`.',
   },
   SKOS_REPAIR_FAILED: {
     meaning:
