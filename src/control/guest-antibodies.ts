@@ -14,6 +14,7 @@ import type { Alert, RecordKind, Records, Store } from '../core/ports.js';
 import type { GuestAntibodyView, Heartbeat } from '../core/protocol.js';
 import { number, object } from '../core/shape.js';
 import { suggest } from '../core/suggest.js';
+import { SEVERITIES, type Severity } from '../core/vocabulary.js';
 import type { AlertBook } from './alert-book.js';
 import type { CurrentConfig } from './current-config.js';
 import type { Outlet } from './outlet.js';
@@ -24,6 +25,12 @@ const TEND_EVERY_MS = 500;
 const MAX_ANTIBODIES = 256;
 /** What one antibody may have to say at once, and still be read. */
 const MAX_ALERTS_EACH = 32;
+/**
+ * Alerts of one antibody that may end or become less severe: all of them at once, then one in this time. Each change is a record that is
+ * kept and, where somebody wants to know, a notification; a threshold without hysteresis would make several a second, for weeks.
+ */
+const BETTER_BURST = MAX_ALERTS_EACH;
+const BETTER_EVERY_MS = 10_000;
 /** Ids of alerts are one topic level. */
 const MAX_ID_LENGTH = 64;
 const ID_DIGEST_LENGTH = 32;
@@ -47,6 +54,11 @@ interface Guest {
   lastBeat: Heartbeat | undefined;
   isOnline: boolean;
   answered: string;
+  /** How many of its alerts may become better now, as of then. */
+  better: number;
+  betterMs: number;
+  /** What it said last of alerts that were to become better too soon; they stand as they were until then. */
+  readonly later: Map<string, GuestAlert>;
 }
 
 export interface GuestAntibodiesOptions {
@@ -91,12 +103,16 @@ export class GuestAntibodies {
   }
 
   #admit(name: string): Guest {
+    const nowMs = this.#options.clock.monotonicMs();
     const guest: Guest = {
       name,
-      heardMs: this.#options.clock.monotonicMs(),
+      heardMs: nowMs,
       lastBeat: undefined,
       isOnline: true,
       answered: '',
+      better: BETTER_BURST,
+      betterMs: nowMs,
+      later: new Map(),
     };
     this.#guests.set(name, guest);
     return guest;
@@ -144,30 +160,40 @@ export class GuestAntibodies {
     outlet.broadcast('heartbeat', guest.lastBeat);
   }
 
-  alert(name: string, { agent_id, id, type, severity, message, details }: GuestAlert): void {
-    this.#isItself(name, { agent_id });
-    if (!this.#guests.has(name)) {
+  alert(name: string, said: GuestAlert): void {
+    this.#isItself(name, said);
+    const guest = this.#guests.get(name);
+    if (guest === undefined) {
       throw new SkosError('SKOS_ANTIBODY_UNKNOWN', `${name} has not beaten yet: the first heartbeat registers it`);
     }
+    const standing = this.#alertsOf(name);
+    const alertId = alertIdOf(name, said.id);
+    const former = standing.find((each) => each.id === alertId);
+    if (said.severity !== null && former === undefined && standing.length >= MAX_ALERTS_EACH) {
+      throw new SkosError(
+        'SKOS_TOKEN_DENIED',
+        `${name} has ${MAX_ALERTS_EACH} alerts that stand, as many as are taken`,
+      );
+    }
+    guest.later.delete(alertId);
+    const isBetter = former !== undefined && rungOf(said.severity) < rungOf(former.severity);
+    if (isBetter && !this.#mayBeBetter(guest)) guest.later.set(alertId, said);
+    else this.#take(name, said);
+  }
+
+  #take(name: string, { id, type, severity, message, details }: GuestAlert): void {
     const { alerts } = this.#options;
     const alertId = alertIdOf(name, id);
     if (severity === null) {
       alerts.end(alertId, message);
       return;
     }
-    const standing = this.#alertsOf(name);
-    if (standing.length >= MAX_ALERTS_EACH && !standing.some((each) => each.id === alertId)) {
-      throw new SkosError(
-        'SKOS_TOKEN_DENIED',
-        `${name} has ${MAX_ALERTS_EACH} alerts that stand, as many as are taken`,
-      );
-    }
     alerts.raise({
       id: alertId,
       rule: name,
       agentType: typeOf(name),
       type,
-      channel: `antibody/${name}/${id}`,
+      channel: `${channelsOf(name)}${id}`,
       sensor: details.sensor === '' ? type : details.sensor,
       severity,
       message,
@@ -175,6 +201,15 @@ export class GuestAntibodies {
       threshold: details.threshold,
       unit: details.unit,
     });
+  }
+
+  #mayBeBetter(guest: Guest): boolean {
+    const nowMs = this.#options.clock.monotonicMs();
+    guest.better = Math.min(BETTER_BURST, guest.better + (nowMs - guest.betterMs) / BETTER_EVERY_MS);
+    guest.betterMs = nowMs;
+    if (guest.better < 1) return false;
+    guest.better -= 1;
+    return true;
   }
 
   /** The token is gone, and with it who could ever say that it is over: an operator's word ends what it raised. */
@@ -213,6 +248,11 @@ export class GuestAntibodies {
   tend(nowMs = this.#options.clock.monotonicMs()): void {
     const timeoutSeconds = this.#options.config.get().heartbeat.timeout;
     for (const guest of this.#guests.values()) {
+      for (const [alertId, said] of guest.later) {
+        if (!this.#mayBeBetter(guest)) break;
+        guest.later.delete(alertId);
+        this.#take(guest.name, said);
+      }
       if (!guest.isOnline || nowMs - guest.heardMs <= timeoutSeconds * 1000) continue;
       guest.isOnline = false;
       this.#sayOffline(guest, timeoutSeconds);
@@ -233,7 +273,7 @@ export class GuestAntibodies {
       rule: name,
       agentType: typeOf(name),
       type: 'antibody',
-      channel: `antibody/${name}/heartbeat`,
+      channel: `${channelsOf(name)}heartbeat`,
       sensor: 'antibody',
       severity: 'warning',
       message: `${name} has given no sign of life for ${timeoutSeconds} s: what it watches is not watched`,
@@ -244,7 +284,11 @@ export class GuestAntibodies {
   }
 
   #alertsOf(name: string): Alert[] {
-    return this.#options.alerts.raised.filter((alert) => alert.rule === name && alert.id !== offlineId(name));
+    const mine = channelsOf(name);
+    // A rule may have the same name.
+    return this.#options.alerts.raised.filter(
+      (alert) => alert.channel.startsWith(mine) && alert.id !== offlineId(name),
+    );
   }
 
   // ---- What they are told --------------------------------------------------------------------------------------------
@@ -278,6 +322,16 @@ export class GuestAntibodies {
     const { count } = this.#nextCommand;
     return `${about}:${second}${count === 1 ? '' : `:${count}`}`;
   }
+}
+
+/** No sensor's channel begins so. */
+function channelsOf(name: string): string {
+  return `antibody/${name}/`;
+}
+
+/** −1 for none. */
+function rungOf(severity: Severity | null): number {
+  return severity === null ? -1 : SEVERITIES.indexOf(severity);
 }
 
 /** "~" is in no rule's name, so that no alert of a rule has such an id. */

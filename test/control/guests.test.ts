@@ -189,6 +189,46 @@ t.test('an antibody speaks for itself, within its bounds, and in the contract’
   );
 });
 
+t.test('an antibody that flaps is told slowly, and never as better than it last said', async (t) => {
+  const now = await guestLife(t);
+  const secret = now.add('fan-watch', 'antibody');
+  const say = (more: object) => now.forward('fan-watch', secret, 'alert', alert(more));
+  await now.forward('fan-watch', secret, 'heartbeat', beat());
+  const pass = (ms: number) => {
+    now.clock.nowMs += ms;
+    now.antibodies.tend();
+  };
+  const puts = now.store.alertPuts.length;
+  for (let i = 0; i < 1_000; i++) {
+    if (i % 100 === 0) await now.forward('fan-watch', secret, 'heartbeat', beat());
+    await say({ severity: i % 2 === 0 ? 'critical' : i % 4 === 1 ? null : 'warning' });
+    pass(200);
+  }
+  t.ok(now.store.alertPuts.length - puts < 120, `${now.store.alertPuts.length - puts} changes in 200 s`);
+  await say({ severity: 'emergency' });
+  t.match(now.alerts.standing, [{ severity: 'emergency' }], 'what is worse is told at once');
+  await say({ severity: 'warning' });
+  await say({ severity: null });
+  pass(10_000);
+  t.same(now.alerts.standing, [], 'its last word comes true');
+});
+
+t.test('an antibody that bears the name of a rule has no part in the alerts of the rule', async (t) => {
+  const now = await guestLife(t);
+  const secret = now.add('chain', 'antibody');
+  const { chains } = chainsOf(now);
+  chains.report([report()], 'agent-loop');
+  const mine = { agent_id: 'chain-nova' };
+  await now.forward('chain', secret, 'heartbeat', beat({ ...mine, agent_type: 'chain' }));
+  await now.forward('chain', secret, 'alert', alert(mine));
+  t.match(now.antibodies.list(), [{ alerts: 1 }]);
+  now.clock.nowMs += 3_600_000;
+  now.antibodies.tend();
+  await now.tokens.revoke({ name: 'chain', confirm: 'nova', who: 'root' });
+  t.match(now.alerts.standing, [{ channel: 'chain/workload/a', verdict: 'ok' }]);
+  t.equal(now.alerts.standing.length, 1);
+});
+
 t.test('a command is followed once in its boot and its time, by an operator, and nothing else is', async (t) => {
   const first = await guestLife(t);
   const secret = first.add('remote-hand', 'operator');
