@@ -21,8 +21,11 @@ const SMALL_PIECE_BYTES = 4096;
 const MAX_ENTRIES = 65_536;
 /** A slow I²C chip answers in 0.2 s. */
 const READ_DEADLINE_MS = 1_000;
-/** The deadline is counted in so many turns of the event loop: a loop that was blocked has not waited for the driver. */
-const DEADLINE_TURNS = 4;
+/**
+ * The deadline is counted in so many turns of the event loop: a loop that was blocked has not waited for the driver. More than twice the
+ * steps of a read (lstat, open, fstat, two reads, close), of which a slow machine with a busy loop takes one in each turn.
+ */
+const DEADLINE_TURNS = 16;
 /** Under way at a time, those that hang included. Half of libuv's four threads: the others stay free for the database. */
 const MAX_READS = 2;
 
