@@ -131,8 +131,10 @@ export class Executor {
     this.#earlier = unfinished.filter(({ effects }) => effects.length > 0);
     const others = unfinished.filter(({ effects }) => effects.length === 0);
     const isRunning = ({ state, jobs = [] }: ActionRecord) =>
-      jobs.length > 0 && (state === 'running' || state === 'verifying' || state === 'pending');
-    this.#options.repairs.recall(others.filter(isRunning));
+      jobs.at(-1)?.state === 'running' ||
+      (jobs.length > 0 && (state === 'running' || state === 'verifying' || state === 'pending'));
+    // What has leases, too, is closed with them; but the gates wait for the end of its run as of any.
+    this.#options.repairs.recall(unfinished.filter(isRunning));
     for (const record of others) {
       if (!isRunning(record)) this.#close(record, record.state, 'the agent was started again');
     }
@@ -323,6 +325,7 @@ export class Executor {
 
   /** An attempt of an earlier agent: what the actuator says became of it, never a second run. */
   #settledEarlier({ record, job }: Settled): void {
+    if (record.effects.length > 0) return;
     const jobs = (record.jobs ?? []).map((each) =>
       each.key === job?.key ? { ...each, state: job.state, exit: job.exit } : each,
     );
