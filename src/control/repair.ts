@@ -21,6 +21,8 @@ export const START_MS = 30_000;
 const ASK_AGAIN_MS = 1_000;
 /** Between two attempts, whatever the gates say: a refusal that comes at once must not become a storm of intents. */
 export const REST_MS = 10_000;
+/** What is refused is asked again so often: budgets and windows are of minutes, and a node may have hundreds of repairs that wait. */
+const LOOK_AGAIN_MS = 500;
 /** Attempts that a record shows; the chain has them all. */
 const SHOWN_JOBS = 8;
 /** KEY of the actuator's protocol. */
@@ -198,6 +200,7 @@ export class Repair {
     if (nowMs - this.#beganMs < afterMs) return;
     const why = 'unavailable' in built ? unavailable(built.unavailable) : this.#refusal(jobs, nowMs);
     if (why !== undefined) {
+      this.#restUntilMs = nowMs + LOOK_AGAIN_MS;
       if (!listOnly) this.#subject.become(why.state, why.text);
       return;
     }
@@ -231,7 +234,7 @@ export class Repair {
   /** A person who agreed to it has looked. */
   #doubt(): string | undefined {
     const condition = this.#subject.attempt.isApproved ? 'stands' : this.#subject.condition();
-    if (condition === 'calm') return 'what it is for seems to be over';
+    if (condition === 'calm') return 'the reading is below the bound at which it is needed';
     return condition === 'unseen' ? 'there is no reading that says it is needed' : undefined;
   }
 

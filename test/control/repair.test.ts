@@ -411,7 +411,7 @@ t.test('is neither begun nor judged while readings say that it seems over, and n
   t.strictSame(gate.results, ['unhelpful'], 'it was not over');
   bound.value = 79_999;
   await passed(now, core, REST_MS + 1_000);
-  t.match(now.executor.actions, [{ state: 'barred', reason: /seems to be over/ }]);
+  t.match(now.executor.actions, [{ state: 'barred', reason: /below the bound/ }]);
   bound.value = 80_000;
   await passed(now, core, 1_000);
   t.equal(core.started.length, 2);
