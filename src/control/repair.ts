@@ -38,6 +38,8 @@ interface Run {
   readonly sinceAtMs: number;
   askAtMs: number;
   asking: boolean;
+  /** It was asked for, and the answer was lost. */
+  unanswered: boolean;
   /** The actuator has it. */
   taken: boolean;
   /** It is over, and its report is being read. */
@@ -47,7 +49,7 @@ interface Run {
 /** What the readings say of what the repair is for: `calm`: it seems to be over, and is not certain; `unseen`: nothing. */
 export type Condition = 'stands' | 'calm' | 'unseen';
 
-const TAKEN = { asking: false, taken: true, ended: false } as const;
+const TAKEN = { asking: false, unanswered: false, taken: true, ended: false } as const;
 
 export interface RepairSubject {
   readonly attempt: Attempt;
@@ -261,6 +263,7 @@ export class Repair {
         sinceAtMs,
         askAtMs: nowMs,
         asking: false,
+        unanswered: false,
         taken: false,
         ended: false,
       };
@@ -334,7 +337,8 @@ export class Repair {
     const { actuator } = this.#context;
     if (current === undefined || current.asking || current.taken || nowMs < current.askAtMs) return;
     if (nowMs - current.sinceMs >= START_MS) {
-      this.#jobEnded('failed', null, 'the actuator did not take it');
+      const why = current.unanswered ? 'whether the actuator took it is not known' : 'the actuator did not take it';
+      this.#jobEnded('failed', null, why);
       return;
     }
     if (actuator === undefined) return;
@@ -349,6 +353,7 @@ export class Repair {
         current.asking = false;
         if (current !== this.#current) return;
         const code = error instanceof SkosError ? error.code : undefined;
+        current.unanswered ||= code === 'SKOS_ACTUATOR_ABSENT';
         const isForLater = code === 'SKOS_ACTUATOR_ABSENT' || code === 'SKOS_ACTUATOR_BUSY';
         if (!isForLater) this.#jobEnded('failed', null, reason(error));
       },

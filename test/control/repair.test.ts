@@ -7,6 +7,7 @@ import t from 'tap';
 import { MAX_REPORT_BYTES, readReport } from '../../src/control/job-reports.js';
 import { INTENT_MS, REST_MS, START_MS } from '../../src/control/repair.js';
 import type { Attempt, AttemptResult, RepairGate } from '../../src/control/repair-gate.js';
+import { SkosError } from '../../src/core/errors.js';
 import { configOf, cpuTemperature } from '../fixtures/antibodies.js';
 import { compared, FakeClock, FakeStore, type Life, life, rung, turns } from '../fixtures/control.js';
 import { FakeActuator, FakeActuatorCore } from '../fixtures/fake-actuator.js';
@@ -168,12 +169,24 @@ t.test('a lost connection neither loses nor doubles a run', async (t) => {
   slow.lose(); // Before it could say so.
   now.executor.detach();
   await passed(now, core, 2_000);
+  t.match(now.executor.actions, [{ state: 'running' }]);
   await now.executor.attach(new FakeActuator(core));
   await passed(now, core, 2_000);
   t.equal(core.started.length, 1);
   core.finish(HOOK);
   await passed(now, core, 1_000);
   t.match(now.executor.actions, [{ state: 'verifying' }]);
+});
+
+t.test('does not say of a run whose answer was lost that it was not taken', async (t) => {
+  const { now } = await node();
+  const slow = new FakeActuator(new FakeActuatorCore([POLICY]));
+  slow.core.listJobs([HOOK]);
+  await now.executor.attach(slow);
+  slow.run = () => Promise.reject(new SkosError('SKOS_ACTUATOR_ABSENT', 'lost'));
+  rung(now, 1);
+  await passed(now, slow.core, START_MS + 1_500);
+  t.match(now.executor.actions, [{ state: 'failed', reason: /is not known/ }]);
 });
 
 t.test('gives up a run that the actuator never takes', async (t) => {
