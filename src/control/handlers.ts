@@ -176,7 +176,7 @@ export function createHandlers(options: HandlerOptions): Handlers {
 
 /** Ends the actions of one rule, or of all, and bars it. What an external antibody raised goes by the antibody's name. */
 function releaseRule(
-  { config, antibodies, alerts, executor, chains }: HandlerOptions,
+  { config, antibodies, alerts, executor, chains, repairLoops }: HandlerOptions,
   { rule, forSeconds, who }: { rule: string | undefined; forSeconds: number | undefined; who: string },
 ): { released: string[]; barred: string[] } {
   if (rule !== undefined) {
@@ -189,7 +189,8 @@ function releaseRule(
     who,
   });
   if (rule !== undefined && rule !== CHAIN_RULE) return done;
-  return { ...done, released: [...done.released, ...chains.resetAll(who)] };
+  const loops = rule === CHAIN_RULE ? repairLoops.resetAll(who) : [];
+  return { ...done, released: [...done.released, ...chains.resetAll(who), ...loops] };
 }
 
 /** What the operator's commands over MQTT do: the same as these verbs. */

@@ -178,6 +178,11 @@ export class RepairLoops implements RepairGate {
     alerts.end(repairAlert(key), `reset by ${who}`);
     return true;
   }
+
+  /** `skos release chain` ends the alerts of all that is held: nothing may stay refused without one. Answers what was held. */
+  resetAll(who: string): string[] {
+    return this.list().flatMap(({ chain }) => (this.reset(chain, who) ? [chain] : []));
+  }
 }
 
 function keyOf({ rule, channel }: Pick<Attempt, 'rule' | 'channel'>): string {

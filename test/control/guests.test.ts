@@ -430,6 +430,9 @@ t.test('a repair that seems to help again and again is a loop, refused until res
   });
   t.equal(second.loops.reset(found?.chain ?? '', 'root'), true);
   t.notOk(second.isRefused('cleanup_temp'));
+  t.strictSame(first.loops.resetAll('root'), ['repair/mine/hwmon/a/temp1']);
+  t.strictSame(now.alerts.standing, [], 'with its alert');
+  t.notOk(first.isRefused('cleanup_temp'));
   t.equal(second.loops.reset(found?.chain ?? '', 'root'), false);
 });
 
