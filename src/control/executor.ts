@@ -130,11 +130,7 @@ export class Executor {
     const unfinished = records.filter(({ endedAtMs }) => endedAtMs === null);
     this.#earlier = unfinished.filter(({ effects }) => effects.length > 0);
     const others = unfinished.filter(({ effects }) => effects.length === 0);
-    const isRunning = ({ state, jobs = [] }: ActionRecord) =>
-      jobs.at(-1)?.state === 'running' ||
-      (jobs.length > 0 && (state === 'running' || state === 'verifying' || state === 'pending'));
-    // What has leases, too, is closed with them; but the gates wait for the end of its run as of any.
-    this.#options.repairs.recall(unfinished.filter(isRunning));
+    this.#options.repairs.recall(others.filter(isRunning));
     for (const record of others) {
       if (!isRunning(record)) this.#close(record, record.state, 'the agent was started again');
     }
@@ -182,6 +178,8 @@ export class Executor {
    * the actuator, which ends it when its own orders say that it is safe: a missing reading is not a recovery.
    */
   #closeEarlier(strays: Set<string>): void {
+    // The gates wait for the end of a run, whatever becomes of the leases beside it.
+    this.#options.repairs.recall(this.#earlier.filter(isRunning));
     const present = new Set(this.#options.rulebook.bound.map(({ channel }) => channel.id));
     for (const record of this.#earlier) {
       const standing = record.effects
@@ -325,7 +323,7 @@ export class Executor {
 
   /** An attempt of an earlier agent: what the actuator says became of it, never a second run. */
   #settledEarlier({ record, job }: Settled): void {
-    if (record.effects.length > 0) return;
+    if (record.effects.length > 0) return; // Closed with its leases.
     const jobs = (record.jobs ?? []).map((each) =>
       each.key === job?.key ? { ...each, state: job.state, exit: job.exit } : each,
     );
@@ -691,4 +689,10 @@ function goneText(gone: readonly Hold[], targets: readonly ActuatorTarget[]): st
     targets.some((each) => each.target === target) ? `not permitted: ${target}` : `no longer listed: ${target}`,
   );
   return said.join(', ');
+}
+
+/** A run of it, or the look whether it helped, is not over. */
+function isRunning({ state, jobs = [] }: ActionRecord): boolean {
+  const isUnsettled = state === 'running' || state === 'verifying' || state === 'pending';
+  return jobs.length > 0 && (isUnsettled || jobs.at(-1)?.state === 'running');
 }

@@ -362,7 +362,6 @@ export class Repair {
 
   /** What the actuator knows of its jobs. */
   seen(rows: readonly ActuatorJob[]): void {
-    this.#seenFormer(rows);
     const current = this.#current;
     const row = rows.find(({ job }) => job === current?.job);
     if (current === undefined || !current.taken || current.ended) return;
@@ -373,14 +372,6 @@ export class Repair {
       void this.#context.report(current.job, current.sinceAtMs).then((report) => {
         if (current === this.#current) this.#jobEnded(row.state, row.exit, report?.summary ?? '', report);
       });
-    }
-  }
-
-  /** A run of the earlier agent whose leases were taken over: shown as what became of it, and never run again. */
-  #seenFormer(rows: readonly ActuatorJob[]): void {
-    for (const each of this.#jobs.filter(({ state, key }) => state === 'running' && key !== this.#current?.key)) {
-      const row = rows.find(({ key }) => key === each.key);
-      if (row !== undefined) this.#show({ ...each, state: row.state, exit: row.exit });
     }
   }
 

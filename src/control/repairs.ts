@@ -70,7 +70,7 @@ export class Repairs {
 
   /** Unfinished repairs of an earlier agent. */
   recall(records: readonly ActionRecord[]): void {
-    this.#earlier = records;
+    this.#earlier = [...this.#earlier, ...records];
   }
 
   open(subject: RepairSubject): Repair {
