@@ -60,18 +60,19 @@ export const regenerateWireguard: Act = {
     const kept = former === undefined ? undefined : await keep(file, former, context.clock.wallMs());
     await writeAtomically(file, text, SECRET_MODE);
     const why = await restarted(unit, context);
-    const details = { kept: kept ?? null };
     if (why === undefined) {
       await prune(file);
-      return { ok: true, summary: `made ${file} anew from its template and restarted ${unit}`, items, details };
+      const summary = `made ${file} anew from its template and restarted ${unit}`;
+      return { ok: true, summary, items, details: { kept: kept ?? null } };
     }
     await putBack(plan);
+    // It is in its place again: copies of it would push out those of better days, or fill the disk.
+    if (kept !== undefined) await rm(kept, { force: true });
     const again = await restarted(unit, context);
     const end = again === undefined ? 'runs again' : `does not start with it either: ${again}`;
     return {
       ok: false,
       summary: `${unit} did not start (${why}); the former ${file} was put back and ${end}`,
-      details,
     };
   },
 };
@@ -163,7 +164,7 @@ function rendered(
 ): string {
   const text = template.replaceAll(/\{\{\s*([^{}\s]*)\s*\}\}/g, (_, name: string) => {
     const key = stored.get(name);
-    if (key === undefined) throw refused(file, `no key "${name.slice(0, 64)}" is stored`);
+    if (key === undefined) throw refused(file, `no key "${withoutSecrets(name).slice(0, 64)}" is stored`);
     return key;
   });
   return text.endsWith('\n') ? text : `${text}\n`;
@@ -204,7 +205,7 @@ function changes(former: string | undefined, text: string): string[] {
 
 /** Also in a comment, and in a file that is damaged: whatever is long enough, and not on the line of a public key. */
 function withoutSecrets(line: string): string {
-  if (/^\s*PublicKey\s*=/i.test(line)) return line;
+  if (/^\s*PublicKey\s*=\s*\S*\s*$/i.test(line)) return line;
   return line.replaceAll(/[A-Za-z0-9+/=]{16,}/g, (piece) => {
     if (piece === 'PersistentKeepalive') return piece;
     return `(hidden ${createHash('sha256').update(piece).digest('hex').slice(0, 8)})`;

@@ -76,7 +76,7 @@ t.test('makes the configuration of template and keys, keeps the old one, and res
 
 t.test('a listing shows what would change, without any key or piece of one, and changes nothing', async (t) => {
   const secret = privateKey();
-  const former = `[Interface]\nPrivateKey = ${secret}\n#PrivateKey=${secret.slice(0, 30)}\nAddress = 10.0.0.1/24\n`;
+  const former = `[Interface]\nPrivateKey = ${secret}\n#PrivateKey=${secret.slice(0, 30)}\nAddress = 10.0.0.1/24\nPublicKey = x # ${secret}\n`;
   const { directory, paths, keys, ran, act } = place(t, { former });
   const outcome = await act(regenerateWireguardList);
   t.match(outcome, { ok: true, summary: /would replace .*wg0\.conf/ });
@@ -90,6 +90,9 @@ t.test('a listing shows what would change, without any key or piece of one, and 
   t.equal(readFileSync(paths.config, 'utf8'), former);
   t.same(readdirSync(join(directory, 'etc')), ['wg0.conf']);
   t.same(ran, ['wg-quick strip wg0.conf']);
+  const pasted = place(t, { template: TEMPLATE.replace('{{own}}', `{{ ${secret} }}`) });
+  const error = await pasted.act(regenerateWireguardList).catch(String);
+  t.match(error, /no key "\(hidden [0-9a-f]{8}\)" is stored/, 'a key in the place of its name');
 });
 
 t.test('puts the old file back when the unit does not start with the new one', async (t) => {
@@ -101,6 +104,7 @@ t.test('puts the old file back when the unit does not start with the new one', a
     summary: /did not start \(Job for wg-quick@wg0.service failed\.\).*put back and runs again/,
   });
   t.equal(readFileSync(held.paths.config, 'utf8'), 'old\n');
+  t.same(readdirSync(join(held.directory, 'etc')), ['wg0.conf'], 'no copy of it more with each attempt');
   t.equal(held.ran.filter((line) => line.startsWith('systemctl')).length, 2);
   const without = place(t);
   without.answers.systemctl = [bad, bad];
