@@ -117,12 +117,12 @@ export function moveListed({ listing, archive, openFiles, nowMs, warn }: MoveOpt
     );
   let inUse = openFiles();
   let inUseAtMs = nowMs();
-  const isOpen = (inode: bigint) => {
+  const isOpen = ({ path, stat }: Entry) => {
     if (nowMs() - inUseAtMs > IN_USE_EVERY_MS) {
       inUse = openFiles();
       inUseAtMs = nowMs();
     }
-    return inUse.inodes.has(inode);
+    return inUse.inodes.has(stat.ino) || inUse.paths?.has(path) === true;
   };
   let files = 0;
   let bytes = 0;
@@ -132,7 +132,7 @@ export function moveListed({ listing, archive, openFiles, nowMs, warn }: MoveOpt
     {
       file(entry) {
         if (isFull || listing.items.get(entry.path)?.identity !== identity(entry.stat)) return;
-        if (isOpen(entry.stat.ino)) return;
+        if (isOpen(entry)) return;
         try {
           moveFile(entry, { archive, isOpen });
           files++;
@@ -155,7 +155,7 @@ function isSpace(error: unknown): boolean {
 /** One file, which has the identity of the listing. Throws where the original stays. */
 function moveFile(
   entry: Entry,
-  { archive, isOpen }: Pick<MoveOptions, 'archive'> & { isOpen: (inode: bigint) => boolean },
+  { archive, isOpen }: Pick<MoveOptions, 'archive'> & { isOpen: (entry: Entry) => boolean },
 ): void {
   const fd = openedUnread(entry.directory.at(entry.name));
   try {
@@ -166,7 +166,7 @@ function moveFile(
       const isNew = place({ fd, before, entry, archive, target });
       fsyncSync(target.fd);
       // A large one took long: who has opened it meanwhile may write to it later.
-      const isLate = isOpen(before.ino) || !isUnchanged(entry, fd, before);
+      const isLate = isOpen(entry) || !isUnchanged(entry, fd, before);
       if (isLate) {
         if (isNew) removeIfThere(target.at(entry.name));
         throw new Error('it was opened or changed while it was copied');

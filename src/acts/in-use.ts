@@ -4,14 +4,17 @@
  *
  * /proc/PID/fdinfo tells mount and inode without asking the file system, which may hang (Linux 5.14; before that the file is asked). The
  * mount is looked up in the process's own mountinfo, since it may be a container's; one that is not there counts as on every file system:
- * then a file stays that could have gone. Files that are mapped and no longer open are not seen.
+ * then a file stays that could have gone. The kernel itself holds images of loop devices open. Not seen are files that are mapped and
+ * no longer open, and what other machines have open on a network file system.
  */
-import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { systemCode } from '../core/errors.js';
 
 export interface InUse {
   readonly inodes: ReadonlySet<bigint>;
+  /** Images of loop devices, absolute, bytes; of them the kernel tells no more than the path. */
+  readonly paths?: ReadonlySet<string>;
   /** Processes that could not be looked into. */
   readonly unseen: number;
 }
@@ -23,7 +26,7 @@ export function fileSystemOf(fd: number, procRoot = '/proc'): string | undefined
 }
 
 /** Of that file system; undefined: of whichever. */
-export function openFiles(fileSystem: string | undefined, procRoot = '/proc'): InUse {
+export function openFiles(fileSystem: string | undefined, procRoot = '/proc', sysRoot = '/sys'): InUse {
   const inodes = new Set<bigint>();
   const byNamespace = new Map<string, ReadonlyMap<string, string>>();
   let unseen = 0;
@@ -43,7 +46,21 @@ export function openFiles(fileSystem: string | undefined, procRoot = '/proc'): I
       if (!hasEnded(error) && pid !== '1') unseen++;
     }
   }
-  return { inodes, unseen };
+  return { inodes, paths: loopImages(sysRoot), unseen };
+}
+
+function loopImages(sysRoot: string): ReadonlySet<string> {
+  const block = join(sysRoot, 'block');
+  const names = existsSync(block) ? readdirSync(block).filter((name) => name.startsWith('loop')) : [];
+  const images = names.flatMap((name) => {
+    try {
+      return readFileSync(join(block, name, 'loop/backing_file'), 'latin1').replace(/\n$/, '');
+    } catch (error) {
+      if (['ENOENT', 'ENXIO'].includes(systemCode(error))) return []; // It has none.
+      throw error;
+    }
+  });
+  return new Set(images);
 }
 
 interface Descriptor {

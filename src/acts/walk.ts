@@ -128,7 +128,7 @@ class Walker {
       if ((stat.mode & STICKY) !== 0n) return 'sticky';
     }
     if (mounts.has(textOf(path))) return 'mount';
-    return inUse.inodes.has(stat.ino) ? 'in_use' : undefined;
+    return inUse.inodes.has(stat.ino) || inUse.paths?.has(path) === true ? 'in_use' : undefined;
   }
 }
 

@@ -247,23 +247,24 @@ t.test('live sockets, FIFOs, locked and open files, and what is not a place', { 
   const base = scratch(t);
   const place = join(base, 'place');
   for (const name of ['locked', 'systemd-private-1', '.X11-unix']) mkdirSync(join(place, name), { recursive: true });
-  for (const name of ['locked/a', 'systemd-private-1/a', '.X11-unix/a', 'open']) writeFileSync(join(place, name), '');
+  for (const name of ['locked/a', 'systemd-private-1/a', '.X11-unix/a', 'open', 'image'])
+    writeFileSync(join(place, name), '');
   execFileSync('mkfifo', [join(place, 'fifo')]);
   const server = createServer().listen(join(place, 'socket'));
   t.teardown(() => server.close());
   symlinkSync(place, join(base, 'link'));
   await afterAWhile();
   const inodes = new Set(['locked', 'open'].map((name) => lstatSync(join(place, name), { bigint: true }).ino));
-  const given = { openFiles: () => ({ inodes, unseen: 0 }) };
+  const given = { openFiles: () => ({ inodes, paths: new Set([join(place, 'image')]), unseen: 0 }) };
   const places = [placeOf(join(base, 'absent')), placeOf(join(base, 'link')), placeOf(place)];
   const { report } = runAct({ plan: planOf('cleanup_temp', places), reports: base, given });
-  t.same(readdirSync(place).sort(), ['.X11-unix', 'locked', 'open', 'socket', 'systemd-private-1']);
+  t.same(readdirSync(place).sort(), ['.X11-unix', 'image', 'locked', 'open', 'socket', 'systemd-private-1']);
   t.same(readdirSync(join(place, 'locked')), ['a']);
   t.match(report.details, {
     places: [
       { problem: /is not there/ },
       { problem: /no directory to work in/ },
-      { kept: { in_use: 2, socket: 1, system: 2 }, gone: 1 },
+      { kept: { in_use: 3, socket: 1, system: 2 }, gone: 1 },
     ],
   });
   chmodSync(base, 0o777);

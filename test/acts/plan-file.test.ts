@@ -68,4 +68,10 @@ t.test('sees what another process has open, a directory too, and not its own', a
   for (const handle of handles) closeSync(handle);
   t.same(isSeen(), [true, true]);
   t.same(isSeen('0:99999'), [false, false], 'files of another file system have such numbers too');
+
+  const block = (name: string) => join(base, 'sys/block', name);
+  for (const name of ['loop0/loop', 'loop1', 'sda']) mkdirSync(block(name), { recursive: true });
+  writeFileSync(block('loop0/loop/backing_file'), '/data/i\u00e4\nmage\n');
+  const { paths: images } = openFiles(own, '/proc', join(base, 'sys'));
+  t.same([...(images ?? [])], [Buffer.from('/data/i\u00e4\nmage').toString('latin1')], 'and what the kernel has open');
 });
