@@ -103,6 +103,8 @@ export class Executor {
   #actuator: Actuator | undefined;
   #targets: readonly ActuatorTarget[] = [];
   #jobs: ReadonlySet<string> = new Set();
+  /** Told of once, and not with each tick. */
+  #mistake = '';
 
   constructor(options: ExecutorOptions) {
     this.#options = options;
@@ -308,17 +310,27 @@ export class Executor {
 
   // ---- The comparison, each tick --------------------------------------------------------------------------------------
 
+  /** Each action by itself: a mistake in one must not keep another's cap from being set or given back. The first is thrown at the end. */
   reconcile(nowMs: number): void {
+    const mistakes: unknown[] = [];
+    const apart = (run: () => void) => {
+      try {
+        run();
+      } catch (error) {
+        mistakes.push(error);
+      }
+    };
     const due = this.#due(nowMs);
-    this.#options.word.forgetApprovals((key) => !due.has(key));
+    apart(() => this.#options.word.forgetApprovals((key) => !due.has(key)));
     for (const [key, running] of this.#running) {
       const wanted = due.get(key);
-      if (wanted?.verdict === running.verdict) this.#keep(running, wanted);
-      else if (!running.ending) this.#end(running, endOf(running.verdict, wanted?.verdict));
+      if (wanted?.verdict === running.verdict) apart(() => this.#keep(running, wanted));
+      else if (!running.ending) apart(() => this.#end(running, endOf(running.verdict, wanted?.verdict)));
     }
-    for (const [key, wanted] of due) if (!this.#running.has(key)) this.#begin(wanted);
-    this.#keeper.look(nowMs);
-    this.#options.repairs.look(nowMs, (end) => this.#settledEarlier(end));
+    for (const [key, wanted] of due) if (!this.#running.has(key)) apart(() => this.#begin(wanted));
+    apart(() => this.#keeper.look(nowMs));
+    apart(() => this.#options.repairs.look(nowMs, (end) => this.#settledEarlier(end)));
+    if (mistakes.length > 0) throw mistakes[0];
   }
 
   /** An attempt of an earlier agent: what the actuator says became of it, never a second run. */
@@ -360,14 +372,17 @@ export class Executor {
     return due;
   }
 
+  /** Never throws: a mistake in one kind of effect must not keep the others from being built, nor the leases from being adopted. */
   #build(action: Action, { channel }: BoundRule): Built {
-    return buildEffects({
-      action,
-      channel,
-      targets: this.#targets,
-      jobs: this.#jobs,
-      config: this.#options.config.get(),
-    });
+    const { config, log } = this.#options;
+    try {
+      return buildEffects({ action, channel, targets: this.#targets, jobs: this.#jobs, config: config.get() });
+    } catch (error) {
+      const why = `a mistake of SKOS itself: ${reason(error)}`;
+      if (this.#mistake !== why) log.error(`${action.text} for ${channel.id}: ${why}`, { error });
+      this.#mistake = why;
+      return { unavailable: why };
+    }
   }
 
   #words({ bound, action }: Pick<Due, 'bound' | 'action'>, nowMs: number): Words {

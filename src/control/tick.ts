@@ -119,7 +119,12 @@ export class Tick {
     const channels = sensing.channels;
     this.#part('recording', () => recorder.use(channels));
     sensing.drain((index, value, quality, atMs) => {
-      rulebook.sample(index, value, quality, atMs, this.#onFinding);
+      // No closure for each sample: there are hundreds in a tick.
+      try {
+        rulebook.sample(index, value, quality, atMs, this.#onFinding);
+      } catch (error) {
+        this.#failed('deciding', error);
+      }
       const channel = channels[index];
       if (channel === undefined) return;
       try {

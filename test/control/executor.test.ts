@@ -78,6 +78,29 @@ t.test('takes back although nothing can be learnt of it', async (t) => {
   t.ok(now.log.lines.some(({ level, message }) => level === 'error' && message.includes('the memory is broken')));
 });
 
+t.test('a mistake in one action keeps no other from being begun, and is told', async (t) => {
+  const rules = [['shutdown_non_essential'], ['throttle_50']].map((actions, i) =>
+    thermalRule({ name: `rule-${i}`, rungs: thermalRule().rungs.map((each) => ({ ...each, actions })) }),
+  );
+  const broken = { ...configOf({ mode: 'auto', auto_allow: ['shutdown_non_essential'] }) };
+  Object.defineProperty(broken, 'workloads', {
+    get() {
+      throw new Error('a mistake');
+    },
+  });
+  const { now, core } = await attached({ rules, config: broken });
+  rung(now, 1, 0);
+  rung(now, 1, 1);
+  await compared(now, core);
+  await compared(now, core);
+  t.match(actionStates(now), { shutdown_non_essential: 'unavailable', throttle_50: 'active' });
+  t.match(
+    now.log.lines.filter(({ level }) => level === 'error'),
+    [{ message: /a mistake of SKOS itself: a mistake/ }],
+  );
+  t.equal(core.devices.get(POLICY)?.standing, 500_000);
+});
+
 t.test('gives no id twice, also when the clock is set back', async (t) => {
   const ids = new ActionIds('nova');
   const given = [5_000, 3_000, 5_000, 4_000, 5_999].map((wallMs) => ids.next({ type: 'thermal', action: 'x', wallMs }));

@@ -86,6 +86,20 @@ for (const broken of ['store', 'alerts', 'executor', 'sensing'] as const) {
   });
 }
 
+t.test('what throws at one sample keeps no other from being looked at', async (t) => {
+  const { tick, made, rulebook, clock } = await agent(t);
+  made.sampler.give(1, 1, 'ok', clock.nowMs);
+  const seen: number[] = [];
+  rulebook.sample = (index) => {
+    seen.push(index);
+    if (index === 1) throw new Error('a mistake');
+  };
+  made.sampler.give(0, 99_000, 'ok', clock.nowMs);
+  tick.start();
+  t.strictSame(seen, [1, 0]);
+  t.equal(made.fed, 0, 'and it is no finished tick');
+});
+
 t.test('many crossings at once are one look, and none after stop()', async (t) => {
   const { tick, executor } = await agent(t);
   tick.wake();
