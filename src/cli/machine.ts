@@ -1,13 +1,16 @@
 /**
  * This machine seen without an agent, for `skos sensors --once`: discovered, and read once by the same native sampler that
- * the agent uses.
+ * the agent uses, and beside it by the feed of mounts.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from '../config/schema.js';
 import { Machine } from '../control/machine.js';
 import { type Channel, type ChannelJson, channelJson, isRate } from '../core/channel.js';
+import { systemClock } from '../core/clock.js';
 import type { Sampler } from '../core/ports.js';
 import { loadAddon } from '../sensors/addon.js';
+import { joinedSampler } from '../sensors/joined-sampler.js';
+import { mountFeed } from '../sensors/mount-feed.js';
 import type { Io } from './command.js';
 
 /**
@@ -31,10 +34,18 @@ export interface OneReading {
 }
 
 export async function readOnce({ config, env, wallMs }: Where & Pick<Io, 'wallMs'>): Promise<OneReading> {
-  const discovery = await new Machine(env).discover(config, { hasActuator: false });
+  const machine = new Machine(env);
+  const discovery = await machine.discover(config, { hasActuator: false });
   const channels = discovery.channels.map(forOneLook);
   const readDeadlineMs = config.sampling.deadline_ms;
-  const sampler = loadAddon().createSampler(channels, [], { readDeadlineMs, onCrossing: () => undefined });
+  const addon = loadAddon();
+  const makers = {
+    file: (own: readonly Channel[]) => addon.createSampler(own, [], { readDeadlineMs, onCrossing: () => undefined }),
+    mounts: (own: readonly Channel[]) => mountFeed({ channels: own, proc: machine.proc, clock: systemClock }),
+  };
+  // Of what is pushed, discovery without an actuator finds mounts alone.
+  const partOf = ({ probe }: Channel) => (probe.kind === 'pushed' ? 'mounts' : 'file');
+  const sampler = joinedSampler(channels, [], { partOf, makers });
   sampler.start();
   try {
     await untilRead(sampler, readDeadlineMs + MARGIN_MS);

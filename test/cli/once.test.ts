@@ -42,6 +42,16 @@ t.test('measures rates, which need two readings, within a second', async (t) => 
   t.ok(performance.now() - began < 2000);
 });
 
+t.test('reads what no file of its own tells: whether a file system is read-only', async (t) => {
+  const each = await node(t);
+  const { out } = await each.skos(['sensors', 'file_system/*/read_only', '--once', '--json'], {
+    env: { SKOS_PROC_ROOT: '/proc' },
+  });
+  const channels = JSON.parse(out) as ChannelJson[];
+  t.ok(channels.length > 0);
+  for (const { quality, value } of channels) t.match({ quality, value }, { quality: 'ok', value: Number });
+});
+
 t.test('a FIFO in the place of a sensor holds up nothing', async (t) => {
   const each = await node(t);
   chip(each, { temp1_input: '54000\n' });
