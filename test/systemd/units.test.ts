@@ -64,6 +64,10 @@ t.test('systemd takes every unit without a complaint', { skip }, async (t) => {
   t.equal(result.status, 0);
 });
 
+t.test('the actuator may confine itself further, whatever this systemd counts to @system-service', async (t) => {
+  t.equal(settings('skos-actuator.service').get('SystemCallFilter')?.at(-1), 'seccomp');
+});
+
 t.test('the check itself notices a setting that systemd does not know', { skip }, async (t) => {
   const root = systemRoot(t);
   const unit = join(root, 'etc/systemd/system/skos-net.service');
