@@ -11,7 +11,7 @@ import { readFileSync } from 'node:fs';
 import { Readable } from 'node:stream';
 import { type Clock, systemClock } from '../core/clock.js';
 import { isDoneWithin } from '../core/deadline.js';
-import { type ErrorCode, SkosError } from '../core/errors.js';
+import { type ErrorCode, reason, SkosError } from '../core/errors.js';
 import type { Part } from '../core/lifecycle.js';
 import type { Log } from '../core/ports.js';
 import { PARENT_FD_VARIABLE } from './parent.js';
@@ -207,6 +207,37 @@ export class ChildProcess implements Part {
     // SIGKILL at once: a process that is flooded may not come to handle SIGTERM before memory is short.
     this.replace(`it used ${megabytes(rssBytes)} MiB of memory, its limit is ${megabytes(rssLimitBytes)} MiB`);
   }
+}
+
+/** A child that the node does without: a start that fails is said, and keeps nothing else from starting. */
+export function optionalChild({
+  name,
+  spec,
+  without,
+  event,
+  code,
+  log,
+}: Pick<ChildSpec, 'name' | 'event' | 'code'> & {
+  /** Throws where its program is not built. */
+  spec: () => ChildSpec;
+  /** What the node is without it. */
+  without: string;
+  log: Log;
+}): Part & { replace(why: string): void } {
+  let child: ChildProcess | undefined;
+  return {
+    name,
+    start: async () => {
+      try {
+        child = new ChildProcess(spec(), { log });
+        await child.start();
+      } catch (error) {
+        log.error(`${without}: ${reason(error)}`, { event, code, error });
+      }
+    },
+    stop: () => child?.stop(),
+    replace: (why) => child?.replace(why),
+  };
 }
 
 /** VmRSS of a process; undefined once it is gone. */

@@ -1,13 +1,10 @@
-/** Where skos-gpu is found or how it is started, and the link to it. */
+/** Where skos-gpu is found, and how it and the setters of GPUs are started. */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Config } from '../config/schema.js';
-import { reason, SkosError } from '../core/errors.js';
 import type { Part } from '../core/lifecycle.js';
 import type { Log } from '../core/ports.js';
-import type { Addon } from '../sensors/addon.js';
-import type { GpuLinkOptions } from '../sensors/gpu-link.js';
-import { ChildProcess } from './children.js';
+import { optionalChild } from './children.js';
 import { gpuSpec, setterSpec } from './programs.js';
 
 export interface GpuPlace {
@@ -30,57 +27,36 @@ export function placeOfGpu(
   return { path: socket, why: own ? 'it is being started' : `nothing answers at ${socket}`, own, socket };
 }
 
-/** A skos-gpu of our own. A node without it is protected all the same, so that it never keeps the agent from starting. */
+/** It calls no driver, so that replacing it harms none. Installed, the watchdog of its unit does the same. */
 export function gpuChild(
   { gpu, sampling }: Config,
   { socket, sysfs, log }: { socket: string; sysfs: string; log: Log },
 ): Part & { replace(why: string): void } {
   const { rate_hz: rateHz, deadline_ms: deadlineMs } = sampling;
-  let child: ChildProcess | undefined;
-  return {
+  return optionalChild({
     name: 'skos-gpu',
-    start: async () => {
-      try {
-        child = new ChildProcess(gpuSpec({ socket, sysfs, nvml: gpu.nvml, rateHz, deadlineMs }), { log });
-        await child.start();
-      } catch (error) {
-        log.error(`GPUs are not read: ${reason(error)}`, { event: 'gpu.unread', code: 'SKOS_GPU_ABSENT', error });
-      }
-    },
-    stop: () => child?.stop(),
-    // It calls no driver: killing it harms none. Installed, the watchdog of its unit does the same.
-    replace: (why) => child?.replace(why),
-  };
+    spec: () => gpuSpec({ socket, sysfs, nvml: gpu.nvml, rateHz, deadlineMs }),
+    without: 'GPUs are not read',
+    event: 'gpu.unread',
+    code: 'SKOS_GPU_ABSENT',
+    log,
+  });
 }
 
 /**
  * What sets GPUs for an actuator that is a child: half a megabyte until one is set. A process that holds a connection stays with the
- * actuator when this ends. A node without it is protected but for its GPUs.
+ * actuator when this ends.
  */
 export function setterChild(
   { gpu }: Config,
   { socket, sysfs, log }: { socket: string; sysfs: string; log: Log },
 ): Part {
-  let child: ChildProcess | undefined;
-  return {
+  return optionalChild({
     name: 'skos-gpu-set',
-    start: async () => {
-      try {
-        child = new ChildProcess(setterSpec({ socket, sysfs, nvml: gpu.nvml }), { log });
-        await child.start();
-      } catch (error) {
-        log.error(`no GPU can be capped: ${reason(error)}`, { event: 'gpu.unread', code: 'SKOS_GPU_ABSENT', error });
-      }
-    },
-    stop: () => child?.stop(),
-  };
-}
-
-export function gpuConnector(addon: Addon): GpuLinkOptions['connect'] {
-  return (path, onPacket) => {
-    const socket = addon.createSeqPacket(onPacket);
-    const error = socket.connect(path);
-    if (error !== 0) throw new SkosError('SKOS_GPU_ABSENT', `nothing answers at ${path} (errno ${error})`);
-    return { send: (packet) => socket.send(packet), close: () => socket.close() };
-  };
+    spec: () => setterSpec({ socket, sysfs, nvml: gpu.nvml }),
+    without: 'no GPU can be capped',
+    event: 'gpu.unread',
+    code: 'SKOS_GPU_ABSENT',
+    log,
+  });
 }
