@@ -2,7 +2,6 @@
  * What an act would touch in one place, and why it leaves the rest: found by looking alone. Nothing is deleted or moved that a
  * listing did not name before.
  */
-import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { Place } from '../config/act-plan.js';
 import { SkosError } from '../core/errors.js';
@@ -118,13 +117,6 @@ function isOld({ stat }: Entry, cutoffNs: bigint): boolean {
 
 export function mountPoints(): ReadonlySet<string> {
   return new Set(parseMounts(readFileSync('/proc/self/mountinfo', 'utf8')).map(({ point }) => point));
-}
-
-/** Of all paths of several listings, in order: equal digests are equal lists. */
-export function digestOf(listings: readonly Pick<Listing, 'items'>[]): string {
-  const hash = createHash('sha256');
-  for (const { items } of listings) for (const path of items.keys()) hash.update(path, 'latin1').update('\0');
-  return hash.digest('hex');
 }
 
 export function freedBytes(items: Iterable<Listed>): number {

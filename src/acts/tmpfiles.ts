@@ -76,7 +76,7 @@ function requireSame({ place, root }: Listing): void {
 }
 
 /** tmpfiles.d(5), as bytes; `wallMs`: when it is started at the latest. */
-export function tmpfilesConfig(
+function tmpfilesConfig(
   { place, cutoffNs }: Pick<Listing, 'place' | 'cutoffNs'>,
   { exceptions, wallMs }: { exceptions: readonly string[]; wallMs: number },
 ): string {

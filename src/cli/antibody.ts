@@ -49,7 +49,7 @@ async function list({ values }: Invocation, { io, agent }: Context): Promise<num
   return EXIT.ok;
 }
 
-export function antibodiesText(
+function antibodiesText(
   antibodies: readonly GuestAntibodyView[],
   { color, columns, wallMs }: Pick<Io, 'color' | 'columns' | 'wallMs'>,
 ): string {

@@ -69,7 +69,7 @@ async function reset(
   return EXIT.ok;
 }
 
-export function breakersText(
+function breakersText(
   { isKnown, window, node, breakers }: BreakersView,
   io: Pick<Io, 'color' | 'columns' | 'wallMs'>,
 ): string {

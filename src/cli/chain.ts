@@ -39,7 +39,7 @@ async function list({ values }: Invocation, { io, agent }: Context): Promise<num
   return EXIT.ok;
 }
 
-export function chainsText(
+function chainsText(
   { watched, chains }: Verbs['chain.list']['result'],
   { color, columns, wallMs }: Pick<Io, 'color' | 'columns' | 'wallMs'>,
 ): string {

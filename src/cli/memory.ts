@@ -74,7 +74,7 @@ async function forget(
   return EXIT.ok;
 }
 
-export function memoryText({ lessons, raised }: MemoryView, io: Pick<Io, 'color' | 'columns' | 'wallMs'>): string {
+function memoryText({ lessons, raised }: MemoryView, io: Pick<Io, 'color' | 'columns' | 'wallMs'>): string {
   if (lessons.length === 0) return 'Nothing has been learnt yet.';
   const { warn } = paint(io.color);
   const higher = raised.flatMap(({ rule, channel, severity }) =>

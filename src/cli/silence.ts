@@ -73,7 +73,7 @@ async function list({ values }: Invocation, { io, agent }: Context): Promise<num
   return EXIT.ok;
 }
 
-export function silencesText(
+function silencesText(
   silences: readonly SilenceView[],
   { color, columns, wallMs }: Pick<Io, 'color' | 'columns' | 'wallMs'>,
 ): string {

@@ -115,7 +115,7 @@ const SHOWN_EPISODES = 10;
 
 // ---- Channels ----------------------------------------------------------------------------------------------------------
 
-export function devicesOf(channels: readonly Channel[]): Device[] {
+function devicesOf(channels: readonly Channel[]): Device[] {
   const fit = channels.filter((channel) => channel.thermalDefault === true && isTemperature(channel));
   const byDevice = new Map<string, Channel[]>();
   for (const channel of fit) {

@@ -52,7 +52,7 @@ async function list({ values }: Invocation, { io, agent }: Context): Promise<num
   return EXIT.ok;
 }
 
-export function tokensText(
+function tokensText(
   tokens: readonly TokenView[],
   { color, columns, wallMs }: Pick<Io, 'color' | 'columns' | 'wallMs'>,
 ): string {

@@ -49,10 +49,7 @@ async function list({ values }: Invocation, { io, agent }: Context): Promise<num
   return EXIT.ok;
 }
 
-export function workloadsText(
-  answer: readonly WorkloadView[],
-  { color, columns }: Pick<Io, 'color' | 'columns'>,
-): string {
+function workloadsText(answer: readonly WorkloadView[], { color, columns }: Pick<Io, 'color' | 'columns'>): string {
   if (answer.length === 0) return 'The configuration names no workloads.';
   const { bold, dim, good, warn } = paint(color);
   const rows = answer.map((each) => [

@@ -8,7 +8,7 @@ import { reason, SkosError } from '../core/errors.js';
 import type { Actuator, ActuatorEvent, ConnectPacketSocket, Log, Store } from '../core/ports.js';
 import type { Status } from '../core/protocol.js';
 import type { Executor } from './executor.js';
-import { inTime } from './in-time.js';
+import { inTime, RECALL_MS } from './in-time.js';
 import { type OperatorWord, WORD_KEY } from './operator-word.js';
 import type { Record } from './record.js';
 
@@ -24,8 +24,6 @@ const OWN_AFTER_DELAY_MS = 1_000;
 const DRAIN_EVERY_MS = 2_000;
 /** Actions of an earlier agent that may still stand: far more than any node has at once. */
 const RECENT_ACTIONS = 500;
-/** A cap must not wait for a dead disk: without its records the leases alone tell what stands. */
-const RECALL_MS = 500;
 const DRAINED_KEY = 'actuator.drained';
 
 export interface ActuatorLinkOptions {
@@ -75,6 +73,7 @@ export class ActuatorLink {
   async start(): Promise<void> {
     this.#stopped = false;
     const { executor, store, word } = this.#options;
+    // Without its records the leases alone tell what stands.
     const [records, words] = await Promise.all([
       inTime(store.actions({ limit: RECENT_ACTIONS }), RECALL_MS),
       inTime(store.state(WORD_KEY), RECALL_MS),

@@ -18,7 +18,6 @@ import {
   recordSuccess,
   recordUnknown,
 } from '../policy/breaker.js';
-import { inTime } from './in-time.js';
 import type { Attempt, AttemptResult, RepairGate } from './repair-gate.js';
 
 /** By the action's text, or its verb for the whole node. Those that have learnt nothing are not kept. */
@@ -36,8 +35,6 @@ export const BREAKER_RECORDS: RecordKind<Breaker> = {
   maxCount: 1_000,
   maxBytes: 1_024,
 };
-/** A dead disk or a damaged record must not keep the node from being protected; its breakers then begin closed. */
-const RECALL_MS = 500;
 
 export interface BreakerEntry {
   readonly name: string;
@@ -54,12 +51,7 @@ export class Breakers implements RepairGate {
     this.#records = store.records(BREAKER_RECORDS);
   }
 
-  /** What an earlier agent learnt: attempt budgets survive restarts. What a slow disk says later counts from then on. */
-  async load(): Promise<void> {
-    await inTime(this.recall(), RECALL_MS);
-  }
-
-  /** Rejects with SKOS_STORE_READ, and can be tried again. */
+  /** What an earlier agent learnt. Rejects with SKOS_STORE_READ, and can be tried again. */
   recall(): Promise<void> {
     return this.#records.load();
   }

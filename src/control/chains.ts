@@ -28,7 +28,7 @@ import { permitted } from '../policy/action.js';
 import { consent } from '../policy/consent.js';
 import type { AlertBook } from './alert-book.js';
 import type { CurrentConfig } from './current-config.js';
-import { inTime } from './in-time.js';
+import { inTime, RECALL_MS } from './in-time.js';
 import type { OperatorWord } from './operator-word.js';
 import type { Outlet } from './outlet.js';
 import type { Record as AuditRecord } from './record.js';
@@ -46,8 +46,6 @@ const MINUTE_MS = 60_000;
 /** Alerts of chains that stand at once; beyond it one alert says how many more there are. */
 const MAX_ALERTS = 64;
 const RESETS_KEY = 'chain-resets';
-/** A dead disk must not keep the node from being protected. */
-const RECALL_MS = 500;
 const HOLD_BYTES = 8;
 const CHAIN_ID = /^[a-z0-9_~-]{1,64}$/;
 
@@ -59,7 +57,7 @@ const heldShape = object({
 });
 type Held = Infer<typeof heldShape>;
 
-export const CHAIN_RECORDS: RecordKind<Held> = {
+const CHAIN_RECORDS: RecordKind<Held> = {
   name: 'chain',
   version: 1,
   shape: heldShape,
@@ -115,10 +113,6 @@ export class Chains {
 
   stop(): void {
     clearInterval(this.#timer);
-  }
-
-  get heldCount(): number {
-    return this.#held.all().size;
   }
 
   /** Tells skos-net when what may be done has changed (mode, hold, bar, a slow disk), and ends what is over. */

@@ -38,7 +38,7 @@ const ID_DIGEST_LENGTH = 32;
 const registrationShape = object({ registeredAtMs: number() });
 type Registration = { readonly registeredAtMs: number };
 
-export const ANTIBODY_RECORDS: RecordKind<Registration> = {
+const ANTIBODY_RECORDS: RecordKind<Registration> = {
   name: 'antibody',
   version: 1,
   shape: registrationShape,

@@ -13,7 +13,7 @@ import { type Lesson, learnt, NO_LESSON, RECENT, rememberedRung, weighed } from 
 import type { Rule } from '../policy/rule.js';
 import { isCovered } from '../policy/silence.js';
 import type { CurrentConfig } from './current-config.js';
-import { inTime } from './in-time.js';
+import { inTime, RECALL_MS } from './in-time.js';
 import type { ActionOutcome } from './repair-gate.js';
 import type { BeginsWith } from './rulebook.js';
 
@@ -51,8 +51,6 @@ const LESSONS: RecordKind<KeptLesson> = {
   maxCount: 500,
   maxBytes: 4 * 1024,
 };
-/** A dead disk must not keep the node from being protected; what it says later is remembered from then on. */
-const RECALL_MS = 500;
 /** One firing in so many begins as if nothing were remembered. */
 export const TRY_AGAIN_EVERY = 8;
 
@@ -68,6 +66,7 @@ export class ImmuneMemory implements BeginsWith {
     this.#records = store.records(LESSONS);
   }
 
+  /** What a slow disk says later is remembered from then on. */
   async start(): Promise<void> {
     await inTime(this.#records.load(), RECALL_MS);
   }

@@ -19,12 +19,10 @@ import {
   type QueuedEvent,
 } from '../core/protocol.js';
 import type { CurrentConfig } from './current-config.js';
-import { inTime } from './in-time.js';
+import { inTime, RECALL_MS } from './in-time.js';
 import type { Outlet } from './outlet.js';
 
 const STATE_KEY = 'mqtt-queue';
-/** A dead disk must not keep the node from being protected. */
-const RECALL_MS = 500;
 /** A kill takes a second's entries at most; more than these were never in the queue's reach. */
 const MAX_MISSED = 1_000;
 

@@ -12,7 +12,7 @@ import { OPERATOR_PARAMETERS, type OperatorCommand, type OperatorCommandWord } f
 import type { Store } from '../core/ports.js';
 import type { CommandAnswer } from '../core/protocol.js';
 import { type Infer, parse } from '../core/shape.js';
-import { inTime } from './in-time.js';
+import { inTime, RECALL_MS } from './in-time.js';
 import type { Outlet } from './outlet.js';
 import type { Record } from './record.js';
 
@@ -21,8 +21,6 @@ const MAX_NONCES = 4_096;
 /** Drift of an air-gapped machine's clock, and then some. */
 const MAX_CLOCK_APART_MS = 10 * 60_000;
 const STATE_KEY = 'command-nonces';
-/** A dead disk must not keep the node from being protected. */
-const RECALL_MS = 500;
 
 type Parameters = { readonly [W in OperatorCommandWord]: Infer<(typeof OPERATOR_PARAMETERS)[W]> };
 

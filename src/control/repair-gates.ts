@@ -19,7 +19,7 @@ import { intervalMs, MAX_SETBACKS } from '../policy/damping.js';
 import { openWindow } from '../policy/maintenance.js';
 import type { BreakerEntry, Breakers } from './breakers.js';
 import type { CurrentConfig } from './current-config.js';
-import { inTime } from './in-time.js';
+import { inTime, RECALL_MS } from './in-time.js';
 import type { LastingClock } from './lasting-clock.js';
 import type { Attempt, AttemptResult, RepairGate } from './repair-gate.js';
 
@@ -56,8 +56,6 @@ const NONE: Attempts = { startsMs: [], endedMs: null, setbacks: 0, openMs: null,
 /** All actions together; no action is written so. */
 const NODE = '*';
 
-/** A dead disk must not keep the node from being protected. */
-const RECALL_MS = 500;
 const TEND_EVERY_MS = 60_000;
 /** What the intent and the actuator's answer may take, beside the listing, the unit and the verification. */
 const ATTEMPT_SLACK_MS = 120_000;

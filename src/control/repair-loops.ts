@@ -15,7 +15,7 @@ import { FRESH_CHAIN, takeStep } from '../policy/chain.js';
 import type { AlertBook } from './alert-book.js';
 import { CHAIN_RULE } from './chains.js';
 import type { CurrentConfig } from './current-config.js';
-import { inTime } from './in-time.js';
+import { inTime, RECALL_MS } from './in-time.js';
 import type { Record as AuditRecord } from './record.js';
 import type { Attempt, AttemptResult, RepairGate } from './repair-gate.js';
 import { alertIdOf } from './rulebook.js';
@@ -24,8 +24,6 @@ import { alertIdOf } from './rulebook.js';
 const KEPT_STEPS = 200;
 /** Troubles that were repaired of late: rules times their channels. */
 const MAX_TROUBLES = 512;
-/** A dead disk must not keep the node from being protected. */
-const RECALL_MS = 500;
 const UNLIMITED = Number.MAX_SAFE_INTEGER;
 
 const troubleShape = object({
@@ -34,7 +32,7 @@ const troubleShape = object({
 });
 type Trouble = Infer<typeof troubleShape>;
 
-export const REPAIR_LOOP_RECORDS: RecordKind<Trouble> = {
+const REPAIR_LOOP_RECORDS: RecordKind<Trouble> = {
   name: 'repair-loop',
   version: 1,
   shape: troubleShape,

@@ -9,7 +9,7 @@ import type { RecordKind, Records, Store } from '../core/ports.js';
 import type { SilenceView } from '../core/protocol.js';
 import { number, object, string } from '../core/shape.js';
 import { MAX_SILENCE_MS, MAX_SILENCES, type Silence, type Silenceable, silenceOf, stands } from '../policy/silence.js';
-import { inTime } from './in-time.js';
+import { inTime, RECALL_MS } from './in-time.js';
 import type { LastingClock } from './lasting-clock.js';
 import type { Record } from './record.js';
 
@@ -28,8 +28,6 @@ const SILENCES: RecordKind<Silence> = {
   maxCount: MAX_SILENCES,
   maxBytes: 2 * 1024,
 };
-/** A dead disk must not keep the node from being protected; silences that it tells of later stand from then on. */
-const RECALL_MS = 500;
 const ID_BYTES = 3;
 /** A store that failed is asked again. */
 const ASK_AGAIN_MS = 60_000;
@@ -54,6 +52,7 @@ export class Silences {
     this.#records = options.store.records(SILENCES);
   }
 
+  /** Silences that a slow disk tells of later stand from then on. */
   async start(): Promise<void> {
     await inTime(this.#recall(), RECALL_MS);
   }

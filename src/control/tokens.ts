@@ -33,7 +33,7 @@ const tokenShape = object({
 });
 type Token = Infer<typeof tokenShape>;
 
-export const TOKEN_RECORDS: RecordKind<Token> = {
+const TOKEN_RECORDS: RecordKind<Token> = {
   name: 'token',
   version: 1,
   shape: tokenShape,

@@ -14,7 +14,7 @@ import type { WorkloadView } from '../core/protocol.js';
 import { suggest } from '../core/suggest.js';
 import type { Record } from './record.js';
 
-export const WORKLOAD_VERBS = ['start', 'stop', 'restart'] as const;
+const WORKLOAD_VERBS = ['start', 'stop', 'restart'] as const;
 export type WorkloadVerb = (typeof WORKLOAD_VERBS)[number];
 
 export interface WorkloadsOptions {

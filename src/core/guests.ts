@@ -41,7 +41,7 @@ export interface Credential {
 
 /** Longest user name; with the node's name behind it, it is an agent_id. */
 const MAX_NAME_LENGTH = 48;
-export const GUEST_NAME = /^[a-z][a-z0-9]*(-[a-z0-9]+)*$/;
+const GUEST_NAME = /^[a-z][a-z0-9]*(-[a-z0-9]+)*$/;
 /** What a person pastes by mistake is longer than any token; it is refused before it is hashed. */
 export const MAX_TOKEN_LENGTH = 128;
 
@@ -76,13 +76,13 @@ const small = record(anything, { max: 32 });
 // ---- Commands of an operator ---------------------------------------------------------------------------------------
 
 /** What the CLI does at low or medium risk; what asks for a challenge there is not to be had over MQTT. */
-export const OPERATOR_COMMANDS = ['release', 'hold', 'hold.end', 'reload'] as const;
+const OPERATOR_COMMANDS = ['release', 'hold', 'hold.end', 'reload'] as const;
 export type OperatorCommandWord = (typeof OPERATOR_COMMANDS)[number];
 
 /** A command may wait so long on its way; a sender that wants longer shall ask again. */
-export const MAX_COMMAND_TTL_MS = 60_000;
+const MAX_COMMAND_TTL_MS = 60_000;
 
-export const operatorCommandShape = object(
+const operatorCommandShape = object(
   {
     v,
     action_id: line(128),
@@ -107,7 +107,7 @@ export const OPERATOR_PARAMETERS = {
 
 // ---- What an antibody says -----------------------------------------------------------------------------------------
 
-export const guestBeatShape = object(
+const guestBeatShape = object(
   {
     v,
     agent_id: string({ max: 128 }),
@@ -123,7 +123,7 @@ export type GuestBeat = Infer<typeof guestBeatShape>;
 
 const measured = withDefault(nullable(number()), null);
 
-export const guestAlertShape = object(
+const guestAlertShape = object(
   {
     v,
     agent_id: string({ max: 128 }),
@@ -162,9 +162,6 @@ export const GUEST_SHAPES = {
 } as const satisfies Record<GuestKind, Shape<unknown>>;
 
 // ---- Steps of chains -----------------------------------------------------------------------------------------------
-
-/** A chain's id is the topic level that its steps are published on. */
-export const chainId = segment;
 
 export const chainStepShape = object(
   {

@@ -23,7 +23,7 @@ import { parseDump, readDump, readDumpText, type WireguardDump, type WireguardPe
 
 export const WIREGUARD_SOURCE = 'wireguard';
 export const WIREGUARD_FEED = 'wireguard';
-export const HANDSHAKE_AGE = 'handshake_age';
+const HANDSHAKE_AGE = 'handshake_age';
 /** Twice in the life of a dump. */
 const POLL_MS = 5_000;
 /** Reading a file of some kilobytes of a tmpfs. */

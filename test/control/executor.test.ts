@@ -472,7 +472,7 @@ t.test('breakers never hold a cap back, and do hold back what cannot be taken ba
   const { now, core } = await attached({ store, config: configOf({ mode: 'auto', auto_allow: ['redistribute'] }) });
   core.listJobs(['hook/redistribute']);
   await now.executor.refreshTargets();
-  await now.breakers.load();
+  await now.breakers.recall();
   rung(now, 1);
   await compared(now, core);
   t.match(actionStates(now), { throttle_10: 'active', throttle_50: 'active', redistribute: 'barred' });
@@ -489,15 +489,6 @@ t.test('acts while every write of the store hangs or fails', async (t) => {
     rung(now, -1);
     await compared(now, core);
     t.equal(core.leases.size, 0, disk);
-  }
-});
-
-t.test('breakers begin closed where the disk hangs or fails, and the node starts', async (t) => {
-  for (const disk of ['hangs', 'fails'] as const) {
-    const store = new FakeStore();
-    store.disk = disk;
-    await life({ store }).breakers.load();
-    t.pass(disk);
   }
 });
 

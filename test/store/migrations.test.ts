@@ -73,7 +73,7 @@ t.test('a database of format 1 is whole after the migration: alerts, actions, au
   t.strictSame(await store.state('kernel-log'), { boot: 'boot-1', sequence: 10 });
   t.equal(await store.state('breakers'), undefined);
   const breakers = new Breakers(store);
-  await breakers.load();
+  await breakers.recall();
   const action = parseAction('redistribute');
   if (typeof action === 'string' || action === undefined) throw new Error('no action');
   t.equal(breakers.refusal({ action }, 10), undefined, 'one failure opens nothing');
