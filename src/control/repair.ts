@@ -229,8 +229,22 @@ export class Repair {
     if (jobs.length === 0) return unavailable('nothing of it is left to run');
     if (this.#context.isUnderWay(this.action, this)) return barred('another attempt of it is under way');
     if (listOnly || !this.#isGated()) return undefined;
-    const why = this.#subject.objection() ?? this.#doubt() ?? gate.refusal(attempt, nowMs);
+    const why = this.#hindrance() ?? gate.refusal(attempt, nowMs);
     return why === undefined ? undefined : barred(why);
+  }
+
+  /** What may have changed while a listing ran, which may take minutes, or the disk was waited for. */
+  #hindrance(): string | undefined {
+    return this.#isGated() ? (this.#subject.objection() ?? this.#doubt()) : undefined;
+  }
+
+  /** Its attempt stays counted. */
+  #withdraw(why: string): void {
+    this.#turn += 1;
+    this.#phase = 'waiting';
+    this.#restUntilMs = this.#context.clock.monotonicMs() + REST_MS;
+    this.#tellGate('done');
+    this.#subject.become('barred', why);
   }
 
   /** A person who agreed to it has looked. */
@@ -292,6 +306,11 @@ export class Repair {
       this.#stop();
       return;
     }
+    const why = this.#hindrance();
+    if (why !== undefined) {
+      this.#withdraw(why);
+      return;
+    }
     this.#phase = 'intent';
     this.#sinceMs = nowMs;
     const turn = this.#turn;
@@ -325,6 +344,11 @@ export class Repair {
   }
 
   #begin(): void {
+    const why = this.#hindrance();
+    if (why !== undefined) {
+      this.#withdraw(why);
+      return;
+    }
     this.#subject.onBegin();
     this.#phase = 'running';
     this.#queue = this.#planned.map(({ job }) => job);

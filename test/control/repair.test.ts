@@ -402,6 +402,28 @@ t.test('a hold begins no attempt, also of a repair that waited already', async (
   t.equal(core.started.length, 1);
 });
 
+t.test('a hold that comes while it is listed, or written down, keeps it from running', async (t) => {
+  const jobs = ['hook/failover', 'hook/failover.list'];
+  for (const isListed of [true, false]) {
+    const { now, core, gate } = await node({ actions: ['failover'], jobs: isListed ? jobs : jobs.slice(0, 1) });
+    const { append } = now.store.audit;
+    let onDisk = () => {};
+    now.store.audit.append = (input) =>
+      new Promise((resolve) => {
+        onDisk = () => void append(input).then(resolve);
+      });
+    rung(now, 1);
+    await passed(now, core, 1_000);
+    now.word.holdFor(3_600_000, 'kim');
+    if (isListed) core.finish('hook/failover.list');
+    else onDisk();
+    await passed(now, core, 2_000);
+    t.notOk(core.started.some(({ job }) => job === 'hook/failover'));
+    t.match(now.executor.actions, [{ state: 'barred', reason: /on hold/ }]);
+    t.strictSame(gate.results, ['done']);
+  }
+});
+
 t.test('is neither begun nor judged while readings say that it seems over, and not without a reading', async (t) => {
   const { now, core, gate } = await node();
   const bound = now.rulebook.bound[0];
