@@ -5,7 +5,7 @@
 import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
-import { tmpdir } from 'node:os';
+import { setPriority, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fakeMachineAt } from '../../../build/ts/test/fixtures/fake-sysfs.js';
 
@@ -37,6 +37,7 @@ export async function startNode({ name, port, config = '', populate }) {
   const startedMs = performance.now();
   const child = spawn('scripts/skos', ['run', '--config', file], {
     env: environment,
+    detached: true, // A session of its own, as a service has: see setNiceness().
     stdio: ['ignore', 'ignore', 'pipe'],
   });
   let log = '';
@@ -95,6 +96,24 @@ function programsOf(agentPid, root) {
       found.push({ name: 'skos-net', pid: Number(pid) });
   }
   return found;
+}
+
+/**
+ * Niceness of a process, and of its session: where the kernel groups processes by sessions (CONFIG_SCHED_AUTOGROUP, on in most
+ * distributions), niceness counts within a session alone. To lower it takes root; without, all stays as it is.
+ */
+export function setNiceness(pid, niceness) {
+  try {
+    for (const task of readdirSync(`/proc/${pid}/task`)) setPriority(Number(task), niceness);
+    writeFileSync(`/proc/${pid}/autogroup`, String(niceness));
+  } catch {
+    // Not root, or no groups.
+  }
+}
+
+/** Milliseconds that the main thread of a process was ready to run and had no processor, since it began. */
+export function waitedMs(pid) {
+  return Number(readFileSync(`/proc/${pid}/task/${pid}/schedstat`, 'utf8').split(' ')[1]) / 1e6;
 }
 
 const TICKS_PER_SECOND = 100; // USER_HZ of every Linux that Node.js runs on.
