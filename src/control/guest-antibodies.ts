@@ -14,6 +14,7 @@ import type { Alert, RecordKind, Records, Store } from '../core/ports.js';
 import type { GuestAntibodyView, Heartbeat } from '../core/protocol.js';
 import { number, object } from '../core/shape.js';
 import { suggest } from '../core/suggest.js';
+import { TokenBucket } from '../core/token-bucket.js';
 import { SEVERITIES, type Severity } from '../core/vocabulary.js';
 import type { AlertBook } from './alert-book.js';
 import type { CurrentConfig } from './current-config.js';
@@ -29,8 +30,7 @@ const MAX_ALERTS_EACH = 32;
  * Alerts of one antibody that may end or become less severe: all of them at once, then one in this time. Each change is a record that is
  * kept and, where somebody wants to know, a notification; a threshold without hysteresis would make several a second, for weeks.
  */
-const BETTER_BURST = MAX_ALERTS_EACH;
-const BETTER_EVERY_MS = 10_000;
+const BETTER_PER_SECOND = 0.1;
 /** Ids of alerts are one topic level. */
 const MAX_ID_LENGTH = 64;
 const ID_DIGEST_LENGTH = 32;
@@ -54,9 +54,8 @@ interface Guest {
   lastBeat: Heartbeat | undefined;
   isOnline: boolean;
   answered: string;
-  /** How many of its alerts may become better now, as of then. */
-  better: number;
-  betterMs: number;
+  /** Changes of its alerts to the better. */
+  readonly better: TokenBucket;
   /** What it said last of alerts that were to become better too soon; they stand as they were until then. */
   readonly later: Map<string, GuestAlert>;
 }
@@ -103,15 +102,14 @@ export class GuestAntibodies {
   }
 
   #admit(name: string): Guest {
-    const nowMs = this.#options.clock.monotonicMs();
+    const { clock } = this.#options;
     const guest: Guest = {
       name,
-      heardMs: nowMs,
+      heardMs: clock.monotonicMs(),
       lastBeat: undefined,
       isOnline: true,
       answered: '',
-      better: BETTER_BURST,
-      betterMs: nowMs,
+      better: new TokenBucket({ clock, perSecond: BETTER_PER_SECOND, burst: MAX_ALERTS_EACH }),
       later: new Map(),
     };
     this.#guests.set(name, guest);
@@ -177,7 +175,7 @@ export class GuestAntibodies {
     }
     guest.later.delete(alertId);
     const isBetter = former !== undefined && rungOf(said.severity) < rungOf(former.severity);
-    if (isBetter && !this.#mayBeBetter(guest)) guest.later.set(alertId, said);
+    if (isBetter && !guest.better.take(1)) guest.later.set(alertId, said);
     else this.#take(name, said);
   }
 
@@ -201,15 +199,6 @@ export class GuestAntibodies {
       threshold: details.threshold,
       unit: details.unit,
     });
-  }
-
-  #mayBeBetter(guest: Guest): boolean {
-    const nowMs = this.#options.clock.monotonicMs();
-    guest.better = Math.min(BETTER_BURST, guest.better + (nowMs - guest.betterMs) / BETTER_EVERY_MS);
-    guest.betterMs = nowMs;
-    if (guest.better < 1) return false;
-    guest.better -= 1;
-    return true;
   }
 
   /** The token is gone, and with it who could ever say that it is over: an operator's word ends what it raised. */
@@ -249,7 +238,7 @@ export class GuestAntibodies {
     const timeoutSeconds = this.#options.config.get().heartbeat.timeout;
     for (const guest of this.#guests.values()) {
       for (const [alertId, said] of guest.later) {
-        if (!this.#mayBeBetter(guest)) break;
+        if (!guest.better.take(1)) break;
         guest.later.delete(alertId);
         this.#take(guest.name, said);
       }

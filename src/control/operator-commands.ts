@@ -12,12 +12,21 @@ import { OPERATOR_PARAMETERS, type OperatorCommand, type OperatorCommandWord } f
 import type { Store } from '../core/ports.js';
 import type { CommandAnswer } from '../core/protocol.js';
 import { type Infer, parse } from '../core/shape.js';
+import { TokenBucket } from '../core/token-bucket.js';
 import { inTime, RECALL_MS } from './in-time.js';
 import type { Outlet } from './outlet.js';
 import type { Record } from './record.js';
 
 /** Nonces of one boot that are remembered. A guest sends at most one command a second, so that older ones are stale by their time. */
 const MAX_NONCES = 4_096;
+/**
+ * Of one token; skos-net holds guests to the same. A skos-net that is broken has the token of who is connected, and must not fill the record
+ * with it, nor push a nonce out of memory before it is stale.
+ */
+const COMMANDS_PER_SECOND = 1;
+const BURST_COMMANDS = 20;
+/** As many as there may be tokens. */
+const MAX_RATES = 256;
 /** Drift of an air-gapped machine's clock, and then some. */
 const MAX_CLOCK_APART_MS = 10 * 60_000;
 const STATE_KEY = 'command-nonces';
@@ -40,6 +49,7 @@ export interface OperatorCommandsOptions {
 
 export class OperatorCommands {
   readonly #options: OperatorCommandsOptions;
+  readonly #rates = new Map<string, TokenBucket>();
   #nonces = new Set<string>();
   #loading: Promise<void> | undefined;
 
@@ -63,7 +73,9 @@ export class OperatorCommands {
     this.#loading ??= this.#load();
     await this.#loading;
     // Also of a command that lay in a socket while this agent was stopped.
-    const ignored = this.#whyIgnored(command, this.#options.clock.monotonicMs() - receivedMs);
+    const ignored =
+      this.#whyIgnored(command, this.#options.clock.monotonicMs() - receivedMs) ??
+      (this.#rateOf(name).take(1) ? undefined : `${name} sends more than ${COMMANDS_PER_SECOND} command a second`);
     if (ignored !== undefined) {
       this.#answer(command, { outcome: 'ignored', why: `SKOS_COMMAND_REFUSED: ${ignored}` });
       return;
@@ -77,6 +89,17 @@ export class OperatorCommands {
       const code = error instanceof SkosError ? `${error.code}: ` : '';
       this.#tell(command, { who, outcome: 'refused', why: `${code}${reason(error)}` });
     }
+  }
+
+  #rateOf(name: string): TokenBucket {
+    const { clock } = this.#options;
+    const rate =
+      this.#rates.get(name) ?? new TokenBucket({ clock, perSecond: COMMANDS_PER_SECOND, burst: BURST_COMMANDS });
+    this.#rates.delete(name);
+    this.#rates.set(name, rate);
+    const [oldest] = this.#rates.keys();
+    if (this.#rates.size > MAX_RATES && oldest !== undefined) this.#rates.delete(oldest);
+    return rate;
   }
 
   #whyIgnored({ boot_id, nonce, ttl_ms, timestamp }: OperatorCommand, ageMs: number): string | undefined {

@@ -41,7 +41,7 @@ export interface Credential {
 
 /** Longest user name; with the node's name behind it, it is an agent_id. */
 const MAX_NAME_LENGTH = 48;
-const GUEST_NAME = /^[a-z][a-z0-9]*(-[a-z0-9]+)*$/;
+export const GUEST_NAME = /^[a-z][a-z0-9]*(-[a-z0-9]+)*$/;
 /** What a person pastes by mistake is longer than any token; it is refused before it is hashed. */
 export const MAX_TOKEN_LENGTH = 128;
 

@@ -24,12 +24,13 @@ import {
 import mqttPacket from 'mqtt-packet';
 import type { Clock } from '../core/clock.js';
 import { reason, SkosError } from '../core/errors.js';
-import { MAX_TOKEN_LENGTH } from '../core/guests.js';
+import { GUEST_NAME, MAX_TOKEN_LENGTH } from '../core/guests.js';
 import type { Log } from '../core/ports.js';
+import { TokenBucket } from '../core/token-bucket.js';
 import type { Bus } from './bus.js';
 import type { GuestDesk, Pass } from './guest-desk.js';
 import { Listener, type TlsFiles } from './listener.js';
-import { guardSocket, type InboundLimits, PacketGuard, TokenBucket } from './packet-guard.js';
+import { guardSocket, type InboundLimits, PacketGuard } from './packet-guard.js';
 import { MAX_PAYLOAD_BYTES } from './payloads.js';
 import { shown } from './shown.js';
 import { couldMatchSensors, isOwnFilter, MAX_TOPIC_LEVELS, type Message, topic } from './topics.js';
@@ -370,7 +371,9 @@ export class EmbeddedBroker implements Bus {
 
   async #credential(session: Session, user = '', token: Buffer = NOTHING): Promise<Session['refusal']> {
     const { guests } = this.#options;
-    const bad = { returnCode: BAD_USER_NAME, why: `user name "${shown(user)}" and its token are not known here` };
+    // Who mixes the two up gives the token for a name.
+    const name = GUEST_NAME.test(user) ? `"${shown(user)}"` : 'that is none';
+    const bad = { returnCode: BAD_USER_NAME, why: `user name ${name} and its token are not known here` };
     // Peers come with certificates; on their listener a token could only be somebody's who should not have it.
     if (guests === undefined || session.commonName !== null || session.peer !== null) return bad;
     if (user.length > MAX_TOKEN_LENGTH || token.length > MAX_TOKEN_LENGTH) return bad;

@@ -16,8 +16,9 @@ import {
 import type { Log } from '../core/ports.js';
 import type { Verb, Verbs } from '../core/protocol.js';
 import type { Shape } from '../core/shape.js';
+import { TokenBucket } from '../core/token-bucket.js';
 import type { ChainDesk } from './chain-desk.js';
-import { type InboundLimits, TokenBucket } from './packet-guard.js';
+import type { InboundLimits } from './packet-guard.js';
 import { MAX_PAYLOAD_BYTES, readGuest } from './payloads.js';
 import { shown } from './shown.js';
 import { guestTopic } from './topics.js';

@@ -4,6 +4,7 @@
  */
 import type { Socket } from 'node:net';
 import type { Clock } from '../core/clock.js';
+import { TokenBucket } from '../core/token-bucket.js';
 
 export interface InboundLimits {
   readonly maxPacketBytes: number;
@@ -11,33 +12,6 @@ export interface InboundLimits {
   readonly burstBytes: number;
   readonly packetsPerSecond: number;
   readonly burstPackets: number;
-}
-
-/** A bucket that refills with time. */
-export class TokenBucket {
-  readonly #clock: Clock;
-  readonly #perSecond: number;
-  readonly #capacity: number;
-  #tokens: number;
-  #atMs: number;
-
-  constructor({ clock, perSecond, burst }: { clock: Clock; perSecond: number; burst: number }) {
-    this.#clock = clock;
-    this.#perSecond = perSecond;
-    this.#capacity = burst;
-    this.#tokens = burst;
-    this.#atMs = clock.monotonicMs();
-  }
-
-  /** False when there are not so many: nothing is taken then. */
-  take(count: number): boolean {
-    const now = this.#clock.monotonicMs();
-    this.#tokens = Math.min(this.#capacity, this.#tokens + ((now - this.#atMs) / 1000) * this.#perSecond);
-    this.#atMs = now;
-    if (this.#tokens < count) return false;
-    this.#tokens -= count;
-    return true;
-  }
 }
 
 const CONTINUES = 0x80;

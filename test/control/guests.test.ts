@@ -266,6 +266,16 @@ t.test('a command is followed once in its boot and its time, by an operator, and
   await first.forward('remote-hand', secret, 'command', release);
   t.same(first.done, ['hold 60', 'release chain by token remote-hand']);
 
+  const records = first.store.entries.length;
+  for (let i = 0; i < 200; i++) await first.forward('remote-hand', secret, 'command', command());
+  await turns();
+  t.ok(first.store.entries.length - records <= 20, 'a skos-net that has the token cannot fill the record with it');
+  t.match(first.outlet.of('answer').at(-1), { outcome: 'ignored', reason: /more than 1 command a second/ });
+  first.done.length = 0;
+  first.clock.nowMs += 1_000;
+  await first.forward('remote-hand', secret, 'command', command());
+  t.same(first.done, ['hold 60']);
+
   // The agent was started again in the same boot, and what it followed before comes once more.
   const second = await guestLife(t, { clock: first.clock, store: first.store }, first.stored);
   await second.forward('remote-hand', secret, 'command', release);

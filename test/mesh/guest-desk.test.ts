@@ -116,8 +116,11 @@ t.test('lets in by the agent’s word alone, and nobody while there is no agent'
   const away = await place(t, { hasAgent: false });
   t.equal((await away.connected({ user: 'fan-watch' })).code, 3, 'server unavailable');
   t.equal((await away.connected({ id: 'anybody' })).code, 0, 'who only subscribes');
-  const { connected } = await place(t);
+  const { connected, text } = await place(t);
   t.equal((await connected({ user: 'fan-watch' })).code, 0);
+  t.equal((await connected({ user: 'skos_AbCd', token: 'fan-watch' })).code, 4);
+  t.match(text(), /refused/);
+  t.notMatch(text(), 'AbCd', 'a token that came as a name is told to nobody');
   t.equal((await connected({ user: 'fan-watch', token: 'x' })).code, 4);
   t.equal((await connected({ user: 'fan-watch', token: 'x'.repeat(10_000) })).code, 4);
   t.equal((await connected({ user: 'ghost' })).code, 4);

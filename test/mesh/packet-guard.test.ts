@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import mqttPacket from 'mqtt-packet';
 import t from 'tap';
-import { PacketGuard, TokenBucket } from '../../src/mesh/packet-guard.js';
+import { TokenBucket } from '../../src/core/token-bucket.js';
+import { PacketGuard } from '../../src/mesh/packet-guard.js';
 
 function fakeClock() {
   let now = 1_000;
