@@ -34,7 +34,6 @@ constexpr KindName kKindNames[] = {{"cpufreq", Kind::kCpufreq},
                                    {"fan", Kind::kFan},
                                    {"nvml_clocks", Kind::kNvmlClocks},
                                    {"amdgpu_level", Kind::kAmdgpuLevel}};
-constexpr JobVerb kJobVerbs[] = {JobVerb::kStart, JobVerb::kStop, JobVerb::kRestart};
 
 // The next word of `line`, which loses it and the one blank behind it. Two blanks in a row give an empty word, which
 // no field accepts: the format has exactly one blank between words.
@@ -225,13 +224,7 @@ const char* ParseJob(std::string_view line, AllowList* list) {
   }
   job.id = id;
   const std::string_view word = TakeWord(&line);
-  bool known = false;
-  for (const JobVerb verb : kJobVerbs) {
-    if (word != JobVerbWord(verb)) continue;
-    job.verb = verb;
-    known = true;
-  }
-  if (!known) return "a job's verb is none of start, stop, restart";
+  if (!units::ParseJobVerb(word, &job.verb)) return "a job's verb is none of start, stop, restart";
   const std::string_view unit = TakeWord(&line);
   if (!units::IsUnit(unit) || !units::IsService(unit)) return "a job needs a unit such as batch.service";
   job.unit = unit;
@@ -255,18 +248,6 @@ const char* ParseItem(std::string_view line, AllowList* list) {
 }
 
 }  // namespace
-
-const char* JobVerbWord(JobVerb verb) {
-  switch (verb) {
-    case JobVerb::kStart:
-      return "start";
-    case JobVerb::kStop:
-      return "stop";
-    case JobVerb::kRestart:
-      return "restart";
-  }
-  return "start";
-}
 
 bool ParseInteger(std::string_view text, int64_t* out) {
   if (text.empty() || text.size() > 20) return false;

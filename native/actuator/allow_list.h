@@ -8,6 +8,8 @@
 #include <string_view>
 #include <vector>
 
+#include "units/job_verb.h"
+
 namespace skos::actuator {
 
 // Bounds of the format. They bound the actuator's memory: see README.md.
@@ -83,8 +85,7 @@ struct EnergySpec {
   int64_t max_uj = 0;  // Where the counter starts again from 0.
 };
 
-enum class JobVerb : uint8_t { kStart, kStop, kRestart };
-const char* JobVerbWord(JobVerb verb);
+using units::JobVerb;
 
 // What may be run to its end, by its id.
 struct JobSpec {

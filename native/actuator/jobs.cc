@@ -156,7 +156,7 @@ bool Jobs::Ask(Running* running) {
   char request[kMaxIdBytes + kMaxKeyBytes + units::kMaxUnitBytes + 96];
   // With the job's id: two jobs may have a key in common.
   int size = std::snprintf(request, sizeof request, "%s %s:%s %s %s %" PRId64, running->follows ? "await" : "job", record.id,
-                           record.key, JobVerbWord(record.verb), record.unit, record.timeout_ms);
+                           record.key, units::JobVerbWord(record.verb), record.unit, record.timeout_ms);
   if (running->follows) {
     const int64_t age_ms = (NowNs() - record.started_ns) / kNsPerMs + 1;
     size += std::snprintf(request + size, sizeof request - static_cast<size_t>(size), " %" PRId64, age_ms);

@@ -1,23 +1,20 @@
 #include "gpu/setter.h"
 
-#include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cinttypes>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 
+#include "actuator/helper_socket.h"
 #include "gpu/packets.h"
 #include "gpu/process.h"
 #include "gpu/protocol.h"
@@ -26,14 +23,12 @@
 namespace skos::gpu {
 namespace {
 
-constexpr int kBacklog = 64;
 // One connection a GPU; those that hang in a driver keep theirs. Who comes beyond is closed and comes again.
 constexpr int kMaxSetters = 128;
 constexpr size_t kMaxRequestBytes = 128;
 // Started by its socket and without a connection for so long it leaves; the next connection starts it again.
 constexpr int64_t kIdleNs = 60'000'000'000;
 constexpr int kTickMs = 1'000;
-constexpr int kActivatedFd = 3;  // sd_listen_fds(3): the first descriptor that a socket unit passes.
 
 std::string Error(int error) { return "err " + std::to_string(error); }
 
@@ -66,38 +61,6 @@ bool Hear(std::string* request) {
   // What is longer than any request is answered as malformed.
   request->assign(packet, static_cast<size_t>(n) > sizeof packet ? 0 : static_cast<size_t>(n));
   return true;
-}
-
-// The actuator's descriptor for `path`, or the one that a socket unit passed. -1 and errno.
-int Listen(const std::string& path, bool* activated) {
-  const char* pid = std::getenv("LISTEN_PID");
-  const char* fds = std::getenv("LISTEN_FDS");
-  *activated = pid != nullptr && fds != nullptr && std::atoi(pid) == getpid() && std::atoi(fds) == 1;
-  if (*activated) {
-    fcntl(kActivatedFd, F_SETFD, FD_CLOEXEC);
-    fcntl(kActivatedFd, F_SETFL, O_NONBLOCK);
-    return kActivatedFd;
-  }
-  const int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  if (fd < 0) return -1;
-  sockaddr_un address = {};
-  address.sun_family = AF_UNIX;
-  std::snprintf(address.sun_path, sizeof address.sun_path, "%s", path.c_str());
-  unlink(path.c_str());
-  const mode_t mask = umask(0177);
-  const bool bound = bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
-  umask(mask);
-  if (bound && listen(fd, kBacklog) == 0) return fd;
-  const int error = errno;
-  close(fd);
-  errno = error;
-  return -1;
-}
-
-bool MayEnter(int fd) {
-  ucred peer = {};
-  socklen_t size = sizeof peer;
-  return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && (peer.uid == 0 || peer.uid == geteuid());
 }
 
 }  // namespace
@@ -147,7 +110,7 @@ int RunSetters(const SetterSettings& settings) {
   const UniqueFd signal_fd(signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
   const int parent = TakeParentFd();
   bool activated = false;
-  const UniqueFd listener(Listen(settings.socket_path, &activated));
+  const UniqueFd listener(actuator::ListenAsHelper(settings.socket_path, &activated));
   if (!signal_fd.valid() || !listener.valid()) {
     std::fprintf(stderr, "skos-gpu: %s: %s\n", settings.socket_path.c_str(), std::strerror(errno));
     return kExitSystem;
@@ -164,10 +127,10 @@ int RunSetters(const SetterSettings& settings) {
     }
     while (setters > 0 && waitpid(-1, nullptr, WNOHANG) > 0) --setters;
     if (parent >= 0 && (fds[2].revents & (POLLIN | POLLHUP | POLLERR)) != 0) return 0;
-    for (int i = 0; i < kBacklog; ++i) {
+    for (int i = 0; i < actuator::kHelperBacklog; ++i) {
       const UniqueFd connection(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
       if (!connection.valid()) break;
-      if (setters >= kMaxSetters || !MayEnter(connection.get())) continue;
+      if (setters >= kMaxSetters || !actuator::MayEnter(connection.get())) continue;
       const std::vector<std::string> arguments = {"--setter", "--sysfs", settings.sysfs_root, "--nvml", settings.nvml};
       if (SpawnSelfWith(arguments, connection.get()) > 0) ++setters;
     }

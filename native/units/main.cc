@@ -1,23 +1,21 @@
 // skos-units: the command line, the socket, and the loop. README.md beside this file is the contract.
-#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "actuator/helper_socket.h"
 #include "sampler/clock.h"
 #include "units/server.h"
 
@@ -27,8 +25,6 @@ namespace {
 constexpr int kExitUsage = 2;
 constexpr int kExitSystem = 5;
 
-constexpr int kBacklog = 64;
-constexpr int kActivatedFd = 3;  // sd_listen_fds(3): the first descriptor that a socket unit passes.
 // Started by its socket and without anything to do for so long it leaves; the next connection starts it again.
 constexpr int64_t kIdleNs = 60 * kNsPerSecond;
 // On the way out: how long those that still hold something may take to give it back. Less than TimeoutStopSec= of its unit.
@@ -56,43 +52,11 @@ bool Parse(int argc, char** argv, CommandLine* line) {
   return !line->socket_path.empty() && line->socket_path.size() < sizeof(sockaddr_un::sun_path);
 }
 
-// A descriptor of our own for `path`, or the one that a socket unit passed. -1 and errno.
-int Listen(const std::string& path, bool* activated) {
-  const char* pid = std::getenv("LISTEN_PID");
-  const char* fds = std::getenv("LISTEN_FDS");
-  *activated = pid != nullptr && fds != nullptr && std::atoi(pid) == getpid() && std::atoi(fds) == 1;
-  if (*activated) {
-    fcntl(kActivatedFd, F_SETFD, FD_CLOEXEC);
-    fcntl(kActivatedFd, F_SETFL, O_NONBLOCK);
-    return kActivatedFd;
-  }
-  const int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  if (fd < 0) return -1;
-  sockaddr_un address = {};
-  address.sun_family = AF_UNIX;
-  std::snprintf(address.sun_path, sizeof address.sun_path, "%s", path.c_str());
-  unlink(path.c_str());
-  const mode_t mask = umask(0177);
-  const bool bound = bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
-  umask(mask);
-  if (bound && listen(fd, kBacklog) == 0) return fd;
-  const int error = errno;
-  close(fd);
-  errno = error;
-  return -1;
-}
-
-bool MayEnter(int fd) {
-  ucred peer = {};
-  socklen_t size = sizeof peer;
-  return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && (peer.uid == 0 || peer.uid == geteuid());
-}
-
 void Accept(int listener, Server* server) {
-  for (int i = 0; i < kBacklog; ++i) {
+  for (int i = 0; i < actuator::kHelperBacklog; ++i) {
     const int fd = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd < 0) return;
-    if (MayEnter(fd)) server->Take(fd);
+    if (actuator::MayEnter(fd)) server->Take(fd);
     else close(fd);
   }
 }
@@ -145,7 +109,7 @@ int Main(int argc, char** argv) {
   sigprocmask(SIG_BLOCK, &signals, nullptr);
   const UniqueFd signal_fd(signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
   bool activated = false;
-  const UniqueFd listener(Listen(line.socket_path, &activated));
+  const UniqueFd listener(actuator::ListenAsHelper(line.socket_path, &activated));
   if (!signal_fd.valid() || !listener.valid()) {
     std::fprintf(stderr, "skos-units: %s: %s\n", line.socket_path.c_str(), std::strerror(errno));
     return kExitSystem;

@@ -35,15 +35,6 @@ bool ParseKnob(std::string_view word, Knob* out) {
   return word == "quota" || word == "freeze" || word == "run";
 }
 
-bool ParseJobVerb(std::string_view word, JobVerb* out) {
-  for (const JobVerb verb : {JobVerb::kStart, JobVerb::kStop, JobVerb::kRestart}) {
-    if (word != JobVerbWord(verb)) continue;
-    *out = verb;
-    return true;
-  }
-  return false;
-}
-
 bool ParseValue(std::string_view text, Knob knob, int64_t* out) {
   if (knob != Knob::kQuota) return Number(text, 0, 1, out);
   return Number(text, kNoQuota, kMaxQuotaPpm, out) && (*out == kNoQuota || (*out > 0 && *out % 100 == 0));
@@ -80,18 +71,6 @@ void Begin(Words* words, const char* verb) {
 }
 
 }  // namespace
-
-const char* JobVerbWord(JobVerb verb) {
-  switch (verb) {
-    case JobVerb::kStart:
-      return "start";
-    case JobVerb::kStop:
-      return "stop";
-    case JobVerb::kRestart:
-      return "restart";
-  }
-  return "start";
-}
 
 int ParseRequest(std::string_view packet, Request* out) {
   *out = Request();

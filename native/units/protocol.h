@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 
+#include "units/job_verb.h"
 #include "units/unit_name.h"
 
 namespace skos::units {
@@ -20,7 +21,6 @@ constexpr int64_t kMaxQuotaPpm = 1'000'000'000;  // A thousand CPUs.
 
 enum class Verb : uint8_t { kGet, kSet, kJob, kAwait };
 enum class Knob : uint8_t { kQuota, kFreeze, kRun };
-enum class JobVerb : uint8_t { kStart, kStop, kRestart };
 
 struct Request {
   Verb verb = Verb::kGet;
@@ -35,8 +35,6 @@ struct Request {
 
 // 0, EINVAL, or EPERM for a unit that must not be moved.
 int ParseRequest(std::string_view packet, Request* out);
-
-const char* JobVerbWord(JobVerb verb);
 
 // The words behind `systemctl` that carry out a request; nothing else is ever executed. Of a get: show.
 struct Words {
