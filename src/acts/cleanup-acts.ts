@@ -5,6 +5,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { ACT_NAMES, type ActName } from '../config/act-plan.js';
+import { reportDirectory } from '../control/job-reports.js';
 import { SkosError } from '../core/errors.js';
 import type { Act } from './act.js';
 import { cleanUp } from './cleanup.js';
@@ -12,7 +13,6 @@ import { openFiles } from './in-use.js';
 import { JOURNALCTL } from './journal-vacuum.js';
 import { LOGROTATE } from './logrotate.js';
 import { readPlan } from './plan-file.js';
-import { reportDirectory } from './report.js';
 import { SPARE_MS, TMPFILES } from './tmpfiles.js';
 
 /** The unit's own limit ends what takes longer. */

@@ -6,6 +6,8 @@ import { execFile } from 'node:child_process';
 
 /** More than any listing that an act reads. */
 const MAX_OUTPUT_BYTES = 4 * 1024 * 1024;
+/** Within a summary. */
+const MAX_SAID = 200;
 
 export interface CommandResult {
   /** Exit status; null when it did not exit by itself: killed, timed out, or never started. */
@@ -32,6 +34,11 @@ export const runCommand: RunCommand = (command, args, { timeoutMs }) =>
       else resolve({ status: null, stdout, stderr: stderr.trim() || whyNot(error, timeoutMs) });
     });
   });
+
+/** One line of why it did not succeed, for people. */
+export function said(command: string, { status, stderr }: CommandResult): string {
+  return stderr.trim().split('\n')[0]?.slice(0, MAX_SAID) || `${command} ended with ${status}`;
+}
 
 function whyNot(error: Error & { readonly killed?: boolean }, timeoutMs: number): string {
   return error.killed === true ? `it took longer than ${timeoutMs / 1000} s` : error.message;

@@ -17,6 +17,7 @@ import type { Config } from '../config/schema.js';
 import { restore, syncDirectory, writeAtomically } from '../core/atomic-file.js';
 import { SkosError, systemCode } from '../core/errors.js';
 import type { Act, ActContext, Outcome } from './act.js';
+import { said } from './command.js';
 
 /** A template and keys of a thousand peers. */
 const MAX_FILE_BYTES = 512 * 1024;
@@ -236,7 +237,6 @@ async function putBack({ file, former }: Plan): Promise<void> {
 
 /** Why not; undefined when it was. */
 async function restarted(unit: string, { run }: ActContext): Promise<string | undefined> {
-  const { status, stderr } = await run('systemctl', ['restart', '--', unit], { timeoutMs: RESTART_TIMEOUT_MS });
-  if (status === 0) return undefined;
-  return stderr.trim().split('\n')[0]?.slice(0, 200) || `systemctl ended with ${status}`;
+  const result = await run('systemctl', ['restart', '--', unit], { timeoutMs: RESTART_TIMEOUT_MS });
+  return result.status === 0 ? undefined : said('systemctl', result);
 }

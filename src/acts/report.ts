@@ -1,13 +1,11 @@
 /** The report that an act leaves, as src/control/README.md states it: whole or not there, and never larger than its reader takes. */
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
+import { MAX_REPORT_BYTES, reportDirectory } from '../control/job-reports.js';
 import { writeAtomically } from '../core/atomic-file.js';
 import type { Outcome } from './act.js';
 
-/** Where the agent looks; SKOS_ACT_DIR names another place. */
-const DIRECTORY = '/run/skos-act';
 const VERSION = 1;
-const MAX_BYTES = 64 * 1024;
 const MAX_ITEMS = 100;
 /** A path that is longer is cut: the digest is over the whole. */
 const MAX_ITEM_LENGTH = 512;
@@ -19,10 +17,6 @@ export interface ReportParts extends Outcome {
   readonly name: string;
   readonly startedAtMs: number;
   readonly endedAtMs: number;
-}
-
-export function reportDirectory(env: Readonly<Record<string, string | undefined>>): string {
-  return env.SKOS_ACT_DIR || DIRECTORY;
 }
 
 export async function writeReport(
@@ -49,7 +43,7 @@ export function reportText({
   for (const said of [details, {}]) {
     for (; ; told = told.slice(0, Math.floor(told.length / 2))) {
       const text = JSON.stringify({ ...head, items: told, total, digest, details: said });
-      if (Buffer.byteLength(text) <= MAX_BYTES) return text;
+      if (Buffer.byteLength(text) <= MAX_REPORT_BYTES) return text;
       if (told.length === 0) break;
     }
   }

@@ -12,7 +12,7 @@ import type { RouteConfig } from '../config/schema.js';
 import { readIfThere, writeAtomically } from '../core/atomic-file.js';
 import { SkosError } from '../core/errors.js';
 import type { Act, ActContext, Outcome } from './act.js';
-import type { CommandResult, RunCommand } from './command.js';
+import { type RunCommand, said } from './command.js';
 
 const DIRECTORY = '/run/skos-act-route';
 /** Of rtm_protocol, where all above RTPROT_STATIC (4) are for programs to choose; no routing daemon has this one. */
@@ -67,7 +67,7 @@ async function add(name: string, context: ActContext): Promise<Outcome> {
   const result = await context.run('ip', [spec.family, 'route', 'add', ...words], { timeoutMs: TIMEOUT_MS });
   if (result.status === 0) return { ok: true, summary: `added the route ${name}: ${what}` };
   await rm(state, { force: true });
-  return { ok: false, summary: `the route ${name} (${what}) was not added: ${said(result)}` };
+  return { ok: false, summary: `the route ${name} (${what}) was not added: ${said('ip', result)}` };
 }
 
 async function remove(name: string, { run, env }: ActContext): Promise<Outcome> {
@@ -78,7 +78,7 @@ async function remove(name: string, { run, env }: ActContext): Promise<Outcome> 
   const result = await run('ip', [spec.family, 'route', 'del', ...wordsOf(spec)], { timeoutMs: TIMEOUT_MS });
   const isGone = /No such process|Cannot find device/.test(result.stderr);
   if (result.status !== 0 && !isGone) {
-    return { ok: false, summary: `the route ${name} was not taken away: ${said(result)}` };
+    return { ok: false, summary: `the route ${name} was not taken away: ${said('ip', result)}` };
   }
   await rm(state, { force: true });
   const how = isGone ? 'is gone or changed by somebody else: nothing was done' : 'was taken away';
@@ -101,7 +101,7 @@ async function routesTo({ family, destination, table }: Spec, run: RunCommand): 
   const result = await run('ip', args, { timeoutMs: TIMEOUT_MS });
   // A table that never had a route is none to the kernel.
   if (result.status !== 0 && /FIB table does not exist/.test(result.stderr)) return [];
-  if (result.status !== 0) throw new SkosError('SKOS_ACT_REFUSED', `the routes cannot be read: ${said(result)}`);
+  if (result.status !== 0) throw new SkosError('SKOS_ACT_REFUSED', `the routes cannot be read: ${said('ip', result)}`);
   const rows: unknown = result.stdout.trim() === '' ? [] : JSON.parse(result.stdout);
   return Array.isArray(rows) ? rows.map(foundOf) : [];
 }
@@ -128,10 +128,6 @@ function refusalOf({ metric }: Spec, found: readonly Found[]): string | undefine
 
 function placeOf({ via, dev }: Found): string {
   return via ?? dev ?? 'another place';
-}
-
-function said({ status, stderr }: CommandResult): string {
-  return stderr.trim().split('\n')[0]?.slice(0, 200) || `ip ended with ${status}`;
 }
 
 function directoryOf(env: ActContext['env']): string {

@@ -33,7 +33,7 @@ const TARGET_NAME = /^[a-z0-9][a-z0-9_-]{0,55}$/;
 const HOOK_NAME = /^[a-z][a-z0-9_]{0,47}$/;
 /** Any quantity in any unit; beyond it, canonical integers would no longer be exact to what the actuator can hold. */
 const LARGEST_BOUND = 1e15;
-/** Each becomes two targets of the allow-list, which holds 256 with the CPUs'. */
+/** Each becomes two targets of the allow-list, which holds 512 with those of the machine. */
 const MAX_TARGETS = 64;
 /** A person writes these by hand; more is a generated file that deserves a second look. */
 const MAX_RULES = 256;

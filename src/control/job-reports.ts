@@ -27,6 +27,7 @@ const shape = object({
 });
 export type JobReport = Infer<typeof shape>;
 
+/** SKOS_ACT_DIR names another place than the installed one. */
 export function reportDirectory(env: Readonly<Record<string, string | undefined>>): string {
   return env.SKOS_ACT_DIR || DIRECTORY;
 }
