@@ -43,6 +43,8 @@ export interface CleanupOptions {
   readonly uptimeMs: () => number;
   /** Of a file system; in-use.ts. */
   readonly openFiles: (fileSystem: string | undefined) => InUse;
+  /** Of one place; absent: as many as there is memory for. */
+  readonly maxListed?: number;
   readonly warn: (text: string) => void;
 }
 
@@ -197,7 +199,7 @@ class CleanUp {
   }
 
   #place(place: Place, { kind, apply }: { kind: ListingKind; apply: (listing: Listing, inUse: InUse) => void }): void {
-    const { isListing, wallMs, openFiles } = this.#options;
+    const { isListing, wallMs, openFiles, maxListed } = this.#options;
     let root: Directory | undefined;
     try {
       root = Directory.place(place.path);
@@ -205,7 +207,15 @@ class CleanUp {
       // A writer that cannot be seen may hold any of them open.
       if (inUse.unseen > 0)
         throw new SkosError('SKOS_ACT_PLACE', `${inUse.unseen} processes cannot be looked into for open files`);
-      const listing = listPlace({ place, kind, root, inUse, wallMs: wallMs() });
+      const listing = listPlace({
+        place,
+        kind,
+        root,
+        inUse,
+        wallMs: wallMs(),
+        ...(maxListed === undefined ? {} : { maxListed }),
+      });
+      if (listing.isPart) this.#warn(`${place.path} holds more than can be listed: the rest is left for the next run`);
       const report = this.#listing(listing);
       this.#requireClock(this.#bootedAtMs);
       if (!isListing && listing.items.size > 0) apply(listing, inUse);

@@ -41,6 +41,8 @@ export interface Listing {
   readonly directories: ReadonlySet<string>;
   /** All that is listed was last read, written and changed before. */
   readonly cutoffNs: bigint;
+  /** There is more than can be listed at once: what is listed can go, the rest is left for the next run. */
+  readonly isPart: boolean;
 }
 
 export interface ListingOptions {
@@ -50,10 +52,11 @@ export interface ListingOptions {
   readonly root: Directory;
   readonly inUse: InUse;
   readonly wallMs: number;
+  readonly maxListed?: number;
 }
 
-/** SKOS_ACT_TOO_MANY where a place holds more than can be listed. */
-export function listPlace({ place, kind, root, inUse, wallMs }: ListingOptions): Listing {
+/** SKOS_ACT_TOO_MANY where nothing old is among as many entries as can be looked at. */
+export function listPlace({ place, kind, root, inUse, wallMs, maxListed = MAX_LISTED }: ListingOptions): Listing {
   const cutoffNs = BigInt(Math.floor(wallMs)) * NS_PER_MS - BigInt(place.ageSeconds) * NS_PER_SECOND;
   const items = new Map<string, Listed>();
   const kept = new Map<KeptReason, number>();
@@ -61,6 +64,7 @@ export function listPlace({ place, kind, root, inUse, wallMs }: ListingOptions):
   const directories = new Set<string>();
   /** Directories in which something stays. */
   const inhabited = new Set<string>();
+  let isFull = false;
 
   const stays = ({ path }: Entry) => inhabited.add(path.slice(0, path.lastIndexOf('/')));
   const keep = (entry: Entry, why: KeptReason) => {
@@ -69,11 +73,15 @@ export function listPlace({ place, kind, root, inUse, wallMs }: ListingOptions):
     if (why !== 'system' && (entry.stat.isDirectory() || isOld(entry, cutoffNs))) exceptions.push(entry.path);
   };
   const list = (entry: Entry) => {
+    isFull ||= items.size >= maxListed;
+    if (isFull) {
+      stays(entry);
+      return;
+    }
     const isDirectory = entry.stat.isDirectory();
     const isLast = !isDirectory && entry.stat.nlink === 1n;
     const freedBytes = isLast ? Number(entry.stat.blocks * BYTES_PER_BLOCK) : 0;
     items.set(entry.path, { path: entry.path, isDirectory, identity: identity(entry.stat), freedBytes });
-    if (items.size > MAX_LISTED) throw tooMany(place, `more than ${MAX_LISTED} old files`);
   };
 
   const isWhole = walk(
@@ -93,12 +101,9 @@ export function listPlace({ place, kind, root, inUse, wallMs }: ListingOptions):
       kept: keep,
     },
   );
-  if (!isWhole) throw tooMany(place, `more than ${MAX_ENTRIES} files`);
-  return { place, root, items, kept, exceptions, directories, cutoffNs };
-}
-
-function tooMany({ path }: Place, what: string): SkosError {
-  return new SkosError('SKOS_ACT_TOO_MANY', `${path} holds ${what}`);
+  if (!isWhole && items.size === 0)
+    throw new SkosError('SKOS_ACT_TOO_MANY', `${place.path} holds more than ${MAX_ENTRIES} files`);
+  return { place, root, items, kept, exceptions, directories, cutoffNs, isPart: isFull || !isWhole };
 }
 
 function isMeant({ name, stat }: Entry, { pattern }: Place, kind: ListingKind): boolean {

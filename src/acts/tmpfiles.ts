@@ -4,7 +4,8 @@
  *  - it is given an age that reaches back to before the listing's, with time to spare for its start;
  *  - what the listing keeps is excluded by name, and so is each directory that has come since: a directory that was moved here
  *    brings old files along, and they are nobody's yet;
- *  - a place with a pattern or exclusions, which it cannot express, is not given to it at all (remove.ts).
+ *  - a place with a pattern or exclusions, which it cannot express, is not given to it at all (remove.ts), nor one in which too much
+ *    is old or must stay.
  * Between the second look and its own pass over a directory, some milliseconds, a directory that is moved into the place may still
  * be met.
  */
@@ -12,11 +13,12 @@ import { SkosError } from '../core/errors.js';
 import { bytesOf, Directory } from './directory.js';
 import type { InUse } from './in-use.js';
 import { type Listing, mountPoints } from './listing.js';
+import { removeListed } from './remove.js';
 import { runToEnd } from './run-to-end.js';
 import { KEPT_NAMES, walk } from './walk.js';
 
 export const TMPFILES = '/usr/bin/systemd-tmpfiles';
-/** It compares each of them with each file. More: somebody works there, and the place is left alone this time. */
+/** It compares each of them with each file. */
 const MAX_EXCEPTIONS = 2_048;
 /** Between the computation of the age and that of its own cut-off: to be started may take a busy node so long. */
 export const SPARE_MS = 60_000;
@@ -35,12 +37,12 @@ export interface CleanOptions {
 
 /** What is gone afterwards, the caller finds out. */
 export function cleanByTmpfiles({ listing, inUse, program, timeoutMs, spareMs, wallMs, warn }: CleanOptions): void {
-  const exceptions = [...listing.exceptions, ...newDirectories(listing, inUse)];
-  if (exceptions.length > MAX_EXCEPTIONS)
-    throw new SkosError(
-      'SKOS_ACT_TOO_MANY',
-      `${listing.place.path} holds ${exceptions.length} things that must stay among the old ones`,
-    );
+  const exceptions = listing.isPart ? [] : [...listing.exceptions, ...newDirectories(listing, inUse)];
+  // It cannot be told of a part, nor of so much that must stay, which any user can make: nobody may keep a full disk full.
+  if (listing.isPart || exceptions.length > MAX_EXCEPTIONS) {
+    removeListed({ listing, inUse, warn });
+    return;
+  }
   requireSame(listing);
   const input = Buffer.from(tmpfilesConfig(listing, { exceptions, wallMs: wallMs() + spareMs }), 'latin1');
   const { status, stderr } = runToEnd(program, ['--clean', '-'], { input, timeoutMs });

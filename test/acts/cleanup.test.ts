@@ -276,3 +276,29 @@ t.test('live sockets, FIFOs, locked and open files, and what is not a place', { 
     ok: false,
   });
 });
+
+t.test(
+  'who fills a place with more than can be listed, or with what must stay, does not keep it full',
+  { skip },
+  async (t) => {
+    const bases = [scratch(t), scratch(t)];
+    const [many, stuck] = bases.map((base) => join(base, 'place')) as [string, string];
+    for (const place of [many, stuck]) mkdirSync(join(place, 'd'), { recursive: true });
+    for (let i = 0; i < 30; i++) writeFileSync(join(many, 'd', `${i}`), '');
+    for (let i = 0; i < 2_049; i++) writeFileSync(join(stuck, `${i}`), '', { mode: 0o644 });
+    for (let i = 0; i < 2_049; i++) chmodSync(join(stuck, `${i}`), 0o1644);
+    writeFileSync(join(stuck, 'd/old'), '');
+    await afterAWhile();
+    const run = (place: string) =>
+      runAct({ plan: planOf('cleanup_temp', [placeOf(place)]), reports: bases[0] ?? '', given: { maxListed: 20 } });
+    const { report, said } = run(many);
+    t.match(report, { ok: true, total: 20, summary: /^deleted 20, / });
+    t.match(said.join('\n'), /the rest is left for the next run/);
+    t.equal(readdirSync(join(many, 'd')).length, 10);
+    writeFileSync(join(many, 'd/new'), '');
+    run(many);
+    t.same(readdirSync(join(many, 'd')), ['new']);
+    t.match(run(stuck).report, { ok: true, summary: /^deleted 1, / });
+    t.same([readdirSync(join(stuck, 'd')), readdirSync(stuck).length], [[], 2_050]);
+  },
+);
