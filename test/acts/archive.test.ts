@@ -229,8 +229,8 @@ t.test(
   'the only copy of a file is not taken for another one, nor a log from who has just opened it',
   { skip },
   async (t) => {
-    const [shown, opened] = [disks(t, 16), disks(t, 16)];
-    for (const { place } of [shown, opened]) writeFileSync(join(place, 'one'), 'so far');
+    const [shown, opened, bound] = [disks(t, 16), disks(t, 16), disks(t, 16)];
+    for (const { place } of [shown, opened, bound]) writeFileSync(join(place, 'one'), 'so far');
     await afterAWhile();
     {
       const { base, place, archive } = shown;
@@ -241,6 +241,17 @@ t.test(
       const { report, said } = runAct({ plan: planFor(shown), reports: base });
       t.match(report, { summary: /^moved 0/ });
       t.match(said.join('\n'), /one stays: .*another file system/);
+      t.equal(readFileSync(join(place, 'one'), 'utf8'), 'so far');
+    }
+    {
+      const { base, place, archive } = bound;
+      const itself = join(archive, place, 'one');
+      mkdirSync(dirname(itself), { recursive: true });
+      writeFileSync(itself, '');
+      execFileSync('mount', ['--bind', join(place, 'one'), itself]);
+      t.teardown(() => spawnSync('umount', [itself]));
+      const { said } = runAct({ plan: planFor(bound), reports: base });
+      t.match(said.join('\n'), /one stays: the archive shows the file itself/);
       t.equal(readFileSync(join(place, 'one'), 'utf8'), 'so far');
     }
     const { base, place, archive } = opened;
