@@ -5,13 +5,14 @@ import type { RunCommand } from '../../src/acts/command.js';
 import { route } from '../../src/acts/route.js';
 import { configOf } from '../fixtures/antibodies.js';
 import { NetworkNamespace, unavailable } from '../fixtures/network-namespace.js';
+import { until } from '../fixtures/until.js';
 
 const SPARE = { peers: ['lyra'], destination: '10.5.0.0/24', via: '10.2.0.9', dev: 'second', metric: 50 };
 
 /** Two ways out, the first of which is used. */
 async function place(t: Test, written: Record<string, unknown> = SPARE) {
   const net = await NetworkNamespace.make(t);
-  // Without addresses of the kernel's own, whose routes come a second or two later.
+  // Without addresses of the kernel's own: their routes come later, and so does that of an address which is given.
   net.sh(`ip link add first type veth peer name a; ip link add second type veth peer name b
     for i in first second a b; do ip link set $i addrgenmode none; ip link set $i up; done
     ip addr add 10.1.0.1/24 dev first; ip addr add 10.2.0.1/24 dev second; ip -6 addr add 2001:db8:1::1/64 dev second nodad
@@ -28,6 +29,7 @@ async function place(t: Test, written: Record<string, unknown> = SPARE) {
       clock: { monotonicMs: () => 0, wallMs: () => 0 },
     });
   const routes = () => net.sh('ip route show table all; ip -6 route show table all');
+  await until(() => routes().includes('local 2001:db8:1::1 dev second'));
   const way = (to: string) => /dev (\S+)/.exec(net.ip(`route get ${to}`))?.[1];
   const configure = (routes: Record<string, unknown>) => {
     peers = routes;
