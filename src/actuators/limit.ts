@@ -1,7 +1,6 @@
 /** `limit_N@NAME`: the CPU quota of a listed cgroup, N % of one CPU as systemd's CPUQuota= counts. */
+import { PPM_PER_PERCENT } from '../core/units.js';
 import type { Built, EffectContext, EffectKind } from './effect.js';
-
-const PPM_PER_PERCENT = 10_000;
 
 export const limit: EffectKind = {
   build({ action, targets }: EffectContext): Built {

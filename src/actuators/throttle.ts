@@ -3,12 +3,13 @@
  * intel_pstate where there are none) and by its power limit, wherever the allow-list names them; a hot GPU by its power limit, it and
  * no other, and where that is not permitted by its clocks.
  */
+
 import { gpuClocksTarget, gpuLevelTarget, gpuTarget } from '../config/compile.js';
 import type { Channel } from '../core/channel.js';
 import type { ActuatorTarget } from '../core/ports.js';
+import { PPM_PER_PERCENT } from '../core/units.js';
 import { type Built, type EffectContext, type EffectKind, targetsOf } from './effect.js';
 
-const PPM_PER_PERCENT = 10_000;
 const HALF_PPM = 500_000;
 /** State of a target whose device takes no such limit from us: native/actuator/README.md. */
 const NOT_PERMITTED = 'not_permitted';

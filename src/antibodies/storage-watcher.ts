@@ -6,6 +6,7 @@
 
 import type { Config } from '../config/schema.js';
 import type { Channel } from '../core/channel.js';
+import { PPM_PER_PERCENT } from '../core/units.js';
 import { type BuiltInRule, SEVERITIES, type Severity } from '../core/vocabulary.js';
 import { FORECAST_HOURS } from '../policy/fill-forecast.js';
 import type { Transition } from '../policy/ladder.js';
@@ -13,8 +14,6 @@ import { type Rule, type Rung, sampleGapMs } from '../policy/rule.js';
 import { READ_ONLY } from '../sensors/file-system.js';
 import { type Antibody, type Finding, type RulesContext, usable, watched } from './antibody.js';
 import { message } from './message.js';
-
-const PPM_PER_PERCENT = 10_000;
 
 type StorageRule = Extract<BuiltInRule, 'storage' | 'storage-filling' | 'storage-read-only' | 'disk-health'>;
 

@@ -4,7 +4,7 @@
  */
 import type { Config } from '../config/schema.js';
 import { type Channel, isDerived, isTemperature } from '../core/channel.js';
-import { toBase } from '../core/units.js';
+import { PPM_PER_PERCENT, toBase } from '../core/units.js';
 import type { BuiltInRule, Severity } from '../core/vocabulary.js';
 import { type Rule, type Rung, sampleGapMs } from '../policy/rule.js';
 import type { Finding } from './antibody.js';
@@ -23,7 +23,6 @@ const STOPPED_FOR_MS = 10_000;
 /** Read again: the time since then is next to nothing. */
 const READ_AGAIN_MS = 1_000;
 const MS_PER_SECOND = 1_000;
-const PPM_PER_PERCENT = 10_000;
 
 type Extra = Pick<Rule, 'sensor' | 'rungs'> & { readonly name: BuiltInRule; readonly forMs?: number };
 

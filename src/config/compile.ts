@@ -4,9 +4,11 @@
  *
  * What the operator asked for and does not fit stands in the file as a comment, so that the list itself says what it lacks.
  */
+
 import { createHash } from 'node:crypto';
 import { type Channel, DERIVED_SUFFIXES, fileOf, isDerived, isTemperature } from '../core/channel.js';
 import { globMatches } from '../core/glob.js';
+import { PPM_PER_PERCENT } from '../core/units.js';
 import { cgroupPath } from './check-units.js';
 import { type JobSpec, jobsOf, unitRunsOf, workloadFreeze } from './jobs.js';
 import { ruleBounds } from './rule-bounds.js';
@@ -40,7 +42,6 @@ export const DEFAULT_ORDER_RULE = 'thermal';
 const DEFAULT_CAP_PPM = 500_000;
 /** One reading may be noise, and a reflex that waits longer is none. */
 const DEFAULT_SAMPLES = 2;
-const PPM_PER_PERCENT = 10_000;
 /** Names of channels that stand in the allow-list as skos-gpu says them; others were escaped. */
 const GPU_CHANNEL = /^[a-z0-9_-]{1,64}$/;
 /** ID, UNIT and PATH of the format: a path is printable ASCII without blanks, at most 320 bytes. */

@@ -4,7 +4,7 @@
  *
  * People write °C, watts and volts as they are, and shares (CPU usage, memory, file systems) in percent.
  */
-import { fromBase, type Quantity } from '../core/units.js';
+import { fromBase, PPM_PER_PERCENT, type Quantity } from '../core/units.js';
 import type { RuleConfig } from './schema.js';
 import type { Bounds } from './thermal-bounds.js';
 
@@ -12,7 +12,6 @@ import type { Bounds } from './thermal-bounds.js';
 const DEFAULT_HYSTERESIS = 5;
 /** For quantities where "5" means nothing (1.2 V, 3000 RPM): 5 % of the raise bound. */
 const DEFAULT_HYSTERESIS_SHARE = 0.05;
-const PPM_PER_PERCENT = 10_000;
 
 export function ruleBounds(rule: Pick<RuleConfig, 'raise' | 'clear'>, quantity: Quantity): Bounds {
   const raise = canonical(quantity, rule.raise);

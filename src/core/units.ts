@@ -16,6 +16,9 @@ interface QuantitySpec {
   readonly symbol: string;
 }
 
+/** Ratios are in parts per million inside, in percent where people write them. */
+export const PPM_PER_PERCENT = 10_000;
+
 export const QUANTITIES = {
   temperatureMilliCelsius: { quantity: 'temperature', unit: 'celsius', perBase: 1000, symbol: '°C' },
   temperatureRateMilliCelsiusPerSecond: {

@@ -8,7 +8,7 @@
  */
 import type { Channel, DeviceClass, FileProbe } from '../core/channel.js';
 import type { Source, SourceContext, Tree } from '../core/ports.js';
-import type { Quantity } from '../core/units.js';
+import { PPM_PER_PERCENT, type Quantity } from '../core/units.js';
 import { makeChannel } from './make-channel.js';
 
 const SOURCE = 'cgroup';
@@ -17,7 +17,6 @@ const CPU_RATE_HZ = 10;
 const RATE_HZ = 1;
 /** A microsecond of CPU per second is a millionth of one CPU. */
 const NANOSECONDS_PER_MICROSECOND = 1000;
-const PPM_PER_PERCENT = 10_000;
 const AVG10_COLUMN = 1;
 
 /** The root of version 2: by itself, or beside version 1. */

@@ -7,7 +7,7 @@
  */
 import type { Channel, FileProbe } from '../core/channel.js';
 import type { Source, SourceContext, Tree } from '../core/ports.js';
-import type { Quantity } from '../core/units.js';
+import { PPM_PER_PERCENT, type Quantity } from '../core/units.js';
 import { makeChannel } from './make-channel.js';
 
 const SOURCE = 'power_supply';
@@ -20,7 +20,6 @@ const STATUS = ['Unknown', 'Charging', 'Discharging', 'Not charging', 'Full'];
 
 const PER_MICRO = 0.001;
 const MILLI_CELSIUS_PER_TENTH = 100;
-const PPM_PER_PERCENT = 10_000;
 
 interface Attribute {
   readonly file: string;

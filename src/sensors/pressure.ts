@@ -4,14 +4,15 @@
  *
  * Source: Documentation/accounting/psi.rst.
  */
+
 import type { Channel, DeviceClass } from '../core/channel.js';
 import type { Source, SourceContext } from '../core/ports.js';
+import { PPM_PER_PERCENT } from '../core/units.js';
 import { makeChannel } from './make-channel.js';
 
 const SOURCE = 'pressure';
 /** The kernel updates the averages every 2 s. */
 const RATE_HZ = 1;
-const PPM_PER_PERCENT = 10_000;
 const AVG10_COLUMN = 1;
 
 const RESOURCES: readonly (readonly [string, DeviceClass])[] = [
