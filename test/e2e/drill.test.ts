@@ -4,13 +4,14 @@
  */
 import t from 'tap';
 import { runDrill } from '../fixtures/drill.js';
+import { skipped } from '../fixtures/skos-gpu.js';
 
 const POINTS = Number(process.env.SKOS_DRILL_POINTS ?? 50);
 const STEPS = ['rise', 'held', 'release', 'again'];
 
 t.test(
   `${POINTS} kills leave nothing behind and repeat nothing`,
-  { skip: process.getuid?.() !== 0 && 'needs root', timeout: 7_200_000 },
+  { skip: process.getuid?.() === 0 ? skipped : 'needs root', timeout: 7_200_000 },
   async (t) => {
     const seed = Number(process.env.SKOS_TEST_SEED ?? Date.now() % 1_000_000_000);
     const parallel = Number(process.env.SKOS_DRILL_PARALLEL ?? 3);
@@ -20,6 +21,7 @@ t.test(
     t.same(totals.faults, []);
     t.ok(totals.points >= POINTS);
     for (const step of STEPS) t.ok((totals.byStep[step] ?? 0) > 0, `some at: ${step}`);
+    for (const victim of ['gpu', 'setters']) t.ok((totals.byVictim[victim] ?? 0) > 0, `some of: ${victim}`);
     t.ok(totals.intents > 0 && totals.starts > 0, `${totals.starts} repairs ran of ${totals.intents} intents`);
   },
 );
