@@ -36,8 +36,8 @@ const char* const kItems[] = {
     "target gpu/0000:3b:00.0 nvml_power 0000:3b:00.0 floor_ppm=300000",
     "target gpu-clocks/0000:3b:00.0 nvml_clocks 0000:3b:00.0 floor_ppm=300000",
     "target fan/a fan devices/x/hwmon/*/pwm1 floor_ppm=0",
-    "order gpu gpu=0000:3b:00.0 channel=temperature raise=95000 clear=90000 samples=2 rate_mhz=10000 cap_ppm=500000 "
-    "targets=gpu/0000:3b:00.0",
+    ("order gpu gpu=0000:3b:00.0 channel=temperature raise=95000 clear=90000 samples=2 rate_mhz=10000 cap_ppm=500000 "
+     "targets=gpu/0000:3b:00.0"),
     "energy rapl/intel-rapl:0 rapl max_uj=262143328850",
     "target freeze/u unit_freeze u.service floor_ppm=0",
     "job unit/u/restart restart u.service timeout_ms=60000",
