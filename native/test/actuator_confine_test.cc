@@ -130,17 +130,21 @@ void AllowsWhatItNeeds() {
 }
 
 int waiting = 0;
+int runs = 0;
 
 // A thread that was there before is confined with the others, and cannot be the way out.
 void ConfinesThreadsThatRunAlready() {
   const int wrong = InChild([] {
     pthread_t thread;
     if (pthread_create(&thread, nullptr, [](void*) -> void* {
+          __atomic_store_n(&runs, 1, __ATOMIC_RELEASE);
           while (__atomic_load_n(&waiting, __ATOMIC_ACQUIRE) == 0) syscall(SYS_sched_yield);
           return Refused(syscall(SYS_socket, AF_INET, SOCK_STREAM, 0)) ? nullptr : &waiting;
         }, nullptr) != 0) {
       return 201;
     }
+    // A sanitizer makes calls of its own when a thread begins.
+    while (__atomic_load_n(&runs, __ATOMIC_ACQUIRE) == 0) syscall(SYS_sched_yield);
     if (actuator::Confine() != 0) return 200;
     __atomic_store_n(&waiting, 1, __ATOMIC_RELEASE);
     void* result = &waiting;
