@@ -46,7 +46,7 @@ void ExecutesFixedWordsOnly() {
   CHECK_EQ(WordsFor("set quota a.slice 300500"), head + "set-property --runtime -- a.slice CPUQuota=30.05%");
   CHECK_EQ(WordsFor("set quota a.slice -1"), head + "set-property --runtime -- a.slice CPUQuota=");
   CHECK_EQ(WordsFor("job k/1 restart a@b\\x2dc.service 1000"), head + "restart -- a@b\\x2dc.service");
-  CHECK_EQ(WordsFor("get quota --now.service"), head + "show -p " + kShownProperties + " -- --now.service");
+  CHECK_EQ(WordsFor("get quota a.service"), head + "show -p " + kShownProperties + " -- a.service");
 }
 
 void RefusesWhatIsNoRequest() {
@@ -57,7 +57,7 @@ void RefusesWhatIsNoRequest() {
   CHECK_EQ(ParseRequest("await " + key + " restart " + longest + ".service 7200000 4398046511104", &request), 0);
   CHECK(("await " + key + " restart " + longest + ".service 7200000 4398046511104").size() <= kMaxRequestBytes);
   const std::string bad[] = {
-      "", " ", "get", "get ", "get quota", "get quota ", "get quota a", "get quota a.mount", "get quota a.service ",
+      "", " ", "get", "get ", "get quota --now.service", "get quota", "get quota ", "get quota a", "get quota a.mount", "get quota a.service ",
       "get  quota a.service", "get quota /a.service", "get quota ../a.service", "get quota a;b.service", "get quota a b.service",
       "get quota $(a).service", "get quota a*.service", "get quota .service", "get quota \xc3\xa9.service", "get fan a.service",
       "GET quota a.service", "get quota a.service\n", "get quota " + longest + "a.service", "set quota a.service",

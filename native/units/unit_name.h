@@ -19,14 +19,15 @@ inline bool StartsWith(std::string_view text, std::string_view start) { return t
 
 inline bool IsService(std::string_view unit) { return EndsWith(unit, ".service"); }
 
-// `[A-Za-z0-9:_.\@-]{1,240}` and .service, .scope or .slice: no pattern, path or option of systemctl can be written so.
+// `[A-Za-z0-9:_.\@-]{1,240}`, not with "-" first, and .service, .scope or .slice: no pattern, path or option of systemctl can be written so.
 inline bool IsUnit(std::string_view unit) {
   for (const std::string_view suffix : {".service", ".scope", ".slice"}) {
     if (!EndsWith(unit, suffix)) continue;
     const std::string_view stem = unit.substr(0, unit.size() - suffix.size());
     constexpr std::string_view kTaken =
         "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:_.\\@-";
-    return !stem.empty() && stem.size() <= kMaxStemBytes && stem.find_first_not_of(kTaken) == std::string_view::npos;
+    return !stem.empty() && stem.front() != '-' && stem.size() <= kMaxStemBytes &&
+           stem.find_first_not_of(kTaken) == std::string_view::npos;
   }
   return false;
 }

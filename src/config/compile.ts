@@ -46,7 +46,7 @@ const DEFAULT_SAMPLES = 2;
 const GPU_CHANNEL = /^[a-z0-9_-]{1,64}$/;
 /** ID, UNIT and PATH of the format: a path is printable ASCII without blanks, at most 320 bytes. */
 const ID = /^[a-z0-9:_.@~/-]{1,64}$/;
-const UNIT = /^[A-Za-z0-9:_.\\@-]{1,240}\.(service|scope|slice)$/;
+const UNIT = /^[A-Za-z0-9:_.\\@][A-Za-z0-9:_.\\@-]{0,239}\.(service|scope|slice)$/;
 const PATH = /^[\x21-\x7e]{1,320}$/;
 
 /** Which hierarchy holds a controller; `directory` is relative to the cgroup root, '' for a v2 root. */

@@ -75,7 +75,7 @@ const listenAddress = string({
 });
 const file = string({ pattern: /^\/[^\0\n]*$/, expected: 'an absolute path' });
 const unit = string({
-  pattern: /^[A-Za-z0-9:_.\\@-]{1,240}\.(service|scope|slice)$/,
+  pattern: /^[A-Za-z0-9:_.\\@][A-Za-z0-9:_.\\@-]{0,239}\.(service|scope|slice)$/,
   expected: 'a systemd unit such as x.service',
 });
 const seconds = number({ min: 0, max: 86_400 });

@@ -352,6 +352,9 @@ export class Executor {
     if (!running.ending) return;
     running.ending = false;
     if (running.repair !== undefined) this.#options.repairs.reopen(running.repair);
+    // What was listed while it ended is its target, too. Without an actuator nobody knows what is listed.
+    if (this.#actuator !== undefined) this.#fit(running);
+    if (running.ending) return;
     for (const hold of running.holds) this.#keeper.ask(running, hold);
   }
 

@@ -527,3 +527,23 @@ t.test(
     }
   },
 );
+
+t.test('caps what was listed while it ended, when the danger is back before its end', async (t) => {
+  const other = 'rapl/intel-rapl:0';
+  const { now, core, actuator } = await attached();
+  rung(now, 0);
+  await compared(now, core);
+  actuator.prompt = false;
+  rung(now, -1);
+  await compared(now, core);
+  core.list([POLICY, other]);
+  const listed = now.executor.refreshTargets();
+  actuator.prompt = true;
+  actuator.deliver(1, 1);
+  await listed;
+  rung(now, 0);
+  await compared(now, core);
+  actuator.deliver();
+  await compared(now, core);
+  t.strictSame([...core.leases.keys()].sort(), [lease('throttle_10'), lease('throttle_10', other)].sort());
+});
