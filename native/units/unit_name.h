@@ -35,7 +35,7 @@ inline bool IsUnit(std::string_view unit) {
 // What must not be frozen, capped or stopped, whatever a list says: without it nothing is taken back any more, or whoever writes to the
 // journal stands still. The units that carry out our own jobs (skos-act-*) are no part of that.
 inline bool IsVital(std::string_view unit) {
-  for (const std::string_view whole : {"-.slice", "init.scope", "system.slice", "skos.slice", "systemd-journald.service"}) {
+  for (const std::string_view whole : {"init.scope", "system.slice", "skos.slice", "systemd-journald.service"}) {
     if (unit == whole) return true;
   }
   return StartsWith(unit, "skos-") && !StartsWith(unit, "skos-act-");

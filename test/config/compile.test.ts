@@ -414,7 +414,7 @@ const rule = fc.record(
 const target = fc.oneof(
   fc.record({ cgroup: fc.string({ minLength: 1, maxLength: 320 }) }),
   fc.record({ cgroup: fc.stringMatching(/^[a-z./ ]{1,12}$/) }),
-  fc.record({ unit: fc.stringMatching(/^[a-z@.\\-]{1,4}\.(service|slice)$/) }),
+  fc.record({ unit: fc.stringMatching(/^[a-z@.][a-z@.\\-]{0,3}\.(service|slice)$/) }),
 );
 const written = fc.record({
   mode: fc.constantFrom('auto', 'observe'),
