@@ -72,7 +72,7 @@ export class AlertBook {
   /** Alerts whose latest small change was not told yet; when each was told last, and how long the next such one waits. */
   readonly #untold = new Map<string, { alert: Alert; event: string; level: LogLevel }>();
   readonly #told = new Map<string, { atMs: number; waitMs: number }>();
-  readonly #adopted = new Map<string, { untilMs: number }>();
+  readonly #adopted = new Map<string, { untilMs: number; isAbsent: boolean }>();
   readonly #rulebook: Rulebook;
   readonly #store: Store;
   readonly #outlet: Outlet;
@@ -125,7 +125,7 @@ export class AlertBook {
       // Its sensor may come later: an alert is not over because nobody can look.
       this.#standing.set(alert.id, bound === undefined ? { ...alert, verdict: 'no_data' } : alert);
       const waitMs = bound === undefined ? ABSENT_SENSOR_MS : bound.rule.keepMs + bound.rule.gapMs;
-      this.#adopted.set(alert.id, { untilMs: now + waitMs });
+      this.#adopted.set(alert.id, { untilMs: now + waitMs, isAbsent: bound === undefined });
     }
   }
 
@@ -232,6 +232,12 @@ export class AlertBook {
       if (adopted === undefined || nowMs >= adopted.untilMs) this.#close(alert, 'its rule or its sensor is no more');
     } else if (adopted !== undefined) {
       const { rung, verdict, phase } = bound.ladder;
+      // Its sensor has come: from here on it is waited for as for any other.
+      if (adopted.isAbsent) {
+        const { keepMs, gapMs } = bound.rule;
+        adopted.isAbsent = false;
+        adopted.untilMs = Math.min(adopted.untilMs, nowMs + keepMs + gapMs);
+      }
       if (rung !== NO_RUNG) this.#adopted.delete(alert.id);
       else if (nowMs >= adopted.untilMs && verdict === 'ok' && phase === 'ok')
         this.#close(alert, 'no danger since the agent was started again');

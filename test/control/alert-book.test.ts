@@ -94,6 +94,18 @@ t.test('after a restart an alert is closed only when its sensor said ok for its 
   t.strictSame(now.alerts.standing, []);
 });
 
+t.test('after a restart a sensor that comes late is waited for from then on as any other', async (t) => {
+  const { clock, alerts } = left();
+  const now = reborn(clock, alerts, { channels: [] });
+  feed(now, null, 5);
+  t.match(now.alerts.standing, [{ verdict: 'no_data' }], 'nobody can look');
+  now.rebuild([cpuTemperature()]);
+  feed(now, null, 60);
+  t.equal(now.alerts.standing.length, 1, 'blind');
+  feed(now, 50, 0.5);
+  t.strictSame(now.alerts.standing, [], 'long before the sensor would count as taken out');
+});
+
 t.test('after a restart an alert whose danger is there goes on, once', async (t) => {
   const { clock, alerts } = left();
   const now = reborn(clock, alerts);
