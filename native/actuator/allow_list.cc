@@ -59,6 +59,16 @@ bool IsRelativePath(std::string_view text) {
   return true;
 }
 
+// Of a path that ends in "/" or "/." the name before that.
+std::string_view LastName(std::string_view path) {
+  for (;;) {
+    const size_t slash = path.rfind('/');
+    const std::string_view name = slash == std::string_view::npos ? path : path.substr(slash + 1);
+    if (slash == std::string_view::npos || (!name.empty() && name != ".")) return name;
+    path = path.substr(0, slash);
+  }
+}
+
 // As the kernel writes it: domain, bus, device, function.
 bool IsPciAddress(std::string_view text) {
   const auto hex = [](std::string_view part) {
@@ -130,6 +140,8 @@ const char* ParseTarget(std::string_view line, AllowList* list) {
   if (IsGpu(target.kind) && !IsPciAddress(path)) return "a GPU needs a PCI address such as 0000:3b:00.0";
   if (IsUnitKind(target.kind) && !units::IsUnit(path)) return "a unit needs a name such as batch.service";
   if (target.kind == Kind::kFan && !IsPwm(path)) return "a fan needs the path of its pwm file, such as devices/x/hwmon/*/pwm1";
+  // The cgroup of a unit is named as the unit. Frozen by its own hand, the actuator would thaw nothing any more.
+  if (IsCgroup(target.kind) && units::IsVital(LastName(path))) return "without this cgroup nothing is taken back";
   target.path = path;
   const int64_t lowest = IsSwitch(target.kind) ? 0 : 1;
   if (!IntegerField(line, "floor_ppm", lowest, kFullPpm, &target.floor_ppm)) return "floor_ppm is not 1 to 1000000";

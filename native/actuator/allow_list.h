@@ -51,6 +51,9 @@ constexpr bool IsGpu(Kind kind) {
 // Moved by skos-units, which has systemctl do it.
 constexpr bool IsUnitKind(Kind kind) { return kind == Kind::kUnitQuota || kind == Kind::kUnitFreeze || kind == Kind::kUnitRun; }
 
+// Files of a cgroup, which are gone with it.
+constexpr bool IsCgroup(Kind kind) { return kind == Kind::kQuota || kind == Kind::kFreeze; }
+
 // On or off: no cap of theirs lies between.
 constexpr bool IsSwitch(Kind kind) {
   return kind == Kind::kFreeze || kind == Kind::kUnitFreeze || kind == Kind::kUnitRun || kind == Kind::kFan;

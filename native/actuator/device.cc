@@ -85,6 +85,31 @@ int WriteAt(int root_fd, const char* path, const char* text) {
   return error;
 }
 
+// Whether this process runs in a cgroup or below it: frozen, it could not thaw it any more. A path of v1 begins with the name of the
+// hierarchy, which /proc/self/cgroup tells apart ("0::/a/b", "4:freezer:/a/b").
+bool HoldsUs(std::string_view path) {
+  char text[4096];
+  const int fd = open("/proc/self/cgroup", O_RDONLY | O_CLOEXEC);
+  const ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text);
+  if (fd >= 0) close(fd);
+  std::string_view rest(text, n < 0 ? 0 : static_cast<size_t>(n));
+  const auto is_within = [](std::string_view own, std::string_view group) {
+    return !group.empty() && own.substr(0, group.size()) == group && (own.size() == group.size() || own[group.size()] == '/');
+  };
+  const size_t slash = path.find('/');
+  const std::string_view below = slash == std::string_view::npos ? std::string_view() : path.substr(slash + 1);
+  while (!rest.empty()) {
+    const size_t newline = rest.find('\n');
+    const std::string_view line = rest.substr(0, newline);
+    rest = newline == std::string_view::npos ? std::string_view() : rest.substr(newline + 1);
+    const size_t start = line.find(":/");
+    if (start == std::string_view::npos) continue;
+    const std::string_view own = line.substr(start + 2);
+    if (is_within(own, path) || is_within(own, below)) return true;
+  }
+  return false;
+}
+
 // As skos-gpu calls it.
 const char* SetterKnob(Kind kind) {
   return kind == Kind::kNvmlPower    ? "nvml"
@@ -236,6 +261,7 @@ int Device::Write(const Raw& raw) const {
       return WriteFile("cpu.cfs_quota_us", text);  // v1: the period is never changed, so the quota alone says it.
     }
     case Kind::kFreeze: {
+      if (raw.value == 0 && HoldsUs(spec_.path)) return EPERM;
       const int error = WriteFile("cgroup.freeze", raw.value == 0 ? "1" : "0");
       if (error != ENOENT) return error;
       return WriteFile("freezer.state", raw.value == 0 ? "FROZEN" : "THAWED");

@@ -63,7 +63,7 @@ class Device {
   // Whether a look costs a process: then it is taken only when a cap is wanted.
   bool IsCostly() const { return IsGpu(spec_.kind) || IsUnitKind(spec_.kind); }
   // Whether `error` of a reading says that the thing is gone and what was set with it: then there is nothing to take back.
-  bool IsGone(int error) const { return IsUnitKind(spec_.kind) && error == ENOENT; }
+  bool IsGone(int error) const { return (IsUnitKind(spec_.kind) || IsCgroup(spec_.kind)) && error == ENOENT; }
   // Whether each look starts a process: then what is away is looked for less and less often.
   bool IsPatient() const { return IsUnitKind(spec_.kind); }
   // Nothing of ours stands there any more. Worker thread.

@@ -19,12 +19,16 @@ constexpr size_t kMaxLeases = 1536;  // Three caps on each target.
 constexpr size_t kMaxLeaseBytes = 120;
 constexpr size_t kEventEntries = 1024;  // A power of two: a slot is seq % entries.
 
+// Of TargetRecord::held.
+constexpr uint32_t kProven = 1;    // Read back, or refused.
+constexpr uint32_t kUnproven = 2;  // Written or about to be, and nobody has read back yet what the device made of it.
+
 struct TargetRecord {
   char id[kMaxIdBytes + 8];     // "" is a free record.
   char path[kMaxPathBytes + 8];  // With `kind`: a held target can be undone when the allow-list no longer names it.
   Kind kind;
   uint32_t known;            // `former` was read in this boot.
-  uint32_t held;             // A value of ours may stand in the device: set before the first write.
+  uint32_t held;             // Not 0: a value of ours may stand in the device. Set before the write.
   Raw former;
   Raw written;
   Raw read_back;

@@ -162,11 +162,12 @@ void Target::Cap(int64_t cap_ppm, int64_t crossed_ns) {
     if (device_.AtLeastAsStrict(current, asked)) return Finish(Outcome::kApplied, 0, crossed_ns);
   }
   record_->written = asked;
-  record_->held = 1;  // The intent stands before the write.
+  record_->held = kUnproven;  // The intent stands before the write.
   held_.store(true);
   undoing_ = false;
   int error = Write(asked);
-  if (error == 0) error = device_.Read(&current);
+  if (error != 0) record_->held = kProven;
+  else error = device_.Read(&current);
   if (error != 0) {
     settle_by_ns_ = 0;
     return Finish(IsAway(error) ? Outcome::kPending : Outcome::kFailed, error, crossed_ns);
@@ -176,6 +177,7 @@ void Target::Cap(int64_t cap_ppm, int64_t crossed_ns) {
 
 void Target::Judge(const Raw& read_back, const Raw& asked, int64_t crossed_ns) {
   record_->read_back = read_back;
+  record_->held = kProven;
   Finish(device_.AtLeastAsStrict(read_back, asked) ? Outcome::kApplied : Outcome::kFailed, 0, crossed_ns);
 }
 
@@ -201,13 +203,15 @@ bool Target::Shows(const Raw& current, const Raw& asked) {
   return false;
 }
 
-// Whether what stands in the device came of our write. A device that takes values late may have been read too early, or the
-// actuator was killed before it could read back: then what is between the reading and the write is ours, too.
+// Whether what stands in the device came of our write. A device that takes values late may have been read too early: then what is
+// between the reading and the write is ours, too. Where the actuator was killed before it could read back, so is what is stricter
+// than was written: the next step of a discrete knob.
 bool Target::IsOurs(const Raw& current) const {
   const Raw& read_back = record_->read_back;
   const Raw& written = record_->written;
   if (current == read_back || current == written) return true;
-  if (!device_.TakesLate() || !device_.AtLeastAsStrict(current, written)) return false;
+  if (!device_.AtLeastAsStrict(current, written)) return false;
+  if (!device_.TakesLate()) return record_->held == kUnproven;
   return !device_.AtLeastAsStrict(read_back, written) || !device_.AtLeastAsStrict(current, read_back);
 }
 

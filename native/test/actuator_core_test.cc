@@ -117,6 +117,18 @@ void NeverAcceptsAListThatIsUnsafe() {
   CHECK(accepted > 0);  // Or nothing but refusals was tested.
 }
 
+void RefusesTheCgroupsThatItNeedsItself() {
+  AllowList list;
+  for (const std::string path : {"skos.slice", "skos.slice/", "skos.slice/.//", "freezer/skos.slice", "skos.slice/skos-actuator.service", "init.scope",
+                                 "unified/system.slice", "system.slice/systemd-journald.service"}) {
+    CHECK(!actuator::ParseAllowList(ListOf({"target a freeze " + path + " floor_ppm=0"}), &list).empty());
+    CHECK(!actuator::ParseAllowList(ListOf({"target a quota " + path + " floor_ppm=1"}), &list).empty());
+  }
+  for (const std::string path : {"system.slice/batch.service", "skos.slice/skos-act-x.service", "skos.slice-of-mine"}) {
+    CHECK_EQ(actuator::ParseAllowList(ListOf({"target a freeze " + path + " floor_ppm=0"}), &list), std::string());
+  }
+}
+
 void RefusesEnergiesThatAreNone() {
   const char* const lines[] = {
       "energy",
@@ -319,6 +331,33 @@ void NeverLetsGoOfACapThatItTakesOver() {
     node.Settle();
     for (int i = 0; i < kPolicies; ++i) CHECK(!Happened(node, "released", PolicyName(i)));
   }
+}
+
+constexpr int64_t kFormerUw = 100'000'000;
+
+template <uint32_t kHeld, int64_t kReadBack, int64_t kStands>
+void LeaveARaplCapBehind(Node& node) {
+  std::filesystem::create_directories(node.dir.File("rapl"));
+  node.Put("rapl/constraint_0_power_limit_uw", std::to_string(kStands) + "\n");
+  actuator::TargetRecord* record = node.state->Claim({"rapl/0", actuator::Kind::kRapl, "rapl", 300'000});
+  record->known = 1;
+  record->held = kHeld;
+  record->former = {kFormerUw, 0};
+  record->written = {50'000'000, 0};
+  record->read_back = {kReadBack, 0};
+}
+
+// A zone counts in eighths of a watt, so that it reads back otherwise than it was written. Killed between the two, nobody knows how.
+void GivesBackWhatItWasKilledBeforeReadingBack() {
+  const std::string list = ListOf({"target rapl/0 rapl rapl floor_ppm=300000"});
+  const auto limit = [](const Node& node) { return node.Get("rapl/constraint_0_power_limit_uw"); };
+  Node killed(list, &LeaveARaplCapBehind<actuator::kUnproven, kFormerUw, 49'875'000>);
+  killed.Until([&] { return killed.actuator->AtRest(); });
+  CHECK_EQ(limit(killed), std::to_string(kFormerUw));
+  Node proven(list, &LeaveARaplCapBehind<actuator::kProven, 49'875'000, 40'000'000>);
+  proven.Until([&] { return proven.actuator->AtRest(); });
+  CHECK_EQ(limit(proven), std::string("40000000"));
+  CHECK(Happened(proven, "foreign_change", "rapl/0"));
 }
 
 // An order that a reload took over must not end on one cool reading: its tripwire would go on as raised, and be blind.
@@ -576,6 +615,7 @@ int Main() {
   RUN(RunsSixteenJobsAtOnceAndRemembersThemAll);
   RUN(AcceptsTheWholeFormat);
   RUN(NeverAcceptsAListThatIsUnsafe);
+  RUN(RefusesTheCgroupsThatItNeedsItself);
   RUN(RefusesEnergiesThatAreNone);
   RUN(TellsTheAveragePowerAndNeverTheCounter);
   RUN(AnswersEveryPacketWithoutHarm);
@@ -584,6 +624,7 @@ int Main() {
   RUN(KeepsAStateFileOfThisBootThatAnotherVersionWrote);
   RUN(HoldsLeasesToTheListThatIsReadAgain);
   RUN(NeverLetsGoOfACapThatItTakesOver);
+  RUN(GivesBackWhatItWasKilledBeforeReadingBack);
   // Not exit(): the workers are never joined, and destructors must not run under them.
   std::fflush(nullptr);
   _exit(0);

@@ -22,7 +22,7 @@ export function cgroupPath(written: string): string {
 export function checkUnits({ targets, hooks, workloads }: Config, report: Report): void {
   checkOnce(targets, 'targets', report);
   checkOnce(workloads, 'workloads', report);
-  checkCgroups(targets, report);
+  checkCgroups({ targets, workloads }, report);
   for (const [section, entries] of Object.entries({ targets, hooks, workloads })) {
     for (const [name, { unit }] of Object.entries(entries)) {
       if (unit === undefined || !VITAL.test(unit)) continue;
@@ -60,16 +60,18 @@ function checkOnce(
 }
 
 /** The cgroup of a unit is named as the unit. */
-function checkCgroups(targets: Config['targets'], report: Report): void {
-  const units = new Map(Object.entries(targets).map(([name, { unit }]) => [unit, name]));
+function checkCgroups({ targets, workloads }: Pick<Config, 'targets' | 'workloads'>, report: Report): void {
+  const owners = new Map<string | undefined, string>();
+  for (const [section, entries] of Object.entries({ workloads, targets })) {
+    for (const [name, { unit }] of Object.entries(entries)) owners.set(unit, `${section}.${name}`);
+  }
   for (const [name, { cgroup }] of Object.entries(targets)) {
     if (cgroup === undefined) continue;
-    const leaf = cgroupPath(cgroup).split('/').at(-1);
-    const owner = units.get(leaf);
-    if (leaf === undefined || owner === undefined) continue;
-    report(
-      ['targets', name, 'cgroup'],
-      `is the cgroup of ${leaf}, which is targets.${owner}; expected one name for it`,
-    );
+    const path = ['targets', name, 'cgroup'];
+    const leaf = cgroupPath(cgroup).split('/').at(-1) ?? '';
+    // Frozen by its own hand, the actuator thaws nothing any more.
+    if (VITAL.test(leaf)) report(path, `${leaf} is what everything here depends on; expected another cgroup`);
+    const owner = owners.get(leaf);
+    if (owner !== undefined) report(path, `is the cgroup of ${leaf}, which is ${owner}; expected one name for it`);
   }
 }

@@ -1,5 +1,5 @@
 /** skos-actuator itself, the real program, over fake trees: leases, undo, orders, refusals, deaths. */
-import { chmodSync, mkdirSync, readFileSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, readFileSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { packetConnector, type StartOptions, startActuator, writeAllowList } from '../fixtures/actuator.js';
@@ -177,6 +177,47 @@ t.test('keeps a lease as pending while the CPU is offline, and caps it when it c
   machine.addCpufreq({ policies: [[0, 1]], maxKHz: 3_000_000, minKHz: 800_000 });
   machine.set(MAX, 1_500_000);
   await until(() => machine.get(MAX) === '3000000');
+});
+
+const OWN_CGROUP = [...readFileSync('/proc/self/cgroup', 'utf8').matchAll(/:\/(.+)$/gm)].at(0)?.[1];
+t.test(
+  'freezes no cgroup in which it runs itself, because nobody would thaw it',
+  { skip: OWN_CGROUP === undefined && 'this process is in no cgroup but the root' },
+  async (t) => {
+    const machine = node(t);
+    const [top = ''] = (OWN_CGROUP ?? '').split('/');
+    const items = [OWN_CGROUP, top, `freezer/${top}`].map((path, i) => `target freeze/${i} freeze ${path} floor_ppm=0`);
+    for (const item of items) machine.setCgroup(`${item.split(' ')[3]}/cgroup.freeze`, 0);
+    machine.setCgroup(`${top}x/cgroup.freeze`, 0);
+    const { client } = await started(t, machine, [...items, `target freeze/x freeze ${top}x floor_ppm=0`]);
+    const freeze = (target: string) => client.set({ lease: target, target, capPpm: 0, ttlMs: HOUR_MS });
+    for (const { target } of await client.targets()) {
+      t.match(await freeze(target), { outcome: target === 'freeze/x' ? 'applied' : 'failed' }, target);
+      t.match(await client.release(target), { outcome: 'released' }, target);
+    }
+  },
+);
+
+t.test('lets go of a cgroup that was removed under its lease, and of what stood in it', async (t) => {
+  const machine = node(t);
+  const make = () => {
+    machine.setCgroup('job/cpu.max', 'max 100000');
+    machine.setCgroup('job/cgroup.freeze', 0);
+  };
+  make();
+  const items = ['target quota/job quota job floor_ppm=10000', 'target freeze/job freeze job floor_ppm=0'];
+  const { actuator, client } = await started(t, machine, items);
+  const cap = (target: string) =>
+    client.set({ lease: target, target, capPpm: target === 'freeze/job' ? 0 : 200_000, ttlMs: HOUR_MS });
+  for (const target of ['quota/job', 'freeze/job']) t.match(await cap(target), { outcome: 'applied' });
+  rmSync(join(machine.cgroup, 'job'), { recursive: true });
+  for (const target of ['quota/job', 'freeze/job'])
+    t.match(await client.release(target), { ok: true, outcome: 'released' });
+  make(); // The next job of this name.
+  t.match(await cap('quota/job'), { outcome: 'applied', former: 'max_100000' });
+  rmSync(join(machine.cgroup, 'job'), { recursive: true });
+  actuator.process.kill('SIGTERM');
+  t.equal(await actuator.exited, 0, 'nothing of ours stands anywhere');
 });
 
 t.test('ends an orphaned lease at once where no order watches its target', async (t) => {

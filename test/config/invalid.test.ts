@@ -297,6 +297,24 @@ const CASES: readonly Case[] = [
     says: ['skos-actuator.service', 'another unit'],
   },
   {
+    title: 'a cgroup without which nothing is taken back',
+    yaml: 'targets:\n  a: { cgroup: skos.slice/skos-actuator.service }\n',
+    at: '2:16',
+    says: ['skos-actuator.service', 'another cgroup'],
+  },
+  {
+    title: 'the slice of all services, however it is spelled',
+    yaml: 'targets:\n  a: { cgroup: /system.slice/ }\n',
+    at: '2:16',
+    says: ['system.slice', 'another cgroup'],
+  },
+  {
+    title: 'a workload and its cgroup',
+    yaml: 'workloads:\n  w: { unit: x.service }\ntargets:\n  b: { cgroup: system.slice/x.service }\n',
+    at: '4:16',
+    says: ['x.service', 'workloads.w'],
+  },
+  {
     title: 'a hook that cannot be started',
     yaml: 'hooks:\n  drain: { unit: x.slice }\n',
     at: '2:18',
