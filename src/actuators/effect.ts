@@ -30,10 +30,14 @@ export interface Job {
   readonly afterMs?: number;
 }
 
-/** Effects and jobs, or why there are none: the action is then recorded as unavailable with these words. */
-export type Built =
-  | { readonly effects: readonly Effect[]; readonly jobs?: readonly Job[] }
-  | { readonly unavailable: string };
+/** What is done: the effects at once, the jobs as they may. */
+export interface Steps {
+  readonly effects: readonly Effect[];
+  readonly jobs?: readonly Job[];
+}
+
+/** Steps, or why there are none: the action is then recorded as unavailable with these words. */
+export type Built = Steps | { readonly unavailable: string };
 
 export interface EffectKind {
   build(context: EffectContext): Built;

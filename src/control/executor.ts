@@ -6,20 +6,21 @@
  * Nothing here waits on the protection path: requests to the actuator are sent at once and their answers become state
  * when they come. What the actuator does not answer or cannot take back is shown as that, never as done.
  */
-import type { Built, Effect } from '../actuators/effect.js';
+import type { Built, Steps } from '../actuators/effect.js';
 import { buildEffects } from '../actuators/effects.js';
-import { type Action, parseAction } from '../core/action-names.js';
+import type { Action } from '../core/action-names.js';
 import type { Clock } from '../core/clock.js';
 import { reason } from '../core/errors.js';
 import type { ActionRecord, Actuator, ActuatorTarget, Log, Store } from '../core/ports.js';
-import type { ActionState, Severity } from '../core/vocabulary.js';
-import { permitted } from '../policy/action.js';
-import { type Consent, consent, type Words } from '../policy/consent.js';
+import type { ActionState } from '../core/vocabulary.js';
+import type { Consent, Words } from '../policy/consent.js';
 import { dueActions, NO_RUNG } from '../policy/ladder.js';
 import { ActionIds } from './action-ids.js';
 import { ActionTeller } from './action-teller.js';
+import { Adoption } from './adoption.js';
 import type { CurrentConfig } from './current-config.js';
-import { effectOf, type Hold, holdOf, leaseOf } from './hold.js';
+import { type Due, keyOf, rungOf, weigh } from './due.js';
+import { effectOf, type Hold, holdOf } from './hold.js';
 import type { JobReport } from './job-reports.js';
 import { LeaseKeeper } from './lease-keeper.js';
 import type { OperatorWord } from './operator-word.js';
@@ -27,23 +28,12 @@ import type { Outlet } from './outlet.js';
 import type { Record } from './record.js';
 import type { Condition, Repair } from './repair.js';
 import type { ActionOutcome, AttemptResult } from './repair-gate.js';
-import type { Repairs, Settled } from './repairs.js';
+import type { Repairs } from './repairs.js';
 import type { BoundRule, Rulebook } from './rulebook.js';
 
 const HELD = 'the node is on hold: nothing new is begun';
 
-interface Due {
-  readonly bound: BoundRule;
-  readonly action: Action;
-  readonly severity: Severity;
-  readonly verdict: Consent;
-}
-
-interface Running {
-  readonly bound: BoundRule;
-  readonly action: Action;
-  readonly severity: Severity;
-  readonly verdict: Consent;
+interface Running extends Due {
   readonly holds: Hold[];
   /** What it runs beside its holds, or in their place. */
   repair?: Repair;
@@ -98,8 +88,7 @@ export class Executor {
   readonly #ids: ActionIds;
   readonly #teller: ActionTeller;
   readonly #keeper: LeaseKeeper<Running>;
-  /** Unfinished actions of an earlier agent, until an actuator tells what became of them. */
-  #earlier: readonly ActionRecord[] = [];
+  readonly #adoption: Adoption;
   #actuator: Actuator | undefined;
   #targets: readonly ActuatorTarget[] = [];
   #jobs: ReadonlySet<string> = new Set();
@@ -110,6 +99,12 @@ export class Executor {
     this.#options = options;
     this.#ids = new ActionIds(options.node);
     this.#teller = new ActionTeller(options);
+    this.#adoption = new Adoption({
+      ...options,
+      teller: this.#teller,
+      build: (action, bound) => this.#build(action, bound),
+      resume: (due, record, steps) => this.#resume(due, record, steps),
+    });
     this.#keeper = new LeaseKeeper({
       ttlMs: () => options.config.get().actuator.lease * 1000,
       holders: () => this.#running.values(),
@@ -129,18 +124,12 @@ export class Executor {
   /** What an earlier agent left unfinished; before the first attach(). */
   recall(records: readonly ActionRecord[]): void {
     for (const { actionId } of records) this.#ids.recall(actionId);
-    const unfinished = records.filter(({ endedAtMs }) => endedAtMs === null);
-    this.#earlier = unfinished.filter(({ effects }) => effects.length > 0);
-    const others = unfinished.filter(({ effects }) => effects.length === 0);
-    this.#options.repairs.recall(others.filter(isRunning));
-    for (const record of others) {
-      if (!isRunning(record)) this.#close(record, record.state, 'the agent was started again');
-    }
+    this.#adoption.recall(records);
   }
 
   /**
-   * A connection is there. Leases that an earlier agent of this boot left are adopted: their ladders go back to the rung that
-   * they prove, so that policy releases them in its own time. Leases that no rule explains are released.
+   * A connection is there. Leases that an earlier agent of this boot left are adopted (adoption.ts); those that no rule explains are
+   * released.
    */
   async attach(actuator: Actuator): Promise<void> {
     const targets = await actuator.targets();
@@ -155,51 +144,8 @@ export class Executor {
       for (const hold of running.holds) strays.delete(hold.lease);
       this.#takeUp(running);
     }
-    this.#adoptAll(strays);
-    this.#closeEarlier(strays);
     // What no rule explains is of another configuration. If this release is lost, the lease ends by itself.
-    for (const lease of strays) void actuator.release(lease).catch(() => undefined);
-  }
-
-  /**
-   * A lease does not say which sensor was hot; the earlier agent's records do. Where none was written, the first rule that would
-   * ask for it takes it: if another sensor is the hot one, that one asks again long before `keep` is over.
-   */
-  #adoptAll(strays: Set<string>): void {
-    const held = new Set(strays);
-    for (const bound of this.#options.rulebook.bound) {
-      for (const adopted of this.#adopt(bound, held, { recorded: true })) strays.delete(adopted);
-    }
-    for (const bound of this.#options.rulebook.bound) {
-      for (const adopted of this.#adopt(bound, strays, { recorded: false })) strays.delete(adopted);
-    }
-  }
-
-  /**
-   * What was not adopted: an unfinished intent is never replayed, only closed. A lease whose sensor is not there is left to
-   * the actuator, which ends it when its own orders say that it is safe: a missing reading is not a recovery.
-   */
-  #closeEarlier(strays: Set<string>): void {
-    // The gates wait for the end of a run, whatever becomes of the leases beside it.
-    this.#options.repairs.recall(this.#earlier.filter(isRunning));
-    const present = new Set(this.#options.rulebook.bound.map(({ channel }) => channel.id));
-    for (const record of this.#earlier) {
-      const standing = record.effects
-        .map(({ target }) => leaseOf(record.action, target))
-        .filter((lease) => strays.has(lease));
-      const isBlind = !present.has(record.channel);
-      if (isBlind) for (const lease of standing) strays.delete(lease);
-      if (standing.length === 0) this.#close(record, 'abandoned', 'the lease ended while no agent was there');
-      else if (isBlind)
-        this.#close(record, 'abandoned', 'its sensor is not there: the actuator ends the lease when it is safe');
-      else this.#close(record, 'abandoned', 'no rule asks for it any more: its lease is released');
-    }
-    this.#earlier = [];
-  }
-
-  #close(former: ActionRecord, state: ActionState, why: string): void {
-    const closed: ActionRecord = { ...former, state, reason: why, endedAtMs: this.#options.clock.wallMs() };
-    this.#teller.tell(closed, { ended: true });
+    for (const lease of this.#adoption.adopt(strays)) void actuator.release(lease).catch(() => undefined);
   }
 
   /** What was asked of a lost connection is asked again, and what waited for an actuator begins anew. */
@@ -261,51 +207,14 @@ export class Executor {
     }
   }
 
-  /** Returns the leases that the rule explains; `recorded`: only for actions of which the earlier agent left a record. */
-  #adopt(bound: BoundRule, held: ReadonlySet<string>, { recorded }: { recorded: boolean }): string[] {
-    const { rule } = bound;
-    const { config, clock } = this.#options;
-    const { hooks, auto_allow: autoAllow } = config.get();
-    const adopted: string[] = [];
-    rule.rungs.forEach(({ actions, severity }, rung) => {
-      for (const text of actions) {
-        const action = parseAction(text, hooks);
-        if (typeof action === 'string') continue;
-        const permission = permitted(action, rule.mode, autoAllow);
-        // What stands was begun before a hold or a bar; the next comparison weighs it.
-        const words = { ...this.#words({ bound, action }, clock.monotonicMs()), isActing: true, isBarred: false };
-        if (consent(permission, action.verb, words) !== 'act') continue;
-        if (recorded && this.#earlierRecord(bound, text) === undefined) continue;
-        const built = this.#build(action, bound);
-        const effects = 'effects' in built ? built.effects : [];
-        const standing = effects.map(({ target }) => leaseOf(text, target)).filter((lease) => held.has(lease));
-        if (standing.length === 0) continue;
-        adopted.push(...standing);
-        this.#options.rulebook.seed(bound, rung);
-        this.#resume({ bound, action, severity, verdict: 'act' }, effects);
-      }
-    });
-    return adopted;
-  }
-
-  #earlierRecord({ rule }: BoundRule, action: string): ActionRecord | undefined {
-    return this.#earlier.find(
-      (each) => each.rule === rule.name && each.channel === rule.channelId && each.action === action,
-    );
-  }
-
-  /** Goes on with the earlier agent's record; without one (it was never written) the next comparison begins a new one. */
-  #resume(due: Due, effects: readonly Effect[]): void {
-    const { bound, action } = due;
-    const record = this.#earlierRecord(bound, action.text);
-    if (record === undefined || this.#running.has(keyOf(due))) return;
-    this.#earlier = this.#earlier.filter((each) => each !== record);
-    const holds = effects.map((effect) => holdOf(action, effect));
+  /** Goes on with what an earlier agent began. False: it goes on already. */
+  #resume(due: Due, record: ActionRecord, { effects, jobs = [] }: Steps): boolean {
+    if (this.#running.has(keyOf(due))) return false;
+    const holds = effects.map((effect) => holdOf(due.action, effect));
     const running = this.#track(due, record, holds, { isResumed: true });
     for (const hold of holds) this.#keeper.ask(running, hold);
-    const built = this.#build(action, bound);
-    const { jobs = [] } = 'effects' in built ? built : {};
     if (jobs.length > 0 || record.state === 'running') this.#repair(running, { resumes: record.state });
+    return true;
   }
 
   // ---- The comparison, each tick --------------------------------------------------------------------------------------
@@ -329,21 +238,8 @@ export class Executor {
     }
     for (const [key, wanted] of due) if (!this.#running.has(key)) apart(() => this.#begin(wanted));
     apart(() => this.#keeper.look(nowMs));
-    apart(() => this.#options.repairs.look(nowMs, (end) => this.#settledEarlier(end)));
+    apart(() => this.#options.repairs.look(nowMs, (end) => this.#adoption.settled(end)));
     if (mistakes.length > 0) throw mistakes[0];
-  }
-
-  /** An attempt of an earlier agent: what the actuator says became of it, never a second run. */
-  #settledEarlier({ record, job }: Settled): void {
-    if (record.effects.length > 0) return; // Closed with its leases.
-    const jobs = (record.jobs ?? []).map((each) =>
-      each.key === job?.key ? { ...each, state: job.state, exit: job.exit } : each,
-    );
-    const why = 'the agent was started again meanwhile: whether it helped was not verified';
-    if (job === undefined) this.#close(record, 'abandoned', 'whether it ran is not known; it is not run again');
-    else if (job.job.endsWith('.list'))
-      this.#close({ ...record, jobs }, 'abandoned', 'it was only listed; it is not run');
-    else this.#close({ ...record, jobs }, job.state === 'done' ? 'done' : 'failed', why);
   }
 
   /** The danger came back while the way back was not finished: the cap is asked for again, behind the release. */
@@ -360,16 +256,12 @@ export class Executor {
 
   #due(nowMs: number): Map<string, Due> {
     const due = new Map<string, Due>();
-    const { hooks, auto_allow: autoAllow } = this.#options.config.get();
+    const config = this.#options.config.get();
     for (const bound of this.#options.rulebook.bound) {
-      const { rule, ladder } = bound;
-      if (ladder.rung === NO_RUNG) continue;
-      for (const { action: text, severity } of dueActions(rule, ladder.rung)) {
-        const action = parseAction(text, hooks);
-        if (typeof action === 'string') continue; // The config check refuses such a name.
-        const permission = permitted(action, rule.mode, autoAllow);
-        const verdict = consent(permission, action.verb, this.#words({ bound, action }, nowMs));
-        due.set(keyOf({ bound, action }), { bound, action, severity, verdict });
+      if (bound.ladder.rung === NO_RUNG) continue;
+      for (const asked of dueActions(bound.rule, bound.ladder.rung)) {
+        const weighed = weigh({ bound, ...asked }, config, (key) => this.#words(bound, key, nowMs));
+        if (weighed !== undefined) due.set(keyOf(weighed), weighed);
       }
     }
     return due;
@@ -388,11 +280,10 @@ export class Executor {
     }
   }
 
-  #words({ bound, action }: Pick<Due, 'bound' | 'action'>, nowMs: number): Words {
-    const key = keyOf({ bound, action });
+  #words({ rule }: BoundRule, key: string, nowMs: number): Words {
     const running = this.#running.get(key);
     const isActing = running?.verdict === 'act' && !running.ending;
-    return this.#options.word.about({ rule: bound.rule.name, key, isActing }, nowMs);
+    return this.#options.word.about({ rule: rule.name, key, isActing }, nowMs);
   }
 
   #begin({ bound, action, severity, verdict }: Due): void {
@@ -678,10 +569,6 @@ export class Executor {
   }
 }
 
-function rungOf({ bound, severity }: Pick<Running, 'bound' | 'severity'>): number {
-  return bound.rule.rungs.findIndex((rung) => rung.severity === severity);
-}
-
 /** Of an actuator that has no jobs at all, none. */
 async function listedJobs(actuator: Actuator): Promise<ReadonlySet<string>> {
   try {
@@ -697,20 +584,10 @@ function endOf(former: Consent, wanted: Consent | undefined): string {
   return former === 'propose' && wanted === 'act' ? 'approved' : `now: ${wanted}`;
 }
 
-function keyOf({ bound, action }: { bound: BoundRule; action: Action }): string {
-  return `${bound.rule.name} ${bound.channel.id} ${action.text}`;
-}
-
 /** What stands in its place shows in the effects. */
 function goneText(gone: readonly Hold[], targets: readonly ActuatorTarget[]): string {
   const said = gone.map(({ target }) =>
     targets.some((each) => each.target === target) ? `not permitted: ${target}` : `no longer listed: ${target}`,
   );
   return said.join(', ');
-}
-
-/** A run of it, or the look whether it helped, is not over. */
-function isRunning({ state, jobs = [] }: ActionRecord): boolean {
-  const isUnsettled = state === 'running' || state === 'verifying' || state === 'pending';
-  return jobs.length > 0 && (isUnsettled || jobs.at(-1)?.state === 'running');
 }
