@@ -9,9 +9,8 @@
 import type { Built, Steps } from '../actuators/effect.js';
 import { buildEffects } from '../actuators/effects.js';
 import type { Action } from '../core/action-names.js';
-import type { Clock } from '../core/clock.js';
 import { reason } from '../core/errors.js';
-import type { ActionRecord, Actuator, ActuatorTarget, Log, Store } from '../core/ports.js';
+import type { ActionRecord, Actuator, ActuatorTarget, Store } from '../core/ports.js';
 import type { ActionState } from '../core/vocabulary.js';
 import type { Consent, Words } from '../policy/consent.js';
 import { dueActions, NO_RUNG } from '../policy/ladder.js';
@@ -19,17 +18,17 @@ import { ActionIds } from './action-ids.js';
 import { ActionTeller } from './action-teller.js';
 import { Adoption } from './adoption.js';
 import type { CurrentConfig } from './current-config.js';
-import { type Due, keyOf, rungOf, weigh } from './due.js';
+import { type Due, keyOf, weigh } from './due.js';
+import { Effectiveness, type EffectivenessOptions } from './effectiveness.js';
 import { effectOf, type Hold, holdOf } from './hold.js';
 import type { JobReport } from './job-reports.js';
 import { LeaseKeeper } from './lease-keeper.js';
 import type { OperatorWord } from './operator-word.js';
 import type { Outlet } from './outlet.js';
 import type { Record } from './record.js';
-import type { Condition, Repair } from './repair.js';
-import type { ActionOutcome, AttemptResult } from './repair-gate.js';
+import type { Repair } from './repair.js';
 import type { Repairs } from './repairs.js';
-import type { BoundRule, Rulebook } from './rulebook.js';
+import type { BoundRule } from './rulebook.js';
 
 const HELD = 'the node is on hold: nothing new is begun';
 
@@ -40,35 +39,22 @@ interface Running extends Due {
   record: ActionRecord;
   ending: boolean;
   endReason: string;
-  readonly beganMs: number;
-  readonly valueBefore: number | null;
+  readonly effectiveness: Effectiveness;
   /** What was last said of its leases. */
   capped: { readonly state: ActionState; readonly why: string } | undefined;
   /** Why its next step, behind the leases, is not taken yet. */
   waits: string;
-  /** A cap's verdict is given once. */
-  learnt: boolean;
-  /**
-   * False: the memory began it before its own bound was reached, so that it says nothing that it is soon over; or an earlier agent
-   * began it, and how long it took and from where nobody knows.
-   */
-  readonly teaches: boolean;
 }
 
-export interface ExecutorOptions {
+export interface ExecutorOptions extends EffectivenessOptions {
   readonly node: string;
   readonly bootId: string;
   readonly config: CurrentConfig;
-  readonly rulebook: Rulebook;
   readonly repairs: Repairs;
-  /** Told what came of each cap and each attempt of a repair. */
-  readonly learn: (outcome: ActionOutcome) => void;
   readonly word: OperatorWord;
   readonly store: Store;
   readonly record: Record;
   readonly outlet: Outlet;
-  readonly log: Log;
-  readonly clock: Clock;
 }
 
 export interface Proposal {
@@ -244,7 +230,7 @@ export class Executor {
 
   /** The danger came back while the way back was not finished: the cap is asked for again, behind the release. */
   #keep(running: Running, wanted: Due): void {
-    this.#weigh(running, wanted);
+    if (isCap(running)) running.effectiveness.weighCap(wanted.bound);
     if (!running.ending) return;
     running.ending = false;
     if (running.repair !== undefined) this.#options.repairs.reopen(running.repair);
@@ -322,21 +308,15 @@ export class Executor {
   }
 
   #track(due: Due, record: ActionRecord, holds: Hold[], { isResumed = false } = {}): Running {
-    const { bound } = due;
-    const beganMs = this.#options.clock.monotonicMs();
     const running: Running = {
       ...due,
       holds,
       record,
       ending: false,
       endReason: '',
-      beganMs,
-      valueBefore: bound.value,
+      effectiveness: new Effectiveness(this.#options, due, { isResumed }),
       capped: undefined,
       waits: '',
-      // Begun together with a higher rung, a cap cannot show what it does alone.
-      learnt: bound.ladder.rung > rungOf(due),
-      teaches: !bound.isRaised && !isResumed,
     };
     this.#running.set(keyOf(due), running);
     return running;
@@ -370,7 +350,7 @@ export class Executor {
       attempt: { action, rule: bound.rule.name, channel: bound.channel.id, severity, isApproved: word.isApproved(key) },
       actionId: record.actionId,
       build: () => this.#build(action, bound),
-      condition: () => this.#condition(running),
+      condition: () => running.effectiveness.condition,
       // It may have waited since before the hold: that it is due is no beginning.
       objection: () => (word.hold !== undefined && !word.isApproved(key) ? HELD : undefined),
       listOnly,
@@ -380,7 +360,7 @@ export class Executor {
       become: (state, why) => this.#repairBecame(running, state, why),
       onResult: (result) => {
         word.settle(key);
-        this.#learn(running, result);
+        running.effectiveness.learn(result);
       },
       onOver: () => this.#finishWhenOver(running),
     });
@@ -409,57 +389,6 @@ export class Executor {
     const built = this.#build(running.action, running.bound);
     const { jobs = [] } = 'effects' in built ? built : {};
     if (jobs.some(({ job }) => this.#jobs.has(`${job}.list`))) this.#repair(running, { listOnly: true });
-  }
-
-  /** A cap that stands while a higher rung is reached did not suffice. */
-  #weigh(running: Running, { bound }: Due): void {
-    const isCapped = running.verdict === 'act' && running.record.state === 'active' && running.repair === undefined;
-    if (!isCapped || running.learnt || running.holds.length === 0) return;
-    if (bound.ladder.rung > rungOf(running)) this.#learn(running, 'unhelpful');
-  }
-
-  #learn(running: Running, result: AttemptResult): void {
-    running.learnt = true;
-    if (result === 'done' || !running.teaches) return;
-    const { bound, action, severity, beganMs, valueBefore } = running;
-    const { clock, learn, log } = this.#options;
-    try {
-      learn({
-        action,
-        rule: bound.rule.name,
-        channel: bound.channel.id,
-        severity,
-        result,
-        tookMs: clock.monotonicMs() - beganMs,
-        valueBefore,
-        valueAfter: this.#current(running)?.value ?? null,
-      });
-    } catch (error) {
-      // What cannot be remembered must not keep a cap from being taken back.
-      log.error(`nothing is learnt of ${action.text}: ${reason(error)}`, { error });
-    }
-  }
-
-  /** Of its own rung, whichever the ladder has reached. */
-  #condition(running: Running): Condition {
-    const bound = this.#current(running);
-    const clear = bound?.rule.rungs[rungOf(running)]?.clear;
-    if (bound?.value == null || clear === undefined || bound.ladder.verdict !== 'ok') return 'unseen';
-    return bound.value < clear ? 'calm' : 'stands';
-  }
-
-  /** The rule as it is bound now; undefined: it is no more. */
-  #current({ bound: { rule } }: Running): BoundRule | undefined {
-    const { bound } = this.#options.rulebook;
-    return bound.find((each) => each.rule.name === rule.name && each.rule.channelId === rule.channelId);
-  }
-
-  /** Because readings say so: the rule is there, and its ladder has left the rung. */
-  #isRecovered(running: Running): boolean {
-    const bound = this.#current(running);
-    if (bound === undefined || bound.ladder.rung >= rungOf(running)) return false;
-    // Of other bounds its ladder says nothing about this one.
-    return bound === running.bound || JSON.stringify(bound.rule.rungs) === JSON.stringify(running.bound.rule.rungs);
   }
 
   // ---- Proposals -----------------------------------------------------------------------------------------------------
@@ -497,9 +426,8 @@ export class Executor {
   // ---- Taking back ---------------------------------------------------------------------------------------------------
 
   #end(running: Running, why: string): void {
-    const isRecovered = this.#isRecovered(running);
-    const isHelp = isRecovered && running.repair === undefined && running.record.state === 'active';
-    if (isHelp && !running.learnt) this.#learn(running, 'helped');
+    const { isRecovered } = running.effectiveness;
+    if (isRecovered && isCap(running)) running.effectiveness.capHelped();
     running.ending = true;
     running.endReason = why;
     for (const hold of running.holds) this.#keeper.giveBack(running, hold);
@@ -567,6 +495,11 @@ export class Executor {
     if (before.state === state && before.reason === why && !ended) return;
     this.#teller.tell(running.record, { ended });
   }
+}
+
+/** A cap that stands, and nothing that runs beside it. */
+function isCap({ holds, repair, record }: Running): boolean {
+  return holds.length > 0 && repair === undefined && record.state === 'active';
 }
 
 /** Of an actuator that has no jobs at all, none. */
