@@ -4,7 +4,7 @@
  * Discovery only; the answer goes into the allow-list, which root makes. Sources: Documentation/admin-guide/pm/cpufreq.rst
  * and intel_pstate.rst, Documentation/power/powercap/powercap.rst, Documentation/admin-guide/cgroup-v2.rst.
  */
-import type { ActuatableFacts, CgroupController } from '../config/compile.js';
+import type { ActuatableFacts, CgroupController } from '../config/allow-input.js';
 import type { Tree } from '../core/ports.js';
 import { stableDeviceName } from '../sensors/device-path.js';
 import { type PciGpu, pciGpus } from '../sensors/pci-gpus.js';

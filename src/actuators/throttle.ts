@@ -4,7 +4,7 @@
  * no other, and where that is not permitted by its clocks.
  */
 
-import { gpuClocksTarget, gpuLevelTarget, gpuTarget } from '../config/compile.js';
+import { gpuClocksTarget, gpuLevelTarget, gpuTarget } from '../config/allow-targets.js';
 import type { Channel } from '../core/channel.js';
 import type { ActuatorTarget } from '../core/ports.js';
 import { PPM_PER_PERCENT } from '../core/units.js';

@@ -3,8 +3,7 @@
  * the temperatures of a class. A rule that binds to nothing is reported, because its author believes in it.
  */
 
-import { watches } from '../config/compile.js';
-import { ruleBounds } from '../config/rule-bounds.js';
+import { ruleBounds, watches } from '../config/rule-bounds.js';
 import type { Config, RuleConfig } from '../config/schema.js';
 import type { Channel } from '../core/channel.js';
 import { QUANTITIES, toBase } from '../core/units.js';

@@ -1,9 +1,11 @@
 /**
- * The bounds of an operator's own rule, in the canonical unit of the channel that it binds to. Shared by the antibody that
- * evaluates the rule and by the standing order that is compiled from it.
+ * An operator's own rule and one channel: whether it watches it, and its bounds in the channel's canonical unit. Shared by the antibody
+ * that evaluates the rule and by the standing order that is compiled from it.
  *
  * People write °C, watts and volts as they are, and shares (CPU usage, memory, file systems) in percent.
  */
+import { type Channel, DERIVED_SUFFIXES, isDerived, isTemperature } from '../core/channel.js';
+import { globMatches } from '../core/glob.js';
 import { fromBase, PPM_PER_PERCENT, type Quantity } from '../core/units.js';
 import type { RuleConfig } from './schema.js';
 import type { Bounds } from './thermal-bounds.js';
@@ -27,4 +29,18 @@ function defaultHysteresis(quantity: Quantity, raise: number): number {
 
 function canonical(quantity: Quantity, written: number): number {
   return quantity === 'ratioPartsPerMillion' ? Math.round(written * PPM_PER_PERCENT) : fromBase(quantity, written);
+}
+
+/**
+ * A class stands for its temperatures; a glob for whatever it matches, of what is derived only where it says so by its end: who
+ * writes `temp*` with 80 °C means neither 80 °C/s nor 80 s.
+ */
+export function watches(rule: Pick<RuleConfig, 'channel' | 'class'>, channel: Channel): boolean {
+  const { channel: glob } = rule;
+  if (glob !== undefined) return globMatches(glob, channel.id) && (!isDerived(channel) || meansDerived(glob, channel));
+  return rule.class === channel.class && isTemperature(channel);
+}
+
+function meansDerived(glob: string, { name }: Channel): boolean {
+  return DERIVED_SUFFIXES.some((suffix) => name.endsWith(suffix) && glob.endsWith(suffix));
 }

@@ -1,6 +1,7 @@
 /** What the verbs of the agent's socket do. Each answers from what is there; the ones that change something say who asked. */
-import { DEFAULT_ORDER_RULE, gpuTarget, orderNameOf } from '../config/compile.js';
+import { gpuTarget } from '../config/allow-targets.js';
 import type { Config } from '../config/schema.js';
+import { DEFAULT_ORDER_RULE, orderNameOf } from '../config/standing-orders.js';
 import { type Channel, isTemperature } from '../core/channel.js';
 import type { Clock } from '../core/clock.js';
 import { SkosError } from '../core/errors.js';

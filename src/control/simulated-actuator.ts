@@ -3,7 +3,7 @@
  * allow-list, with the semantics of native/actuator/README.md. Devices take what they are asked; how the real one deals with devices
  * that do not is tested where it lives.
  */
-import { orderNameOf } from '../config/compile.js';
+import { orderNameOf } from '../config/standing-orders.js';
 import type { Channel, Quality } from '../core/channel.js';
 import { SkosError } from '../core/errors.js';
 import type {

@@ -8,7 +8,8 @@
  * `everySample` is one, and a test compares them.
  */
 import type { Antibody, Finding } from '../antibodies/antibody.js';
-import { compileAllowList, gpuTarget } from '../config/compile.js';
+import { gpuTarget } from '../config/allow-targets.js';
+import { compileAllowList } from '../config/compile.js';
 import type { Config } from '../config/schema.js';
 import { thermalBounds } from '../config/thermal-bounds.js';
 import type { Channel, Quality } from '../core/channel.js';

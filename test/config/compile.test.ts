@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import t from 'tap';
+import type { ActuatableFacts } from '../../src/config/allow-input.js';
 import { checkAcross } from '../../src/config/check.js';
-import { type ActuatableFacts, compileAllowList } from '../../src/config/compile.js';
+import { compileAllowList } from '../../src/config/compile.js';
 import type { Config } from '../../src/config/schema.js';
 import type { Channel } from '../../src/core/channel.js';
 import { type ReadAllowList, readAllowList } from '../fixtures/allow-list.js';
