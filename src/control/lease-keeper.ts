@@ -9,7 +9,7 @@ import type { ActionState } from '../core/vocabulary.js';
 import { type Hold, isSettled } from './hold.js';
 
 /** Renewals in one lifetime of a lease: several may be lost before a cap is orphaned. */
-const RENEWALS_PER_LEASE = 6;
+export const RENEWALS_PER_LEASE = 6;
 /** How often what the actuator has not settled is looked at again. */
 const SETTLE_EVERY_MS = 1_000;
 

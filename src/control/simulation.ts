@@ -16,9 +16,7 @@ import type { Channel, Quality } from '../core/channel.js';
 import type { Clock } from '../core/clock.js';
 import type { ActionRecord, AuditEntry, AuditInput, Log } from '../core/ports.js';
 import { SEVERITIES } from '../core/vocabulary.js';
-import { FLAP_WINDOW_MS, NO_RUNG } from '../policy/ladder.js';
-import { leastSpacingMs, mostEntries, mostFirings } from '../policy/oscillation.js';
-import type { Rule } from '../policy/rule.js';
+import { NO_RUNG } from '../policy/ladder.js';
 import { Seeded } from '../policy/seeded.js';
 import { type Course, celsiusAt, crossingMs } from '../policy/thermal-model.js';
 import { MemoryAudit, MemoryStore } from '../store/memory-store.js';
@@ -26,6 +24,7 @@ import { Breakers } from './breakers.js';
 import { CurrentConfig } from './current-config.js';
 import { Executor } from './executor.js';
 import { LastingClock } from './lasting-clock.js';
+import { RENEWALS_PER_LEASE } from './lease-keeper.js';
 import { OperatorWord } from './operator-word.js';
 import { Record } from './record.js';
 import { RepairGates } from './repair-gates.js';
@@ -33,6 +32,7 @@ import { Repairs } from './repairs.js';
 import { type BoundRule, Rulebook } from './rulebook.js';
 import { type LeaseEvent, SimulatedActuator } from './simulated-actuator.js';
 import { type DeviceReport, gpuAddress, HOUR_MS, SimulatedMachine } from './simulated-machine.js';
+import { type Figures, SimulationFigures } from './simulation-figures.js';
 
 const BOOT = 'simulated';
 /** Wall time of the beginning: 2026-01-01. */
@@ -40,10 +40,6 @@ const WALL_BEGIN_MS = Date.UTC(2026, 0, 1);
 /** The agent fails about so often, and is away for so long: a crash that systemd mends, or a stop of minutes. */
 const OUTAGE_MEAN_MS = 12 * HOUR_MS;
 const OUTAGE_MS = { least: 500, most: 4 * 60_000 };
-/** The executor renews leases this many times in their lifetime: that is how long time may be passed over while it holds some. */
-const RENEWALS_PER_LEASE = 6;
-/** Actions that began lately: each is told many times. */
-const MAX_BEGUN = 1_000;
 /** Some tens of milliseconds. */
 const MOMENTS_PER_TURN = 4_096;
 /** Promises that follow each other from a request of the executor to its record. */
@@ -87,27 +83,7 @@ export interface SimulationOptions {
   readonly observer?: SimulationObserver;
 }
 
-export interface RuleFigures {
-  readonly rule: string;
-  readonly channel: string;
-  readonly fired: number;
-  /** By severity, the ones that were reached from below. */
-  readonly entered: Readonly<globalThis.Record<string, number>>;
-  readonly flapped: number;
-  /** The most within FLAP_WINDOW_MS, and how many there may be (policy/oscillation.ts). */
-  readonly mostEntries: number;
-  readonly allowedEntries: number;
-  readonly closestMs: number | null;
-  readonly leastSpacingMs: number;
-}
-
-export interface ActionFigures {
-  readonly action: string;
-  readonly begun: number;
-  readonly state: string;
-}
-
-export interface SimulationReport {
+export interface SimulationReport extends Figures {
   readonly seed: number;
   readonly hours: number;
   readonly outages: number;
@@ -115,12 +91,6 @@ export interface SimulationReport {
   readonly moments: number;
   readonly momentsInAll: number;
   readonly devices: readonly (DeviceReport & { readonly bounds: readonly number[] })[];
-  readonly rules: readonly RuleFigures[];
-  /** By action and state in which it began: active, proposed, observed, unavailable. */
-  readonly actions: readonly ActionFigures[];
-  readonly leases: { readonly set: number; readonly released: number; readonly ended: number };
-  /** Time with any cap, by target. */
-  readonly cappedMs: Readonly<globalThis.Record<string, number>>;
 }
 
 const SILENT: Log = (() => {
@@ -147,18 +117,6 @@ class ForgetfulAudit extends MemoryAudit {
   }
 }
 
-/** Figures of one bound rule while it goes on. */
-interface Tally {
-  readonly rule: Rule;
-  fired: number;
-  flapped: number;
-  readonly entered: globalThis.Record<string, number>;
-  /** By rung, entries within the window; bounded by the greatest rate that there may be, unless something is broken. */
-  readonly recentMs: Map<number, number[]>;
-  mostEntries: number;
-  closestMs: number;
-}
-
 /** What an agent is, from one start to the next. */
 interface Life {
   readonly rulebook: Rulebook;
@@ -174,12 +132,7 @@ export class Simulation {
   readonly #store: ForgetfulStore;
   readonly #gates: RepairGates;
   readonly #random: Seeded;
-  readonly #tallies = new Map<string, Tally>();
-  readonly #actions = new Map<string, { action: string; state: string; begun: number }>();
-  /** Of actions that began lately, the state in which they did. */
-  readonly #begun = new Map<string, string>();
-  readonly #leases = { set: 0, released: 0, ended: 0 };
-  readonly #cappedMs: globalThis.Record<string, number> = {};
+  readonly #figures: SimulationFigures;
   readonly #targets: readonly string[];
   /** Channels that a standing order watches. */
   readonly #ordered: readonly number[];
@@ -197,6 +150,7 @@ export class Simulation {
     this.#options = options;
     this.#config = new CurrentConfig(config);
     this.#periodMs = 1000 / config.sampling.rate_hz;
+    this.#figures = new SimulationFigures(this.#periodMs);
     this.machine = new SimulatedMachine(
       { seed, gpus, periodMs: this.#periodMs, deadlineMs: config.sampling.deadline_ms, faults },
       (channel) => boundsOf(config, channel),
@@ -223,11 +177,11 @@ export class Simulation {
       parts?.actuator?.(allowList, channels, failingJobs) ?? new SimulatedActuator(allowList, channels, failingJobs);
     this.#ordered = [...new Set(this.actuator.standingOrders.map(({ order }) => order.channel))];
     this.actuator.onLease = (kind, lease, held) => {
-      this.#leases[kind] += 1;
+      this.#figures.countLease(kind);
       options.observer?.lease?.(kind, lease, held, this.#nowMs);
     };
     this.#store = new ForgetfulStore({ clock: this.#clock, why: 'it is a simulation', log: SILENT });
-    this.#store.onAction = (record) => this.#tell(record);
+    this.#store.onAction = (record) => this.#figures.countAction(record);
     const [store, clock, bootId] = [this.#store, this.#clock, BOOT];
     const breakers = parts?.breakers?.(store) ?? new Breakers(store);
     const lasting = new LastingClock({ store, clock, bootId });
@@ -308,7 +262,7 @@ export class Simulation {
   }
 
   readonly #onFinding = (bound: BoundRule, finding: Finding): void => {
-    this.#count(bound, finding);
+    this.#figures.countFinding(finding, this.#nowMs);
     this.#options.observer?.finding?.(bound, finding);
   };
 
@@ -366,6 +320,7 @@ export class Simulation {
     const { machine, actuator } = this;
     let untilMs = Math.min(machine.nextMs, this.#outageMs, actuator.nextOrphanMs);
     const life = this.#life;
+    // While it holds leases no renewal is passed over.
     if (life !== undefined && life.executor.actions.length > 0) {
       untilMs = Math.min(untilMs, nowMs + (this.#options.config.actuator.lease * 1000) / RENEWALS_PER_LEASE);
     }
@@ -397,7 +352,7 @@ export class Simulation {
     }
   }
 
-  // ---- Figures -----------------------------------------------------------------------------------------------------
+  // ---- What comes of it --------------------------------------------------------------------------------------------
 
   #applyCaps(): void {
     const { machine, actuator } = this;
@@ -416,59 +371,8 @@ export class Simulation {
 
   #countCapped(passedMs: number): void {
     for (const target of this.#targets) {
-      if (this.actuator.capPpm(target) < 1e6) this.#cappedMs[target] = (this.#cappedMs[target] ?? 0) + passedMs;
+      if (this.actuator.capPpm(target) < 1e6) this.#figures.countCapped(target, passedMs);
     }
-  }
-
-  #tell({ actionId, action, state, endedAtMs }: ActionRecord): void {
-    if (endedAtMs !== null || state === 'pending') return;
-    if (this.#begun.has(actionId)) return;
-    this.#begun.set(actionId, state);
-    // Ids are of one second: those of long ago come never again.
-    const [oldest] = this.#begun.keys();
-    if (this.#begun.size > MAX_BEGUN && oldest !== undefined) this.#begun.delete(oldest);
-    const key = `${action} ${state}`;
-    const figures = this.#actions.get(key) ?? { action, state, begun: 0 };
-    figures.begun += 1;
-    this.#actions.set(key, figures);
-  }
-
-  #count({ rule }: BoundRule, { transition }: Finding): void {
-    const { kind, after } = transition;
-    const tally = this.#tallyOf(rule);
-    if (kind === 'flapping') tally.flapped += 1;
-    if (kind !== 'fire' && kind !== 'escalate') return;
-    if (kind === 'fire') tally.fired += 1;
-    tally.entered[after ?? ''] = (tally.entered[after ?? ''] ?? 0) + 1;
-    // A rung that is skipped is entered with the one above it.
-    const from = transition.before === null ? NO_RUNG : SEVERITIES.indexOf(transition.before);
-    const to = after === null ? NO_RUNG : SEVERITIES.indexOf(after);
-    for (let rung = from + 1; rung <= to; rung++) {
-      const recent = tally.recentMs.get(rung) ?? [];
-      const latest = recent.at(-1);
-      if (latest !== undefined) tally.closestMs = Math.min(tally.closestMs, this.#nowMs - latest);
-      recent.push(this.#nowMs);
-      while (this.#nowMs - (recent[0] ?? 0) > FLAP_WINDOW_MS) recent.shift();
-      tally.recentMs.set(rung, recent);
-      tally.mostEntries = Math.max(tally.mostEntries, recent.length);
-    }
-  }
-
-  #tallyOf(rule: Rule): Tally {
-    const key = `${rule.name} ${rule.channelId}`;
-    const known = this.#tallies.get(key);
-    if (known !== undefined) return known;
-    const fresh: Tally = {
-      rule,
-      fired: 0,
-      flapped: 0,
-      entered: {},
-      recentMs: new Map(),
-      mostEntries: 0,
-      closestMs: Number.POSITIVE_INFINITY,
-    };
-    this.#tallies.set(key, fresh);
-    return fresh;
   }
 
   #report(count: number): SimulationReport {
@@ -484,10 +388,7 @@ export class Simulation {
         const channel = this.machine.channels[i];
         return { ...device, bounds: channel === undefined ? [] : boundsOf(config, channel) };
       }),
-      rules: [...this.#tallies.values()].map((tally) => figuresOf(tally, this.#periodMs)),
-      actions: [...this.#actions.values()],
-      leases: { ...this.#leases },
-      cappedMs: { ...this.#cappedMs },
+      ...this.#figures.report,
     };
   }
 }
@@ -495,25 +396,6 @@ export class Simulation {
 function boundsOf(config: Config, channel: Channel): number[] {
   const bounds = thermalBounds(config, channel);
   return SEVERITIES.map((severity) => bounds[severity].raise / 1000);
-}
-
-function figuresOf(
-  { rule, fired, flapped, entered, mostEntries: most, closestMs }: Tally,
-  periodMs: number,
-): RuleFigures {
-  const isLone = rule.rungs.length === 1;
-  return {
-    rule: rule.name,
-    channel: rule.channelId,
-    fired,
-    entered,
-    flapped,
-    mostEntries: most,
-    // Upper rungs are not damped.
-    allowedEntries: isLone ? mostFirings(rule, periodMs) : mostEntries(rule, periodMs),
-    closestMs: Number.isFinite(closestMs) ? closestMs : null,
-    leastSpacingMs: leastSpacingMs(rule, periodMs),
-  };
 }
 
 /** Canonical units: values that are neither below `above` nor above `below`. */
