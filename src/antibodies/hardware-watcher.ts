@@ -7,7 +7,7 @@ import { countOf, type Occurrence } from '../policy/occurrence.js';
 import { type DriverVerdict, judgeXid, type XidOverride } from '../policy/xid.js';
 import type { Antibody } from './antibody.js';
 
-export const HARDWARE_WATCHER_TYPE: AntibodyType = 'hardware_watcher';
+const HARDWARE_WATCHER_TYPE: AntibodyType = 'hardware_watcher';
 
 /** The part of the alert that says what it is about. */
 export interface Assessment {

@@ -142,7 +142,7 @@ function libraryFile(library: string | undefined, name: string): Finding[] {
 }
 
 /** Path of the library relative to the root, links followed; undefined: not found. */
-export async function findLibrary(root: Tree, name: string, env: Io['env']): Promise<string | undefined> {
+async function findLibrary(root: Tree, name: string, env: Io['env']): Promise<string | undefined> {
   if (name.startsWith('/')) return root.resolve(name.slice(1));
   const cache = (await root.text('etc/ld.so.cache', { maxBytes: MAX_CACHE_BYTES })) ?? '';
   const cached = cache.split('\0').filter((text) => text.endsWith(`/${name}`));

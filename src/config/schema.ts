@@ -382,7 +382,7 @@ const route = object({
 /** Beside the agent's socket, wherever that is, unless the operator names a place. */
 export const DEFAULT_ACTUATOR_SOCKET = '/run/skos/actuator.sock';
 
-export const DEFAULT_GPU_SOCKET = '/run/skos-gpu/gpu.sock';
+const DEFAULT_GPU_SOCKET = '/run/skos-gpu/gpu.sock';
 
 export const configShape = object({
   node: withDefault(nullable(nodeName), null, 'Name of this node; null is the host name.'),

@@ -15,13 +15,13 @@ import type { Alert, Log, RecordedSamples, Store } from '../core/ports.js';
 import { FlightArena } from './flight-arena.js';
 
 /** What memory is asked for: beyond it samples are not shown though they may still be there. */
-export const MEMORY_MS = 600_000;
+const MEMORY_MS = 600_000;
 export const BEFORE_MS = 60_000;
 export const AFTER_MS = 60_000;
 /** An alert may stand for days; what led to it and what came of it is at its beginning. */
 export const LONGEST_MS = 600_000;
 /** With the second that the store's writer waits, a crash loses less than ten. */
-export const FLUSH_EVERY_MS = 5_000;
+const FLUSH_EVERY_MS = 5_000;
 /** A storm of alerts is one event: more copies of the same minutes tell nothing new. */
 export const MAX_OPEN = 4;
 /** A quarter of what the store keeps: ten minutes of a thousand channels at 10 Hz. */

@@ -11,7 +11,7 @@
  * something that comes up again. `irreversible`: stops, deletes or moves. Both need `auto_allow`. `notice`: only tells
  * or asks, changes nothing on the node or its peers, and therefore runs in every mode.
  */
-export const ACTION_CLASSES = ['notice', 'reversible', 'restartable', 'irreversible'] as const;
+const ACTION_CLASSES = ['notice', 'reversible', 'restartable', 'irreversible'] as const;
 export type ActionClass = (typeof ACTION_CLASSES)[number];
 
 interface VerbSpec {

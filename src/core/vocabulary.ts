@@ -9,7 +9,7 @@ export type Severity = (typeof SEVERITIES)[number];
 export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
 
-export const ALERT_STATES = ['ok', 'pending', 'firing', 'recovering', 'flapping'] as const;
+const ALERT_STATES = ['ok', 'pending', 'firing', 'recovering', 'flapping'] as const;
 export type AlertState = (typeof ALERT_STATES)[number];
 
 /** `agent_type` of the antibodies, and of the operator's own rules. */

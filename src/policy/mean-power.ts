@@ -7,7 +7,7 @@
  */
 
 /** Against counters that are updated ten times a second this is an error of a tenth at most. */
-export const MIN_QUOTIENT_MS = 1000;
+const MIN_QUOTIENT_MS = 1000;
 
 export class MeanPower {
   #energyMilliJoules = 0;

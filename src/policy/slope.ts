@@ -10,9 +10,9 @@
 import { sortedMedian } from './median.js';
 
 /** Long enough for a sensor in whole degrees to say something, short enough to follow a GPU that is loaded. */
-export const SLOPE_WINDOW_S = 10;
+const SLOPE_WINDOW_S = 10;
 /** Below it a single wrong point would decide. */
-export const MIN_SLOPE_POINTS = 5;
+const MIN_SLOPE_POINTS = 5;
 
 const SECOND_MS = 1000;
 /** Of one second: the median of so many tells as much as that of a thousand. */

@@ -8,8 +8,8 @@
  * was reset, and everything before is forgotten.
  */
 
-export const SHARE_WINDOW_S = 60;
-export const MIN_SHARE_S = 10;
+const SHARE_WINDOW_S = 60;
+const MIN_SHARE_S = 10;
 
 const PPM = 1_000_000;
 const SECOND_MS = 1000;

@@ -12,7 +12,7 @@
  * 0.125 °C/s for a moment (the median of 20 pairs of slope 0 and 25 across the step lies at 1/8). A real rise as slow as that
  * leaves minutes, and the ladder meets it degree by degree.
  */
-export const MIN_SLOPE_MILLI_CELSIUS_PER_SECOND = 150;
+const MIN_SLOPE_MILLI_CELSIUS_PER_SECOND = 150;
 /** Nobody waits an hour for a slope of ten seconds. */
 export const MAX_TIME_TO_LIMIT_MS = 3_600_000;
 

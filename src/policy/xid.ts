@@ -98,7 +98,7 @@ const UNKNOWN_RECOVERY: Step = { severity: 'critical', action: 'do what the driv
 
 const BY_CODE = new Map<number, (typeof XID_TABLE)[number]>(XID_TABLE.map((row) => [row[0], row]));
 
-export const RECOVERY_XID = 154;
+const RECOVERY_XID = 154;
 
 export function judgeXid(given: {
   readonly code: number;

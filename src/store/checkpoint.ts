@@ -111,7 +111,7 @@ export function signerOf(entry: AuditEntry): PublicKey | string | undefined {
 }
 
 /** Whether `by` signed the hand-over in the entry. */
-export function isHandedOver(entry: AuditEntry, by: PublicKey): boolean {
+function isHandedOver(entry: AuditEntry, by: PublicKey): boolean {
   const { signature: _signature, handover, ...what } = entry.what;
   const { hash: _hash, ...rest } = entry;
   return isSignedBy(by.publicKey, { text: handoverStatement({ ...rest, what }), signature: handover });

@@ -13,7 +13,7 @@ export const MAX_PAGE_BYTES = 1024 * 1024;
 /** A time, three values of up to 19 characters, a count, commas. Most take half of it. */
 const POINT_BYTES = 14 + 3 * 19 + 8 + 5;
 /** A time and a value. */
-export const SAMPLE_BYTES = 14 + 19 + 2;
+const SAMPLE_BYTES = 14 + 19 + 2;
 /** `[12345,"no_data"],` */
 const QUALITY_BYTES = 20;
 /** Names of a series, with the longest id and a label. */

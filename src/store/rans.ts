@@ -15,7 +15,7 @@
  */
 import type { BitWriter } from './bits.js';
 
-export const FREQUENCY_BITS = 12;
+const FREQUENCY_BITS = 12;
 export const TOTAL_FREQUENCY = 2 ** FREQUENCY_BITS;
 const SLOT_MASK = TOTAL_FREQUENCY - 1;
 /** The state is from LEAST to below 2 ** 31: positive as a 32-bit integer. */

@@ -205,7 +205,7 @@ function becomeUser(uid: number, gid: number): () => void {
 // ---- The lock --------------------------------------------------------------------------------------------------------
 
 /** The lock of the database in data_dir, held without opening that database. */
-export class DatabaseLock {
+class DatabaseLock {
   readonly #directory: string;
   #level: LevelHandle | undefined;
 
