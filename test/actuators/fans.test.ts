@@ -5,7 +5,7 @@ import t, { type Test } from 'tap';
 import { fans } from '../../src/actuators/fans.js';
 import { parseAction } from '../../src/core/action-names.js';
 import { startActuator } from '../fixtures/actuator.js';
-import { configOf, cpuChannel } from '../fixtures/configs.js';
+import { configOf, cpuTemperature } from '../fixtures/antibodies.js';
 import { type FakeMachine, fakeMachine } from '../fixtures/fake-sysfs.js';
 import { until } from '../fixtures/until.js';
 
@@ -120,7 +120,7 @@ t.test('fans_full means every fan that is listed', async (t) => {
   if (typeof action === 'string') throw new Error(action);
   const target = (id: string) => ({ target: id, state: 'idle', former: '-', current: '-' });
   const build = (...ids: readonly string[]) =>
-    fans.build({ action, channel: cpuChannel(), targets: ids.map(target), jobs: new Set(), config: configOf() });
+    fans.build({ action, channel: cpuTemperature(), targets: ids.map(target), jobs: new Set(), config: configOf() });
   t.same(build('fan/a/pwm1', 'cpufreq/policy0', 'fan/b/pwm2'), {
     effects: [
       { target: 'fan/a/pwm1', capPpm: 0 },

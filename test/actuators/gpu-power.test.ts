@@ -4,7 +4,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, w
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { packetConnector, startActuator } from '../fixtures/actuator.js';
+import { asked, startActuator } from '../fixtures/actuator.js';
 import { type FakeMachine, fakeMachine } from '../fixtures/fake-sysfs.js';
 import { answerToNobody } from '../fixtures/nobody.js';
 import { LIBRARY, PROGRAM, skipped } from '../fixtures/skos-gpu.js';
@@ -175,20 +175,6 @@ t.test('the allow-list takes a PCI address for a GPU and nothing else', { skip: 
     t.match(actuator.said(), /line 2/);
   }
 });
-
-/** What the setter answers to these packets, until it closes. */
-async function asked(socket: string, ...packets: readonly string[]): Promise<(string | null)[]> {
-  const answers: (string | null)[] = [];
-  const connection = packetConnector()(socket, (packet) => answers.push(packet));
-  for (const packet of packets) {
-    const before = answers.length;
-    connection.send(packet);
-    await until(() => answers.length > before);
-    if (answers.at(-1) === null) break;
-  }
-  connection.close();
-  return answers;
-}
 
 t.test('a setter does what its contract says, and nothing for anything else', { skip: skipped }, async (t) => {
   const machine = machineWithGpus(t);

@@ -4,7 +4,7 @@ import { setTimeout } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import type { ActuatorClient } from '../../src/actuators/actuator-client.js';
 import type { ActuatorJob } from '../../src/core/ports.js';
-import { packetConnector, startActuator, writeAllowList } from '../fixtures/actuator.js';
+import { asked, packetConnector, startActuator, writeAllowList } from '../fixtures/actuator.js';
 import { type FakeMachine, fakeMachine } from '../fixtures/fake-sysfs.js';
 import { answerToNobody } from '../fixtures/nobody.js';
 import { type Behaviour, FakeSystemd } from '../fixtures/units.js';
@@ -335,19 +335,6 @@ t.test('the allow-list takes names of units and nothing else, and jobs of servic
     await until(() => /line 2/.test(actuator.said()));
   }
 });
-
-/** What the runner answers to these packets, one after the other on one connection. */
-async function asked(socket: string, ...packets: readonly string[]): Promise<(string | null)[]> {
-  const answers: (string | null)[] = [];
-  const connection = packetConnector()(socket, (packet) => answers.push(packet));
-  for (const packet of packets) {
-    const before = answers.length;
-    connection.send(packet);
-    await until(() => answers.length > before);
-  }
-  connection.close();
-  return answers;
-}
 
 t.test('the runner does what its contract says, for root alone, and leaves with its parent', async (t) => {
   const { systemd } = node(t);

@@ -6,8 +6,8 @@ import { type ChannelJson, channelJson } from '../../src/core/channel.js';
 import type { Quantity } from '../../src/core/units.js';
 import { withDerived } from '../../src/sensors/derived.js';
 import { makeChannel } from '../../src/sensors/make-channel.js';
+import { cpuTemperature } from '../fixtures/antibodies.js';
 import { node } from '../fixtures/cli.js';
-import { cpuChannel } from '../fixtures/configs.js';
 import { gpuChannels, gpuStatus, h200, mi210 } from '../fixtures/gpus.js';
 
 const IO = { columns: 80, color: false };
@@ -18,7 +18,7 @@ function at(celsius: number | null, limits: Readonly<Record<string, number>>): C
     quality: celsius === null ? 'stale' : 'ok',
     atMs: 0,
   } as const;
-  return { ...channelJson(cpuChannel({}), reading, 0), limits };
+  return { ...channelJson(cpuTemperature({}), reading, 0), limits };
 }
 
 t.test('the margin is to the nearest limit above, and to the highest that is exceeded', async (t) => {
@@ -49,7 +49,7 @@ t.test('devices stand by class, GPUs under their name in the order of the bus', 
   t.same(
     text.split('\n').filter((line) => !line.startsWith('  ')),
     [
-      'hwmon/coretemp-isa-0000  cpu',
+      'hwmon/coretemp  cpu',
       `NVIDIA H200 0000:3b:00.0  nvml/${h200().device}  gpu`,
       `AMD Instinct MI210 0000:83:00.0  amdgpu/${mi210().device}  gpu`,
       'hwmon/nvme-0  disk',

@@ -10,8 +10,8 @@ import { statusText } from '../../src/cli/status.js';
 import { tableLines } from '../../src/cli/table.js';
 import { type ChannelJson, channelJson } from '../../src/core/channel.js';
 import { QUANTITIES } from '../../src/core/units.js';
+import { cpuTemperature } from '../fixtures/antibodies.js';
 import { action, alert, NOW_MS, node, status } from '../fixtures/cli.js';
-import { cpuChannel } from '../fixtures/configs.js';
 
 type Tap = typeof t;
 const IO = { columns: 80, color: false, wallMs: () => NOW_MS };
@@ -20,7 +20,7 @@ const CONTROL = /[\p{Cc}]/u;
 function channel(given: Partial<ChannelJson> = {}): ChannelJson {
   return {
     ...channelJson(
-      cpuChannel({ limits: { max: 80_000, critical: 100_000 } }),
+      cpuTemperature({ limits: { max: 80_000, critical: 100_000 } }),
       { value: 54_300, quality: 'ok', atMs: 0 },
       0,
     ),
@@ -37,7 +37,7 @@ t.test('sensors stand below their device, with value, margin and limits', async 
   t.equal(
     text,
     [
-      'hwmon/coretemp-isa-0000  cpu',
+      'hwmon/coretemp  cpu',
       '  temp1  Package id 0  54.3 °C  26 to max  max 80, crit 100',
       '  temp2  Core 0           hung             max 80, crit 100',
       '2 channels, 1 without a value',

@@ -3,7 +3,7 @@ import t from 'tap';
 import { ruleBounds } from '../../src/config/rule-bounds.js';
 import { thermalBounds } from '../../src/config/thermal-bounds.js';
 import { QUANTITIES, type Quantity } from '../../src/core/units.js';
-import { configOf } from '../fixtures/configs.js';
+import { configOf } from '../fixtures/antibodies.js';
 
 t.test('a device without a limit of its own gets the table, 5 °C of hysteresis inside', async (t) => {
   t.same(thermalBounds(configOf(), { limits: {} }), {

@@ -5,18 +5,12 @@ import { checkAcross } from '../../src/config/check.js';
 import { placeProblem } from '../../src/config/cleanup-places.js';
 import { jobsOf } from '../../src/config/jobs.js';
 import { type Config, configShape } from '../../src/config/schema.js';
-import { parse } from '../../src/core/shape.js';
+import { configOf } from '../fixtures/antibodies.js';
 
 function faults(cleanup: Record<string, unknown>, more: Record<string, unknown> = {}): string[] {
   const issues: Parameters<typeof checkAcross>[1] = [];
   const config = configShape.check({ storage: { cleanup }, ...more }, [], issues as never) as Config;
   return [...issues, ...checkAcross(config, issues)].map(({ path, message }) => `${path.join('.')} ${message}`);
-}
-
-function configOf(written: Record<string, unknown>): Config {
-  const { value, issues } = parse(configShape, written);
-  if (value === undefined) throw new Error(JSON.stringify(issues));
-  return { ...value, node: 'nova' };
 }
 
 const inside = (path: string) => path;

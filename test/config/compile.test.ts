@@ -6,7 +6,7 @@ import { compileAllowList } from '../../src/config/compile.js';
 import type { Config } from '../../src/config/schema.js';
 import type { Channel } from '../../src/core/channel.js';
 import { type ReadAllowList, readAllowList } from '../fixtures/allow-list.js';
-import { configOf, cpuChannel } from '../fixtures/configs.js';
+import { configOf, cpuTemperature } from '../fixtures/antibodies.js';
 
 const FACTS: ActuatableFacts = {
   cpufreqPolicies: ['devices/system/cpu/cpufreq/policy0', 'devices/system/cpu/cpufreq/policy1'],
@@ -36,7 +36,7 @@ interface Given {
 
 function compiled({
   config = configOf(),
-  channels = [cpuChannel()],
+  channels = [cpuTemperature()],
   facts = FACTS,
   sysfsRoot = '/sys',
 }: Given = {}): ReadAllowList {
@@ -71,7 +71,7 @@ t.test('an armed node has a standing order at the emergency bound of each CPU se
   const { orders } = compiled({ config: configOf({ mode: 'auto' }) });
   t.match(orders, [
     {
-      name: 'thermal:hwmon/coretemp-isa-0000/temp1',
+      name: 'thermal:hwmon/coretemp/temp1',
       fields: {
         sensor: 'class/hwmon/hwmon0/temp1_input',
         raise: '95000',
@@ -86,7 +86,7 @@ t.test('an armed node has a standing order at the emergency bound of each CPU se
 });
 
 t.test('the order follows the limit that the device states, and the thresholds that the operator writes', async (t) => {
-  const channels = [cpuChannel({ limits: { critical: 105_000 } })];
+  const channels = [cpuTemperature({ limits: { critical: 105_000 } })];
   const stated = compiled({ config: configOf({ mode: 'auto' }), channels });
   t.match(stated.orders[0]?.fields, { raise: '102000', clear: '97000' });
   const written = configOf({
@@ -100,7 +100,7 @@ t.test('a limit that no CPU means does not count', async (t) => {
   for (const critical of [0, -128_000, 127_875_000, 65_535_000]) {
     const { orders } = compiled({
       config: configOf({ mode: 'auto' }),
-      channels: [cpuChannel({ limits: { critical } })],
+      channels: [cpuTemperature({ limits: { critical } })],
     });
     t.match(orders[0]?.fields, { raise: '95000' }, `${critical}`);
   }
@@ -114,17 +114,17 @@ t.test('carries over scale, offset and fault file of the sensor', async (t) => {
     offset: -1500,
     faultPath: '/sys/class/hwmon/hwmon0/temp1_fault',
   } as const;
-  const { orders } = compiled({ config: configOf({ mode: 'auto' }), channels: [cpuChannel({ probe })] });
+  const { orders } = compiled({ config: configOf({ mode: 'auto' }), channels: [cpuTemperature({ probe })] });
   t.match(orders[0]?.fields, { multiplier: '0.5', offset: '-1500', fault: 'class/hwmon/hwmon0/temp1_fault' });
 });
 
 t.test('orders nothing of what the actuator cannot sample, and says so', async (t) => {
   const config = configOf({ mode: 'auto' });
   for (const [what, channel] of [
-    ['outside sysfs', cpuChannel({ probe: { kind: 'integer', path: '/proc/temp' } })],
-    ['another root with the same beginning', cpuChannel({ probe: { kind: 'integer', path: '/system/temp' } })],
-    ['a blank in its path', cpuChannel({ probe: { kind: 'integer', path: '/sys/a b' } })],
-    ['a way out of the root', cpuChannel({ probe: { kind: 'integer', path: '/sys/../etc/passwd' } })],
+    ['outside sysfs', cpuTemperature({ probe: { kind: 'integer', path: '/proc/temp' } })],
+    ['another root with the same beginning', cpuTemperature({ probe: { kind: 'integer', path: '/system/temp' } })],
+    ['a blank in its path', cpuTemperature({ probe: { kind: 'integer', path: '/sys/a b' } })],
+    ['a way out of the root', cpuTemperature({ probe: { kind: 'integer', path: '/sys/../etc/passwd' } })],
   ] as const) {
     const { orders, comments } = compiled({ config, channels: [channel] });
     t.same(orders, [], what);
@@ -133,16 +133,16 @@ t.test('orders nothing of what the actuator cannot sample, and says so', async (
       what,
     );
   }
-  const field = cpuChannel({ probe: { kind: 'field', path: '/sys/x', key: '', column: 0 } });
+  const field = cpuTemperature({ probe: { kind: 'field', path: '/sys/x', key: '', column: 0 } });
   t.same(compiled({ config, channels: [field] }).orders, []);
 });
 
 t.test('orders nothing for what is no CPU temperature', async (t) => {
   const config = configOf({ mode: 'auto' });
   const channels = [
-    cpuChannel({ class: 'gpu' }),
-    cpuChannel({ thermalDefault: false }),
-    cpuChannel({ quantity: 'fanRpm' }),
+    cpuTemperature({ class: 'gpu' }),
+    cpuTemperature({ thermalDefault: false }),
+    cpuTemperature({ quantity: 'fanRpm' }),
   ];
   t.same(compiled({ config, channels }).orders, []);
 });
@@ -212,12 +212,12 @@ t.test("compiles the operator's standing rules, with their own bounds and cap", 
     actions: ['throttle_30', 'throttle_40'],
     for: { samples: 3 },
   };
-  const channels = [cpuChannel({ thermalDefault: false, class: 'board' })];
+  const channels = [cpuTemperature({ thermalDefault: false, class: 'board' })];
   t.same(compiled({ config: configOf({ rules: [rule] }), channels }).orders, [], 'not while the node observes');
   const own = compiled({ config: configOf({ rules: [{ ...rule, mode: 'auto' }] }), channels });
   t.match(own.orders, [
     {
-      name: 'vrm:hwmon/coretemp-isa-0000/temp1',
+      name: 'vrm:hwmon/coretemp/temp1',
       fields: { raise: '80000', clear: '75000', samples: '3', cap_ppm: '600000' },
     },
   ]);
@@ -245,16 +245,16 @@ t.test('splits an order whose cap is below the floor of a target', async (t) => 
 t.test('keeps within the limits of the format on the largest machines, packages first', async (t) => {
   const cpufreqPolicies = Array.from({ length: 700 }, (_, i) => `devices/system/cpu/cpufreq/policy${i}`);
   const cores = Array.from({ length: 128 }, (_, i) =>
-    cpuChannel({ id: `hwmon/coretemp/temp${i + 2}`, name: `temp${i + 2}`, label: `Core ${i}` }),
+    cpuTemperature({ id: `hwmon/coretemp/temp${i + 2}`, name: `temp${i + 2}`, label: `Core ${i}` }),
   );
   const { targets, orders, comments } = compiled({
     config: configOf({ mode: 'auto' }),
-    channels: [...cores, cpuChannel()],
+    channels: [...cores, cpuTemperature()],
     facts: { ...FACTS, cpufreqPolicies },
   });
   t.equal(targets.size, 512);
   t.equal(orders.length, 64);
-  t.match(orders[0]?.name, /^thermal:hwmon\/coretemp-isa-0000\/temp1$/);
+  t.match(orders[0]?.name, /^thermal:hwmon\/coretemp\/temp1$/);
   t.ok(comments.some((line) => line.includes('policy699')));
 });
 
@@ -275,7 +275,7 @@ t.test('lists the energy counters whose average may be told, within the bounds o
 });
 
 t.test('shortens a long channel id so that it stays unique', async (t) => {
-  const long = (last: string) => cpuChannel({ id: `hwmon/${'x'.repeat(60)}/${last}` });
+  const long = (last: string) => cpuTemperature({ id: `hwmon/${'x'.repeat(60)}/${last}` });
   const { orders } = compiled({ config: configOf({ mode: 'auto' }), channels: [long('temp1'), long('temp2')] });
   t.equal(new Set(orders.map(({ name }) => name)).size, 2);
 });
@@ -283,7 +283,7 @@ t.test('shortens a long channel id so that it stays unique', async (t) => {
 t.test('the same machine and config make the same text', async (t) => {
   const input = {
     config: configOf({ mode: 'auto' }),
-    channels: [cpuChannel()],
+    channels: [cpuTemperature()],
     facts: FACTS,
     sysfsRoot: '/sys/',
     controllerUid: 0,
@@ -298,7 +298,7 @@ const GPU = '0000:3b:00.0';
 const WITH_GPU: ActuatableFacts = { ...NOTHING, gpus: [{ address: GPU, kind: 'nvml_power' }] };
 
 function gpuChannel(given: Partial<Channel> = {}): Channel {
-  return cpuChannel({
+  return cpuTemperature({
     id: 'nvml/gpu-5e9/temperature',
     name: 'temperature',
     label: 'GPU',
@@ -360,13 +360,13 @@ t.test('a standing rule of the operator on a GPU caps that GPU and no CPU', asyn
 });
 
 t.test('GPUs are not crowded out by the cores of large CPUs', async (t) => {
-  const cores = Array.from({ length: 128 }, (_, i) => cpuChannel({ id: `hwmon/x/temp${i}`, label: `Core ${i}` }));
+  const cores = Array.from({ length: 128 }, (_, i) => cpuTemperature({ id: `hwmon/x/temp${i}`, label: `Core ${i}` }));
   const gpus = Array.from({ length: 16 }, (_, i) => `0000:${(16 + i).toString(16)}:00.0`);
   const facts = { ...FACTS, gpus: gpus.map((address) => ({ address, kind: 'nvml_power' as const })) };
-  const { orders } = compiled({ config: configOf({ mode: 'auto' }), channels: [...cores, cpuChannel()], facts });
+  const { orders } = compiled({ config: configOf({ mode: 'auto' }), channels: [...cores, cpuTemperature()], facts });
   t.equal(orders.length, 64);
   t.equal(orders.filter(({ fields }) => fields.gpu !== undefined).length, 16);
-  t.match(orders[0]?.name, 'coretemp-isa-0000', 'packages first');
+  t.match(orders[0]?.name, 'coretemp', 'packages first');
 });
 
 t.test('lists fans only where an action asks for them, and clocks beside each power limit', async (t) => {
@@ -437,7 +437,7 @@ const channel = fc
     quantity: fc.constantFrom('temperatureMilliCelsius', 'ratioPartsPerMillion', 'fanRpm'),
   })
   .map(({ id, path, multiplier, critical, quantity }) =>
-    cpuChannel({
+    cpuTemperature({
       id,
       quantity: quantity as Channel['quantity'],
       limits: { critical },
@@ -466,7 +466,9 @@ t.test('no configuration that passes the check makes an invalid line', async (t)
 
 t.test('names the only chip of a device without its number, two chips of one device with theirs', async (t) => {
   const at = (chip: string): Channel => ({
-    ...cpuChannel({ probe: { kind: 'integer', path: `/sys/devices/platform/coretemp.0/hwmon/${chip}/temp1_input` } }),
+    ...cpuTemperature({
+      probe: { kind: 'integer', path: `/sys/devices/platform/coretemp.0/hwmon/${chip}/temp1_input` },
+    }),
     id: `hwmon/${chip}/temp1`,
   });
   const sensorOf = (channels: Channel[]) =>

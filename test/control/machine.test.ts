@@ -1,7 +1,7 @@
 /** The machine as the configuration describes it to discovery. */
 import t from 'tap';
 import { Machine } from '../../src/control/machine.js';
-import { configOf } from '../fixtures/configs.js';
+import { configOf } from '../fixtures/antibodies.js';
 import { fakeMachine } from '../fixtures/fake-sysfs.js';
 
 t.test('looks for the cgroups of targets and for the units of workloads', async (t) => {
