@@ -39,6 +39,11 @@ export interface Steps {
 /** Steps, or why there are none: the action is then recorded as unavailable with these words. */
 export type Built = Steps | { readonly unavailable: string };
 
+/** None where it is unavailable. */
+export function stepsOf(built: Built): Required<Steps> {
+  return 'unavailable' in built ? { effects: [], jobs: [] } : { jobs: [], ...built };
+}
+
 export interface EffectKind {
   build(context: EffectContext): Built;
 }

@@ -12,6 +12,15 @@ export interface JobSpec {
   readonly timeoutMs: number;
 }
 
+/** The job that says what this one would touch, and changes nothing. */
+export function listingOf(job: string): string {
+  return `${job}.list`;
+}
+
+export function isListing(job: string): boolean {
+  return job.endsWith('.list');
+}
+
 const UNIT_VERBS = ['start', 'stop', 'restart'] as const;
 
 export function jobsOf(config: Config): JobSpec[] {
@@ -65,7 +74,7 @@ function wireguardJobs(config: Config): JobSpec[] {
     return [
       restart,
       { id, verb: 'start', unit: unit('regenerate-wireguard-config'), ...within },
-      { id: `${id}.list`, verb: 'start', unit: unit('regenerate-wireguard-config-list'), ...within },
+      { id: listingOf(id), verb: 'start', unit: unit('regenerate-wireguard-config-list'), ...within },
     ];
   });
 }
@@ -91,7 +100,7 @@ function actJobs(config: Config): JobSpec[] {
   return names.flatMap((name) =>
     [false, true].map(
       (listing): JobSpec => ({
-        id: `act/${name}${listing ? '.list' : ''}`,
+        id: listing ? listingOf(`act/${name}`) : `act/${name}`,
         verb: 'start',
         unit: actUnit(name, { listing }),
         timeoutMs: timeoutMs(config),

@@ -4,6 +4,7 @@
  * in its own time. Every other record is closed, and nothing is ever done again because a record says that it was begun.
  */
 import type { Built, Steps } from '../actuators/effect.js';
+import { isListing } from '../config/jobs.js';
 import type { Action } from '../core/action-names.js';
 import type { Clock } from '../core/clock.js';
 import type { ActionRecord } from '../core/ports.js';
@@ -75,8 +76,7 @@ export class Adoption {
     );
     const why = 'the agent was started again meanwhile: whether it helped was not verified';
     if (job === undefined) this.#close(record, 'abandoned', 'whether it ran is not known; it is not run again');
-    else if (job.job.endsWith('.list'))
-      this.#close({ ...record, jobs }, 'abandoned', 'it was only listed; it is not run');
+    else if (isListing(job.job)) this.#close({ ...record, jobs }, 'abandoned', 'it was only listed; it is not run');
     else this.#close({ ...record, jobs }, job.state === 'done' ? 'done' : 'failed', why);
   }
 

@@ -6,8 +6,9 @@
  * Nothing here waits on the protection path: requests to the actuator are sent at once and their answers become state
  * when they come. What the actuator does not answer or cannot take back is shown as that, never as done.
  */
-import type { Built, Steps } from '../actuators/effect.js';
+import { type Built, type Steps, stepsOf } from '../actuators/effect.js';
 import { buildEffects } from '../actuators/effects.js';
+import { listingOf } from '../config/jobs.js';
 import type { Action } from '../core/action-names.js';
 import { reason } from '../core/errors.js';
 import type { ActionRecord, Actuator, ActuatorTarget, Store } from '../core/ports.js';
@@ -152,7 +153,7 @@ export class Executor {
     if (verdict === 'propose' && running.repair === undefined) this.#look(running);
     if (verdict !== 'act') return;
     const built = this.#build(action, bound);
-    const effects = 'effects' in built ? built.effects : [];
+    const { effects } = stepsOf(built);
     if (holds.length === 0) {
       const isNew = effects.length > 0 || (running.repair === undefined && 'jobs' in built);
       if (isNew)
@@ -386,9 +387,8 @@ export class Executor {
 
   /** What it would touch, for who decides. */
   #look(running: Running): void {
-    const built = this.#build(running.action, running.bound);
-    const { jobs = [] } = 'effects' in built ? built : {};
-    if (jobs.some(({ job }) => this.#jobs.has(`${job}.list`))) this.#repair(running, { listOnly: true });
+    const { jobs } = stepsOf(this.#build(running.action, running.bound));
+    if (jobs.some(({ job }) => this.#jobs.has(listingOf(job)))) this.#repair(running, { listOnly: true });
   }
 
   // ---- Proposals -----------------------------------------------------------------------------------------------------
@@ -399,7 +399,7 @@ export class Executor {
     if (running === undefined) return undefined;
     const { action, bound, record } = running;
     const built = this.#build(action, bound);
-    const { effects, jobs = [] } = 'effects' in built ? built : { effects: [] };
+    const { effects, jobs } = stepsOf(built);
     const current = new Map(this.#targets.map((each) => [each.target, each.current]));
     return {
       action,

@@ -4,7 +4,8 @@
  * late is told apart by its turn.
  */
 import { createHash } from 'node:crypto';
-import type { Built, Job } from '../actuators/effect.js';
+import { type Built, type Job, stepsOf } from '../actuators/effect.js';
+import { isListing, listingOf } from '../config/jobs.js';
 import { type ActionClass, actionClass } from '../core/action-names.js';
 import type { Clock } from '../core/clock.js';
 import { reason, SkosError } from '../core/errors.js';
@@ -132,7 +133,7 @@ export class Repair {
   #resume(): void {
     const { former, resumes } = this.#subject;
     const last = former.at(-1);
-    if (last === undefined || last.job.endsWith('.list')) return;
+    if (last === undefined || isListing(last.job)) return;
     if (last.state === 'running') {
       this.#phase = 'running';
       const { job, key } = last;
@@ -197,7 +198,7 @@ export class Repair {
     if (nowMs < this.#restUntilMs) return;
     const { listOnly } = this.#subject;
     const built = this.#subject.build();
-    const { jobs = [] } = 'effects' in built ? built : {};
+    const { jobs } = stepsOf(built);
     const afterMs = Math.max(0, ...jobs.map((job) => job.afterMs ?? 0));
     if (nowMs - this.#beganMs < afterMs) return;
     const why = 'unavailable' in built ? unavailable(built.unavailable) : this.#refusal(jobs, nowMs);
@@ -211,7 +212,7 @@ export class Repair {
     this.#admitted = !listOnly && this.#isGated();
     this.#listing = undefined;
     this.#result = undefined;
-    const listings = jobs.map(({ job }) => `${job}.list`).filter((job) => this.#context.listed.has(job));
+    const listings = jobs.map(({ job }) => listingOf(job)).filter((job) => this.#context.listed.has(job));
     this.#queue = listings;
     this.#phase = 'listing';
     if (!listOnly)

@@ -2,6 +2,7 @@
  * The repairs of an agent: what they share. Asks the actuator about runs while there are any, sees to it that one action is repaired
  * once at a time however many channels want it, and closes what an earlier agent began without ever running it again.
  */
+import { isListing } from '../config/jobs.js';
 import { parseAction } from '../core/action-names.js';
 import type { Clock } from '../core/clock.js';
 import type { ActionRecord, Actuator, ActuatorJob } from '../core/ports.js';
@@ -137,7 +138,7 @@ export class Repairs {
     const { gate, config, clock } = this.#options;
     const action = parseAction(text, config.get().hooks);
     if (typeof action === 'string') return; // Of another configuration.
-    const isWell = job !== undefined && (job.state === 'done' || job.job.endsWith('.list'));
+    const isWell = job !== undefined && (job.state === 'done' || isListing(job.job));
     gate.ended({ action, rule, channel, severity }, isWell ? 'done' : 'failed', clock.monotonicMs());
   }
 
