@@ -19,11 +19,11 @@ import type { Ground } from './ground.js';
 
 export type Acting = ReturnType<typeof composeActing>;
 
-export function composeActing({ node, bootId, config, store, outlet, record, lasting, clock, log }: Ground) {
+export function composeActing({ node, bootId, config, store, outlet, record, lasting, clock, every, log }: Ground) {
   const silences = new Silences({ store, lasting, record });
   const memory = new ImmuneMemory({ config, store });
   const rulebook = new Rulebook(ANTIBODIES, memory);
-  const recorder = new FlightRecorder({ store, clock, log });
+  const recorder = new FlightRecorder({ store, clock, every, log });
   const onChange = (alert: Alert) => {
     if (isRecorded(alert)) recorder.alert(alert);
   };

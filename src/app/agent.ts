@@ -100,7 +100,7 @@ interface Composed {
 async function compose(given: Given & { configFile: string | undefined; startedAtMs: number }): Promise<Composed> {
   const { addon, initial, log, configFile, startedAtMs } = given;
   const ground = await layGround(given);
-  const { node, bootId, config, machine, store, outlet, record, runDirectory } = ground;
+  const { node, bootId, config, machine, store, outlet, record, runDirectory, every } = ground;
 
   const acting = composeActing(ground);
   const { rulebook, alerts, executor, recorder, word, gates, repairLoops, silences, memory } = acting;
@@ -122,8 +122,8 @@ async function compose(given: Given & { configFile: string | undefined; startedA
     onCrossing,
   });
   const feed = () => void addon.notify('WATCHDOG=1');
-  const tick = new Tick({ config, sensing, rulebook, alerts, executor, recorder, store, clock, log, feed });
-  const publisher = new Publisher({ sensing, rulebook, alerts, store, outlet, clock, log });
+  const tick = new Tick({ config, sensing, rulebook, alerts, executor, recorder, store, clock, every, log, feed });
+  const publisher = new Publisher({ sensing, rulebook, alerts, store, outlet, clock, every, log });
   const actuator = composeActuator(ground, { executor, word, sensing, gpus, gpuSocket });
   const { link, compileAllowList } = actuator;
   const load = async () => (await loadConfig({ file: configFile, env: process.env })).config;
@@ -173,7 +173,7 @@ async function compose(given: Given & { configFile: string | undefined; startedA
   await queue.start();
   outlet.lead(queue);
 
-  const netOwn = given.withChildren ? [new ChildProcess(netSpec({ runDirectory }), { log })] : [];
+  const netOwn = given.withChildren ? [new ChildProcess(netSpec({ runDirectory }), { log, every })] : [];
   return {
     parts: [
       { name: 'store', start: () => undefined, stop: () => store.stop() },
@@ -191,7 +191,7 @@ async function compose(given: Given & { configFile: string | undefined; startedA
         start: async () => alerts.adopt(await store.alerts({ standing: true, limit: ADOPTED_ALERTS })),
         stop: () => undefined,
       },
-      new StoreWatch({ health: () => store.health(), alerts }),
+      new StoreWatch({ health: () => store.health(), alerts, every }),
       hardware,
       repairLoops,
       guests.chains,

@@ -8,6 +8,7 @@ import { Machine } from '../control/machine.js';
 import { LaterOutlet } from '../control/outlet.js';
 import { Record } from '../control/record.js';
 import { agentSocketPath } from '../core/agent-client.js';
+import { Beat, type Every } from '../core/beat.js';
 import { type Clock, systemClock as clock } from '../core/clock.js';
 import { within } from '../core/deadline.js';
 import { reason, SkosError } from '../core/errors.js';
@@ -40,6 +41,8 @@ export interface Ground extends Given {
   readonly record: Record;
   readonly lasting: LastingClock;
   readonly clock: Clock;
+  /** One beat for all that is done again and again. */
+  readonly every: Every;
   readonly socketPath: string;
   readonly runDirectory: string;
 }
@@ -65,6 +68,7 @@ export async function layGround(given: Given): Promise<Ground> {
     record: new Record({ store, log, outlet }),
     lasting: new LastingClock({ store, clock, bootId: boot }),
     clock,
+    every: new Beat(clock).every,
     socketPath,
     runDirectory,
   };

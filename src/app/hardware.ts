@@ -10,7 +10,7 @@ import { packetConnector } from './packet-connector.js';
 export type Hardware = ReturnType<typeof composeHardware>;
 
 export function composeHardware(
-  { addon, initial, withChildren, runDirectory, bootId, machine, config, store, record, clock, log }: Ground,
+  { addon, initial, withChildren, runDirectory, bootId, machine, config, store, record, clock, every, log }: Ground,
   {
     alerts,
     onGpus,
@@ -30,6 +30,7 @@ export function composeHardware(
     bootId,
     recoveryAction: (address) => gpus.reading(address, 'recovery_action'),
     clock,
+    every,
     log,
   });
   const kernelLog = new KernelLog({
@@ -55,6 +56,7 @@ export function composeHardware(
     onSilent: () => ownGpu?.replace('it does not answer'),
     log,
     clock,
+    every,
   });
   return { hardware, kernelLog, gpus, ownGpu, gpuSocket: place.socket };
 }

@@ -1,4 +1,5 @@
 /** How the channels of this node are read, each by the part that can: joined under one list, with what is derived of them. */
+import type { Every } from '../core/beat.js';
 import type { Channel } from '../core/channel.js';
 import type { Clock } from '../core/clock.js';
 import type { Sampler, Tree, Tripwire } from '../core/ports.js';
@@ -29,6 +30,7 @@ export interface SamplingOptions {
   /** A tripwire was crossed. */
   readonly onCrossing: () => void;
   readonly clock: Clock;
+  readonly every: Every;
 }
 
 type Part = 'file' | 'gpu' | 'rapl' | 'workload_gpu' | 'wireguard' | 'mesh' | 'mounts';
@@ -37,16 +39,17 @@ type Part = 'file' | 'gpu' | 'rapl' | 'workload_gpu' | 'wireguard' | 'mesh' | 'm
 export function samplerMaker(
   options: SamplingOptions,
 ): (channels: readonly Channel[], tripwires: readonly Tripwire[]) => Sampler {
-  const { addon, gpus, actuator, proc, wireguard, tunnelStaleMs, peers, deadlineMs, onCrossing, clock } = options;
+  const { addon, gpus, actuator, proc, wireguard, tunnelStaleMs, peers, deadlineMs, onCrossing, clock, every } =
+    options;
   const makers = {
     file: (own: readonly Channel[], wires: readonly Tripwire[]) =>
       addon.createSampler(own, wires, { readDeadlineMs: deadlineMs(), onCrossing }),
     gpu: (own: readonly Channel[], wires: readonly Tripwire[]) => gpus.sampler(own, wires),
-    rapl: (own: readonly Channel[]) => raplFeed({ channels: own, actuator, clock }),
-    workload_gpu: (own: readonly Channel[]) => workloadGpuFeed({ channels: own, gpus, proc, clock }),
+    rapl: (own: readonly Channel[]) => raplFeed({ channels: own, actuator, clock, every }),
+    workload_gpu: (own: readonly Channel[]) => workloadGpuFeed({ channels: own, gpus, proc, clock, every }),
     wireguard: (own: readonly Channel[]) => wireguard.feed(own, tunnelStaleMs()),
-    mesh: (own: readonly Channel[]) => meshFeed({ channels: own, peers, clock }),
-    mounts: (own: readonly Channel[]) => mountFeed({ channels: own, proc, clock }),
+    mesh: (own: readonly Channel[]) => meshFeed({ channels: own, peers, clock, every }),
+    mounts: (own: readonly Channel[]) => mountFeed({ channels: own, proc, clock, every }),
   };
   let former: DerivedSampler | undefined;
   return (channels, tripwires) => {

@@ -23,7 +23,7 @@ export interface ComposedSensing {
 }
 
 export function composeSensing(
-  { addon, machine, config, clock, log }: Ground,
+  { addon, machine, config, clock, every, log }: Ground,
   {
     rulebook,
     gpus,
@@ -36,7 +36,7 @@ export function composeSensing(
     onCrossing: () => void;
   },
 ): ComposedSensing {
-  const wireguard = new WireguardWatch({ env: process.env, proc: machine.proc, clock });
+  const wireguard = new WireguardWatch({ env: process.env, proc: machine.proc, clock, every });
   const net = new NetState(clock);
   const sensing = new Sensing({
     config,
@@ -63,6 +63,7 @@ export function composeSensing(
       deadlineMs: () => config.get().sampling.deadline_ms,
       onCrossing,
       clock,
+      every,
     }),
     log,
   });

@@ -8,6 +8,7 @@
  *
  * Times inside are monotonic; a recording has the wall time that held when it began, also when the clock is set meanwhile.
  */
+import { type Every, ownTimer } from '../core/beat.js';
 import { type Channel, QUALITIES, type Quality } from '../core/channel.js';
 import type { Clock } from '../core/clock.js';
 import { reason } from '../core/errors.js';
@@ -82,6 +83,7 @@ export class FlightRecorder {
   readonly #store: Pick<Store, 'recordings'>;
   readonly #clock: Clock;
   readonly #log: Log;
+  readonly #every: Every;
   /** By id and rate: with another rate a channel's times are told in other steps. */
   readonly #tracks = new Map<string, Track>();
   /** The list that #trackAt is of, and track by index of it; −1: none. */
@@ -92,7 +94,7 @@ export class FlightRecorder {
   readonly #open: Recording[] = [];
   /** Alerts that stand and have, or had, their recording. */
   readonly #known = new Set<string>();
-  #timer: NodeJS.Timeout | undefined;
+  #unbeat: () => void = () => undefined;
   #soon: NodeJS.Immediate | undefined;
   #flushing: Promise<void> | undefined;
   #failed = false;
@@ -105,23 +107,24 @@ export class FlightRecorder {
   constructor({
     store,
     clock,
+    every = ownTimer,
     log,
     bytes,
-  }: { store: Pick<Store, 'recordings'>; clock: Clock; log: Log; bytes?: number }) {
+  }: { store: Pick<Store, 'recordings'>; clock: Clock; every?: Every; log: Log; bytes?: number }) {
     this.#store = store;
     this.#clock = clock;
     this.#log = log;
+    this.#every = every;
     this.#arena = new FlightArena(bytes);
   }
 
   start(): void {
-    this.#timer = setInterval(() => void this.flush(), FLUSH_EVERY_MS);
-    this.#timer.unref();
+    this.#unbeat = this.#every(FLUSH_EVERY_MS, () => void this.flush());
   }
 
   /** Hands what is there to the store, and closes what is open. */
   stop(): void {
-    clearInterval(this.#timer);
+    this.#unbeat();
     clearImmediate(this.#soon);
     for (const recording of [...this.#open]) {
       this.#guarded(() => {

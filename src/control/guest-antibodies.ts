@@ -7,6 +7,7 @@
  * action follows from its alerts.
  */
 import { createHash } from 'node:crypto';
+import { type Every, ownTimer } from '../core/beat.js';
 import type { Clock } from '../core/clock.js';
 import { SkosError } from '../core/errors.js';
 import { type GuestAlert, type GuestBeat, typeOf } from '../core/guests.js';
@@ -68,6 +69,7 @@ export interface GuestAntibodiesOptions {
   readonly record: Pick<AuditRecord, 'add'>;
   readonly outlet: Outlet;
   readonly clock: Clock;
+  readonly every?: Every;
 }
 
 export class GuestAntibodies {
@@ -76,7 +78,7 @@ export class GuestAntibodies {
   readonly #records: Records<Registration>;
   readonly #guests = new Map<string, Guest>();
   readonly #nextCommand = { second: 0, count: 0 };
-  #timer: NodeJS.Timeout | undefined;
+  #unbeat: () => void = () => undefined;
 
   constructor(options: GuestAntibodiesOptions) {
     this.#options = options;
@@ -89,12 +91,11 @@ export class GuestAntibodies {
       () => this.#recall(),
       () => undefined, // The store has said so; who beats registers anew.
     );
-    this.#timer = setInterval(() => this.tend(), TEND_EVERY_MS);
-    this.#timer.unref();
+    this.#unbeat = (this.#options.every ?? ownTimer)(TEND_EVERY_MS, () => this.tend());
   }
 
   stop(): void {
-    clearInterval(this.#timer);
+    this.#unbeat();
   }
 
   #recall(): void {

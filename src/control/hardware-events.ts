@@ -15,6 +15,7 @@
  * No action follows from any of them.
  */
 import { type Assessment, assess } from '../antibodies/hardware-watcher.js';
+import { type Every, ownTimer } from '../core/beat.js';
 import { type Reading, segment } from '../core/channel.js';
 import type { Clock } from '../core/clock.js';
 import { reason } from '../core/errors.js';
@@ -77,6 +78,7 @@ export interface HardwareEventsOptions {
   /** What the driver of the GPU at this address asks for (NVML field 230); undefined: it does not tell. */
   readonly recoveryAction: (address: string) => Reading | undefined;
   readonly clock: Clock;
+  readonly every?: Every;
   readonly log: Log;
 }
 
@@ -113,7 +115,7 @@ export class HardwareEvents {
   readonly #returnedMs = new Map<string, number>();
   /** In the minute that began at: new occurrences, and those of them that were not told. */
   #minute = { beganMs: Number.NEGATIVE_INFINITY, told: 0, untold: 0 };
-  #timer: NodeJS.Timeout | undefined;
+  #unbeat: () => void = () => undefined;
 
   constructor(options: HardwareEventsOptions) {
     this.#options = options;
@@ -144,12 +146,11 @@ export class HardwareEvents {
         over: '',
       });
     }
-    this.#timer = setInterval(() => this.tend(), TEND_EVERY_MS);
-    this.#timer.unref();
+    this.#unbeat = (this.#options.every ?? ownTimer)(TEND_EVERY_MS, () => this.tend());
   }
 
   stop(): void {
-    clearInterval(this.#timer);
+    this.#unbeat();
   }
 
   /** The listener of the kernel's log and of NVML. Never throws for what an event says. */

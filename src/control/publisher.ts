@@ -4,6 +4,7 @@
  */
 
 import type { Antibody } from '../antibodies/antibody.js';
+import { type Every, ownTimer } from '../core/beat.js';
 import {
   type Channel,
   type ChannelJson,
@@ -38,6 +39,7 @@ export interface PublisherOptions {
   readonly store: Store;
   readonly outlet: Outlet;
   readonly clock: Clock;
+  readonly every?: Every;
   readonly log: Log;
 }
 
@@ -47,7 +49,7 @@ export class Publisher {
   readonly #said = new Map<string, { channel: Channel; value: number | null; quality: Quality }>();
   /** The channels that were compared with what was said; a new sampler brings a new list. */
   #saidOf: readonly Channel[] = [];
-  #timer: NodeJS.Timeout | undefined;
+  #unbeat: () => void = () => undefined;
   #seconds = 0;
   #demandUntilMs = 0;
 
@@ -56,11 +58,11 @@ export class Publisher {
   }
 
   start(): void {
-    this.#timer = setInterval(() => this.#beat(), EVERY_MS);
+    this.#unbeat = (this.#options.every ?? ownTimer)(EVERY_MS, () => this.#beat());
   }
 
   stop(): void {
-    clearInterval(this.#timer);
+    this.#unbeat();
     this.sayHead();
   }
 

@@ -8,6 +8,7 @@
  *
  * What an operator has dismissed comes back only when it was over in between.
  */
+import { type Every, ownTimer } from '../core/beat.js';
 import { QUANTITIES } from '../core/units.js';
 import type { BuiltInRule } from '../core/vocabulary.js';
 import type { SetAside, StoreHealth } from '../store/health.js';
@@ -23,6 +24,7 @@ const DATABASE = 'store/local/database';
 export interface StoreWatchOptions {
   readonly health: () => StoreHealth;
   readonly alerts: AlertBook;
+  readonly every?: Every;
 }
 
 interface Trouble {
@@ -35,7 +37,7 @@ export class StoreWatch {
   readonly #options: StoreWatchOptions;
   /** Raised by us, by channel, and not over since; dismissed or not. */
   readonly #raised = new Set<string>();
-  #timer: NodeJS.Timeout | undefined;
+  #unbeat: () => void = () => undefined;
 
   constructor(options: StoreWatchOptions) {
     this.#options = options;
@@ -47,12 +49,11 @@ export class StoreWatch {
       if (alert.rule === STORE_RULE) this.#raised.add(alert.channel);
     }
     this.look();
-    this.#timer = setInterval(() => this.look(), LOOK_EVERY_MS);
-    this.#timer.unref();
+    this.#unbeat = (this.#options.every ?? ownTimer)(LOOK_EVERY_MS, () => this.look());
   }
 
   stop(): void {
-    clearInterval(this.#timer);
+    this.#unbeat();
   }
 
   look(): void {

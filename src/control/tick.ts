@@ -4,6 +4,7 @@
  */
 
 import type { Finding } from '../antibodies/antibody.js';
+import { type Every, ownTimer } from '../core/beat.js';
 import type { Clock } from '../core/clock.js';
 import { reason } from '../core/errors.js';
 import type { Log, Store } from '../core/ports.js';
@@ -28,6 +29,7 @@ export interface TickOptions {
   readonly recorder: FlightRecorder;
   readonly store: Store;
   readonly clock: Clock;
+  readonly every?: Every;
   readonly log: Log;
   /** Feeds the watchdog. */
   readonly feed: () => void;
@@ -40,7 +42,7 @@ export class Tick {
   readonly #onFinding: (bound: BoundRule, finding: Finding) => void;
   #failures = 0;
   #count = 0;
-  #timer: NodeJS.Timeout | undefined;
+  #unbeat: (() => void) | undefined;
   #fedMs = 0;
   #woken = false;
 
@@ -66,28 +68,29 @@ export class Tick {
   }
 
   stop(): void {
-    clearInterval(this.#timer);
-    this.#timer = undefined;
+    this.#unbeat?.();
+    this.#unbeat = undefined;
   }
 
   /** The interval may have changed. */
   reload(): void {
-    if (this.#timer !== undefined) this.#schedule();
+    if (this.#unbeat !== undefined) this.#schedule();
   }
 
   /** A tripwire was crossed: look now. Several crossings at once are one look. */
   wake(): void {
-    if (this.#woken || this.#timer === undefined) return;
+    if (this.#woken || this.#unbeat === undefined) return;
     this.#woken = true;
     setImmediate(() => {
       this.#woken = false;
-      if (this.#timer !== undefined) this.#run();
+      if (this.#unbeat !== undefined) this.#run();
     });
   }
 
   #schedule(): void {
-    clearInterval(this.#timer);
-    this.#timer = setInterval(() => this.#run(), this.#options.config.get().monitor.interval * 1000);
+    const { every = ownTimer, config } = this.#options;
+    this.#unbeat?.();
+    this.#unbeat = every(config.get().monitor.interval * 1000, () => this.#run());
   }
 
   #run(): void {

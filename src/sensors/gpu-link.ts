@@ -5,6 +5,7 @@
  * A GPU stays known for as long as this agent lives: one that is detached, lost or gone is told as that.
  */
 import { closeSync } from 'node:fs';
+import { type Every, ownTimer } from '../core/beat.js';
 import type { Channel, Reading } from '../core/channel.js';
 import type { Clock } from '../core/clock.js';
 import { reason, SkosError } from '../core/errors.js';
@@ -64,6 +65,7 @@ export interface GpuLinkOptions {
   readonly onSilent?: () => void;
   readonly log: Log;
   readonly clock: Clock;
+  readonly every?: Every;
 }
 
 interface Gpu {
@@ -123,7 +125,7 @@ export class GpuLink implements Gpus {
   #why: string;
   #told = '';
   #retry: NodeJS.Timeout | undefined;
-  #asking: NodeJS.Timeout | undefined;
+  #endAsking: () => void = () => undefined;
   #isSilent = false;
   #delayMs = RECONNECT_FIRST_MS;
   #stopped = true;
@@ -230,13 +232,13 @@ export class GpuLink implements Gpus {
   // ---- The connection ------------------------------------------------------------------------------------------------
 
   #connect(): void {
-    const { path, connect } = this.#options;
+    const { path, connect, every = ownTimer } = this.#options;
     if (path === null || this.#stopped) return;
     try {
       const socket = connect(path, (packet, fd) => this.#receive(socket, packet, fd));
       this.#socket = socket;
       this.#named.clear();
-      this.#asking = setInterval(() => void this.#ask(socket), ASK_EVERY_MS).unref();
+      this.#endAsking = every(ASK_EVERY_MS, () => void this.#ask(socket));
     } catch (error) {
       this.#tryLater(reason(error));
       return;
@@ -338,7 +340,7 @@ export class GpuLink implements Gpus {
   }
 
   #disconnect(why: string): void {
-    clearInterval(this.#asking);
+    this.#endAsking();
     this.#socket?.close();
     this.#socket = undefined;
     this.#why = why;

@@ -6,6 +6,7 @@
  * skos-net, started anew, has not heard yet has no silence before the time is over in which it would have spoken.
  */
 import type { Config } from '../config/schema.js';
+import type { Every } from '../core/beat.js';
 import type { Channel } from '../core/channel.js';
 import type { Clock } from '../core/clock.js';
 import type { PeerView } from '../core/protocol.js';
@@ -49,10 +50,11 @@ export function meshFeed(options: {
   /** undefined: nobody knows. */
   readonly peers: () => readonly PeerView[] | undefined;
   readonly clock: Clock;
+  readonly every?: Every;
 }): PolledFeed {
-  const { channels, peers, clock } = options;
+  const { channels, peers } = options;
   return new PolledFeed({
-    channels,
+    ...options,
     everyMs: POLL_MS,
     staleAfterMs: STALE_AFTER_MS,
     ask: () => {
@@ -61,7 +63,6 @@ export function meshFeed(options: {
       const byNode = new Map(views.map((view) => [view.node, view]));
       return Promise.resolve(channels.map((channel) => toldBy(byNode.get(channel.device), channel)));
     },
-    clock,
   });
 }
 

@@ -2,6 +2,7 @@
  * Whether a file system that is to be written has become read-only: the kernel makes it so when its disk or its structures fail. Read
  * from mountinfo, which asks no disk, and from its options of the file system itself: those of the mount are our sandbox's.
  */
+import type { Every } from '../core/beat.js';
 import type { Channel } from '../core/channel.js';
 import type { Clock } from '../core/clock.js';
 import { parseMounts } from '../core/mount-info.js';
@@ -15,10 +16,11 @@ export function mountFeed(options: {
   readonly channels: readonly Channel[];
   readonly proc: Tree;
   readonly clock: Clock;
+  readonly every?: Every;
 }): PolledFeed {
-  const { channels, proc, clock } = options;
+  const { channels, proc } = options;
   return new PolledFeed({
-    channels,
+    ...options,
     everyMs: 1000 / MOUNT_RATE_HZ,
     staleAfterMs: STALE_AFTER_MS,
     ask: async () => {
@@ -32,6 +34,5 @@ export function mountFeed(options: {
       );
       return channels.map(({ device }) => states.get(device));
     },
-    clock,
   });
 }

@@ -5,6 +5,7 @@
  * Nothing stands for what was not told: an answer that does not come makes the last one stale, one that fails is no_data. Tripwires
  * are not watched, since what is asked for once a second or more seldom waits for the tick.
  */
+import { type Every, ownTimer } from '../core/beat.js';
 import type { Channel, Quality, Reading } from '../core/channel.js';
 import type { Clock } from '../core/clock.js';
 import type { Sampler } from '../core/ports.js';
@@ -23,6 +24,7 @@ export interface PolledFeedOptions {
   /** One for each channel, in order; a missing one is no_data. undefined: there is nobody to ask. */
   readonly ask: () => Promise<readonly (Told | undefined)[]> | undefined;
   readonly clock: Clock;
+  readonly every?: Every;
 }
 
 interface Sample {
@@ -38,7 +40,7 @@ export class PolledFeed implements Sampler {
   readonly #latest: Reading[];
   #queue: Sample[] = [];
   #overruns = 0;
-  #timer: NodeJS.Timeout | undefined;
+  #unbeat: (() => void) | undefined;
   /** When the question under way was asked. */
   #askedAtMs: number | undefined;
   /** Counts starts and stops: an answer that comes after either is nobody's. */
@@ -51,15 +53,15 @@ export class PolledFeed implements Sampler {
   }
 
   start(): void {
-    if (this.#timer !== undefined) return;
-    this.#timer = setInterval(() => this.#poll(), this.#options.everyMs);
-    this.#timer.unref();
+    if (this.#unbeat !== undefined) return;
+    const { every = ownTimer, everyMs } = this.#options;
+    this.#unbeat = every(everyMs, () => this.#poll());
     this.#poll();
   }
 
   stop(): void {
-    clearInterval(this.#timer);
-    this.#timer = undefined;
+    this.#unbeat?.();
+    this.#unbeat = undefined;
     this.#askedAtMs = undefined;
     this.#run += 1;
   }

@@ -2,6 +2,7 @@
  * Readings of the channels of rapl.ts: asks the actuator once a second for the average powers. Without an actuator, or where
  * its list does not name a zone, a channel says no_data.
  */
+import type { Every } from '../core/beat.js';
 import type { Channel } from '../core/channel.js';
 import type { Clock } from '../core/clock.js';
 import type { Actuator, ActuatorPower } from '../core/ports.js';
@@ -19,12 +20,14 @@ export interface RaplFeedOptions {
   /** The connected actuator, asked for anew each time; undefined while there is none. */
   readonly actuator: () => Pick<Actuator, 'powers'> | undefined;
   readonly clock: Clock;
+  readonly every?: Every;
 }
 
-export function raplFeed({ channels, actuator, clock }: RaplFeedOptions): PolledFeed {
+export function raplFeed(options: RaplFeedOptions): PolledFeed {
+  const { channels, actuator } = options;
   const ids = channels.map(powerIdOf);
   return new PolledFeed({
-    channels,
+    ...options,
     everyMs: POLL_MS,
     staleAfterMs: STALE_AFTER_MS,
     ask: () =>
@@ -34,7 +37,6 @@ export function raplFeed({ channels, actuator, clock }: RaplFeedOptions): Polled
           const byId = new Map(powers.map((power) => [power.id, toldBy(power)]));
           return ids.map((id) => byId.get(id));
         }),
-    clock,
   });
 }
 

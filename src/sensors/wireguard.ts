@@ -13,6 +13,7 @@
  * which is no recovery. A dump that nobody renews makes everything stale.
  */
 import type { Config, InterfaceConfig } from '../config/schema.js';
+import type { Every } from '../core/beat.js';
 import type { Channel } from '../core/channel.js';
 import type { Clock } from '../core/clock.js';
 import type { Discovery, Tree } from '../core/ports.js';
@@ -66,6 +67,7 @@ export interface WireguardOptions {
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly proc: Tree;
   readonly clock: Clock;
+  readonly every?: Every;
 }
 
 /** Outlives the feeds that it makes: what was seen of a peer must not be forgotten with a new discovery. */
@@ -98,6 +100,7 @@ export class WireguardWatch {
     const listed = new Set(parts.map(idOf));
     for (const id of this.#silences.keys()) if (!listed.has(id)) this.#silences.delete(id);
     return new PolledFeed({
+      ...this.#options,
       channels,
       everyMs: POLL_MS,
       staleAfterMs: STALE_AFTER_MS,
@@ -109,7 +112,6 @@ export class WireguardWatch {
         ]);
         return this.told(parts, { text, uptimeMs: Number.parseFloat(uptime ?? '') * 1000, staleMs });
       },
-      clock: this.#options.clock,
     });
   }
 

@@ -5,6 +5,7 @@
  * not tell, may be just the one that matters. Processes in another PID namespace than the agent's cannot be told apart.
  * Source: proc_pid_cgroup(5), of both versions of cgroups.
  */
+import type { Every } from '../core/beat.js';
 import type { Channel } from '../core/channel.js';
 import type { Clock } from '../core/clock.js';
 import type { Gpus, Tree } from '../core/ports.js';
@@ -46,15 +47,15 @@ export function workloadGpuFeed(options: {
   readonly gpus: Gpus;
   readonly proc: Tree;
   readonly clock: Clock;
+  readonly every?: Every;
 }): PolledFeed {
-  const { channels, gpus, proc, clock } = options;
+  const { channels, gpus, proc } = options;
   const units = channels.map(({ path }) => path);
   return new PolledFeed({
-    channels,
+    ...options,
     everyMs: POLL_MS,
     staleAfterMs: STALE_AFTER_MS,
     ask: () => memoryByUnit(units, gpus, proc),
-    clock,
   });
 }
 
