@@ -9,6 +9,7 @@
 import { type ChildProcess as NodeChild, spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { Readable } from 'node:stream';
+import { type Every, ownTimer } from '../core/beat.js';
 import { type Clock, systemClock } from '../core/clock.js';
 import { isDoneWithin } from '../core/deadline.js';
 import { type ErrorCode, reason, SkosError } from '../core/errors.js';
@@ -65,14 +66,20 @@ export class ChildProcess implements Part {
   private wanted = false;
   private backoffMs = FIRST_BACKOFF_MS;
   private restartTimer: NodeJS.Timeout | undefined;
-  private rssTimer: NodeJS.Timeout | undefined;
+  private endRssChecks: () => void = () => undefined;
   private lastReason = '';
 
-  constructor(spec: ChildSpec, { log, clock = systemClock }: { log: Log; clock?: Clock }) {
+  private readonly every: Every;
+
+  constructor(
+    spec: ChildSpec,
+    { log, clock = systemClock, every = ownTimer }: { log: Log; clock?: Clock; every?: Every },
+  ) {
     this.name = spec.name;
     this.spec = spec;
     this.log = log;
     this.clock = clock;
+    this.every = every;
   }
 
   /** Process id while it runs. */
@@ -99,14 +106,14 @@ export class ChildProcess implements Part {
     // stop() may have come while the process was being made.
     if (!this.wanted) return this.stop();
     if (this.spec.rssLimitBytes !== undefined) {
-      this.rssTimer = setInterval(() => this.checkRss(), RSS_PERIOD_MS).unref();
+      this.endRssChecks = this.every(RSS_PERIOD_MS, () => this.checkRss());
     }
   }
 
   async stop(): Promise<void> {
     this.wanted = false;
     clearTimeout(this.restartTimer);
-    clearInterval(this.rssTimer);
+    this.endRssChecks();
     const run = this.run;
     if (run === undefined) return;
     if (this.spec.outlives === true) {
@@ -244,7 +251,7 @@ export function optionalChild({
 function residentBytes(pid: number): number | undefined {
   try {
     // In kB whatever the page size is, unlike statm.
-    const kilobytes = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1];
+    const kilobytes = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
     return kilobytes === undefined ? undefined : Number(kilobytes) * 1_024;
   } catch {
     return undefined;

@@ -7,9 +7,12 @@
  * reset and by nothing else: neither by a restart of either program nor by one of them not knowing of it.
  */
 import { randomBytes } from 'node:crypto';
+import type { Config } from '../config/schema.js';
 import { parseAction } from '../core/action-names.js';
+import { type Every, ownTimer } from '../core/beat.js';
 import {
   CHAIN_CONDITIONS,
+  type ChainCondition,
   type ChainReport,
   type ChainResponse,
   type ChainResponses,
@@ -24,7 +27,7 @@ import type { Log, RecordKind, Records, Store } from '../core/ports.js';
 import type { ChainView } from '../core/protocol.js';
 import { type Infer, number, object, string } from '../core/shape.js';
 import type { BuiltInRule } from '../core/vocabulary.js';
-import { permitted } from '../policy/action.js';
+import { type Permission, permitted } from '../policy/action.js';
 import { consent } from '../policy/consent.js';
 import type { AlertBook } from './alert-book.js';
 import type { CurrentConfig } from './current-config.js';
@@ -75,6 +78,13 @@ interface OverLimit {
   readonly who: string;
 }
 
+/** What is to be done about a chain of this condition. */
+interface Listed {
+  readonly condition: ChainCondition;
+  readonly verdict: ChainResponse['verdict'];
+  readonly permission: Permission;
+}
+
 export interface ChainsOptions {
   readonly config: CurrentConfig;
   readonly word: OperatorWord;
@@ -83,6 +93,7 @@ export interface ChainsOptions {
   readonly record: Pick<AuditRecord, 'add'>;
   readonly outlet: Outlet;
   readonly clock: Clock;
+  readonly every?: Every;
   readonly log: Log;
 }
 
@@ -93,9 +104,12 @@ export class Chains {
   readonly #over = new Map<string, OverLimit>();
   #resets: string[] = [];
   #said = '';
+  /** What the configuration lists, which is another list only with another configuration. */
+  #listing: { readonly of: Config; readonly list: readonly Listed[] } | undefined;
+  #mark: { readonly config: Config; readonly acts: string; readonly held: number } | undefined;
   /** In the minute that began at. */
   #minute = { beganMs: Number.NEGATIVE_INFINITY, recorded: 0, unrecorded: 0 };
-  #timer: NodeJS.Timeout | undefined;
+  #unbeat: () => void = () => undefined;
 
   constructor(options: ChainsOptions) {
     this.#options = options;
@@ -107,17 +121,16 @@ export class Chains {
     await inTime(this.#held.load(), RECALL_MS);
     const known = await inTime(this.#options.store.state(RESETS_KEY), RECALL_MS);
     if (Array.isArray(known)) this.#resets = known.filter((each) => typeof each === 'string').slice(-MAX_RESETS);
-    this.#timer = setInterval(() => this.tend(), TEND_EVERY_MS);
-    this.#timer.unref();
+    this.#unbeat = (this.#options.every ?? ownTimer)(TEND_EVERY_MS, () => this.tend());
   }
 
   stop(): void {
-    clearInterval(this.#timer);
+    this.#unbeat();
   }
 
   /** Tells skos-net when what may be done has changed (mode, hold, bar, a slow disk), and ends what is over. */
   tend(nowMs = this.#options.clock.monotonicMs()): void {
-    this.#say();
+    if (this.#isOther()) this.#say();
     this.#turnMinute(nowMs);
     for (const [chain, { lastMs }] of this.#over) {
       if (nowMs - lastMs < EXCESS_ENDS_MS) continue;
@@ -150,26 +163,42 @@ export class Chains {
   }
 
   #responses(): ChainResponses {
-    const { actions } = this.#options.config.get().loop;
-    const responses = CHAIN_CONDITIONS.map((condition) => [
-      condition,
-      actions[condition].flatMap((text) => this.#response(text)),
-    ]);
+    const acts = this.#acts();
+    const all = this.#listed().map(({ condition, verdict }, i) => ({ condition, verdict, acts: acts[i] === true }));
+    const of = (wanted: ChainCondition) =>
+      all.filter(({ condition }) => condition === wanted).map(({ verdict, acts }) => ({ verdict, acts }));
+    const responses = CHAIN_CONDITIONS.map((condition) => [condition, of(condition)]);
     // Built of the very conditions, each once.
     return Object.fromEntries(responses) as ChainResponses;
   }
 
-  #response(text: string): ChainResponse[] {
-    const { config, word, clock } = this.#options;
-    const action = parseAction(text);
-    if (typeof action === 'string') return [];
-    const { verb } = action;
-    // alert_human: the alert stands in any case.
-    if (verb !== 'circuit_break' && verb !== 'reset_chain') return [];
-    const { mode, auto_allow: autoAllow } = config.get();
+  /** Of each that is listed, whether it may be done now. */
+  #acts(): boolean[] {
+    const { word, clock } = this.#options;
     const words = word.about({ rule: CHAIN_RULE, key: '', isActing: false }, clock.monotonicMs());
-    const acts = consent(permitted(action, mode, autoAllow), verb, { ...words, isApproved: false }) === 'act';
-    return [{ verdict: verb, acts }];
+    return this.#listed().map(
+      ({ permission, verdict }) => consent(permission, verdict, { ...words, isApproved: false }) === 'act',
+    );
+  }
+
+  #listed(): readonly Listed[] {
+    const config = this.#options.config.get();
+    if (this.#listing?.of !== config) {
+      const list = CHAIN_CONDITIONS.flatMap((condition) =>
+        config.loop.actions[condition].flatMap((text) => listedAs(condition, text, config)),
+      );
+      this.#listing = { of: config, list };
+    }
+    return this.#listing.list;
+  }
+
+  /** What may change by itself, told apart without making all that would be said: this is asked twice a second. */
+  #isOther(): boolean {
+    const { config } = this.#options;
+    const mark = { config: config.get(), acts: this.#acts().join(), held: this.#held.all().size };
+    const { config: of, acts, held } = this.#mark ?? {};
+    this.#mark = mark;
+    return mark.config !== of || mark.acts !== acts || mark.held !== held;
   }
 
   #say(): void {
@@ -342,6 +371,15 @@ export class Chains {
   resetAll(who: string): string[] {
     return [...this.#held.all().keys()].filter((chain) => this.reset(chain, who));
   }
+}
+
+function listedAs(condition: ChainCondition, text: string, { mode, auto_allow: autoAllow }: Config): Listed[] {
+  const action = parseAction(text);
+  if (typeof action === 'string') return [];
+  const { verb } = action;
+  // alert_human: the alert stands in any case.
+  if (verb !== 'circuit_break' && verb !== 'reset_chain') return [];
+  return [{ condition, verdict: verb, permission: permitted(action, mode, autoAllow) }];
 }
 
 const PLAIN = {
