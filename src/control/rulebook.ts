@@ -5,7 +5,7 @@
 import type { Antibody, Finding, RuleReport } from '../antibodies/antibody.js';
 import type { Config } from '../config/schema.js';
 import { type Channel, type Quality, segment } from '../core/channel.js';
-import { initialLadder, type LadderState, NO_RUNG, stale, step } from '../policy/ladder.js';
+import { initialLadder, isSilent, type LadderState, NO_RUNG, stale, step } from '../policy/ladder.js';
 import type { Rule } from '../policy/rule.js';
 
 export interface BoundRule {
@@ -101,14 +101,18 @@ export class Rulebook {
     if (bound === undefined) return;
     for (const each of bound) {
       if (quality === 'ok') each.value = value;
-      const sample = { value: quality === 'ok' ? value : null, quality, atMs, ...this.#firstRung(each, value) };
+      const firstRung = this.#firstRung(each, value);
+      const sample = { value: quality === 'ok' ? value : null, quality, atMs, firstRung };
       this.#advance(each, step(each.rule, each.ladder, sample), onFinding);
     }
   }
 
   /** Each tick: channels that gave no sample at all become stale. */
   checkStale(nowMs: number, onFinding: OnFinding): void {
-    for (const each of this.#bound) this.#advance(each, stale(each.rule, each.ladder, nowMs), onFinding);
+    for (const each of this.#bound) {
+      if (!isSilent(each.rule, each.ladder, nowMs)) continue;
+      this.#advance(each, stale(each.rule, each.ladder, nowMs), onFinding);
+    }
   }
 
   /**
@@ -121,9 +125,9 @@ export class Rulebook {
   }
 
   /** Asked only where a fire may be near: nine ladders of ten are quiet, ten times a second. */
-  #firstRung({ rule, ladder }: BoundRule, value: number): { firstRung?: number } {
+  #firstRung({ rule, ladder }: BoundRule, value: number): number {
     const isNear = ladder.rung === NO_RUNG && value > (rule.rungs[0]?.raise ?? Infinity);
-    return isNear ? { firstRung: this.#memory.firstRung(rule) } : {};
+    return isNear ? this.#memory.firstRung(rule) : NO_RUNG;
   }
 
   #advance(bound: BoundRule, { state, transitions }: ReturnType<typeof step>, onFinding: OnFinding): void {

@@ -145,11 +145,14 @@ export function step(rule: Rule, state: LadderState, sample: Sample): Step {
  * becomes stale. A channel that never gave a sample keeps its no_data.
  */
 export function stale(rule: Rule, state: LadderState, nowMs: number): Step {
-  const { lastMs } = state;
-  const silent = lastMs !== null && state.verdict !== 'stale' && nowMs - lastMs > rule.gapMs;
-  if (!silent) return { state, transitions: NO_TRANSITIONS };
+  if (!isSilent(rule, state, nowMs)) return { state, transitions: NO_TRANSITIONS };
   // lastMs stays: a sample that was taken before now and arrives after it still counts.
-  return blind(rule, state, { quality: 'stale', atMs: nowMs, lastMs });
+  return blind(rule, state, { quality: 'stale', atMs: nowMs, lastMs: state.lastMs });
+}
+
+/** Whether stale() would change anything: asked of each ladder with each tick, and nearly always false. */
+export function isSilent({ gapMs }: Rule, { lastMs, verdict }: LadderState, nowMs: number): boolean {
+  return lastMs !== null && verdict !== 'stale' && nowMs - lastMs > gapMs;
 }
 
 /** The severity that stands. */
@@ -179,7 +182,7 @@ export function dueActions(rule: Rule, rung: number): DueAction[] {
 interface Blindness {
   readonly quality: Exclude<Quality, 'ok'>;
   readonly atMs: number;
-  readonly lastMs: number;
+  readonly lastMs: number | null;
 }
 
 /** The level stays; the calm that was being waited for must be seen again from its beginning. */
@@ -227,7 +230,7 @@ function seen(rule: Rule, state: LadderState, { value, atMs, firstRung }: Seen):
   const reached = highestHeld(rule, runs, atMs);
   const base: LadderState = {
     rung: state.rung,
-    phase: state.phase,
+    phase: state.rung === NO_RUNG && reached === NO_RUNG ? quietPhase(runs) : state.phase,
     verdict: 'ok',
     runs,
     belowSinceMs: state.belowSinceMs,
@@ -239,7 +242,7 @@ function seen(rule: Rule, state: LadderState, { value, atMs, firstRung }: Seen):
     reached > state.rung
       ? up(rule, base, { reached, value, atMs, firstRung })
       : state.rung === NO_RUNG
-        ? { state: { ...base, phase: quietPhase(runs) }, transitions: NO_TRANSITIONS }
+        ? { state: base, transitions: NO_TRANSITIONS }
         : onRung(rule, base, { value, atMs, gapMs: atMs - (state.lastOkMs ?? atMs) });
   // The very first reading is the expected one and no news.
   if (state.verdict === 'ok' || state.lastMs === null) return moved;
@@ -252,21 +255,34 @@ function freshRuns(state: LadderState, atMs: number): readonly Run[] {
   return expired ? state.runs.map(() => NO_RUN) : state.runs;
 }
 
+/** The very same list where nothing changes: a quiet channel has no run, ten times a second. */
 function nextRuns(rule: Rule, runs: readonly Run[], value: number, atMs: number): readonly Run[] {
-  return runs.map((run, i) => {
-    // A rung that the rule does not have is never above its bound.
-    if (!(value > (rule.rungs[i]?.raise ?? Infinity))) return NO_RUN;
-    if (run.samples === 0) return { samples: 1, sinceMs: atMs };
-    return run.samples >= rule.forSamples ? run : { samples: run.samples + 1, sinceMs: run.sinceMs };
-  });
+  for (let i = 0; i < runs.length; i++) {
+    const run = runs[i] as Run;
+    if (nextRun(rule, { run, rung: i, value, atMs }) !== run)
+      return runs.map((each, rung) => nextRun(rule, { run: each, rung, value, atMs }));
+  }
+  return runs;
+}
+
+function nextRun(rule: Rule, { run, rung, value, atMs }: { run: Run; rung: number; value: number; atMs: number }): Run {
+  // A rung that the rule does not have is never above its bound.
+  if (!(value > (rule.rungs[rung]?.raise ?? Infinity))) return run.samples === 0 ? run : NO_RUN;
+  if (run.samples === 0) return { samples: 1, sinceMs: atMs };
+  return run.samples >= rule.forSamples ? run : { samples: run.samples + 1, sinceMs: run.sinceMs };
 }
 
 function highestHeld(rule: Rule, runs: readonly Run[], atMs: number): number {
-  return runs.findLastIndex((run) => run.samples >= rule.forSamples && atMs - run.sinceMs >= rule.forMs);
+  for (let i = runs.length - 1; i >= 0; i--) {
+    const { samples, sinceMs } = runs[i] as Run;
+    if (samples >= rule.forSamples && atMs - sinceMs >= rule.forMs) return i;
+  }
+  return NO_RUNG;
 }
 
 function quietPhase(runs: readonly Run[]): AlertState {
-  return runs.some((run) => run.samples > 0) ? 'pending' : 'ok';
+  for (const { samples } of runs) if (samples > 0) return 'pending';
+  return 'ok';
 }
 
 function up(

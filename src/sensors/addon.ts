@@ -351,15 +351,17 @@ function readingAt({ values, qualities, timesMs }: NativeReadings, i: number): R
 
 /** Ends also when samples come in faster than `each` takes them: the rest is there at the next call. */
 function drainTo(native: NativeReadings, each: OnRecord): void {
-  const batch = native.drainedChannels.length;
+  // Looked up once: they are filled anew by drain(), never replaced.
+  const { drainedChannels, drainedValues, drainedQualities, drainedTimesMs } = native;
+  const batch = drainedChannels.length;
   for (let left = MAX_RING_RECORDS; left > 0; left -= batch) {
     const count = native.drain();
     for (let i = 0; i < count; i++) {
       each(
-        native.drainedChannels[i] as number,
-        native.drainedValues[i] as number,
-        toQuality(native.drainedQualities[i] as number),
-        native.drainedTimesMs[i] as number,
+        drainedChannels[i] as number,
+        drainedValues[i] as number,
+        toQuality(drainedQualities[i] as number),
+        drainedTimesMs[i] as number,
       );
     }
     if (count < batch) return;
