@@ -18,19 +18,15 @@ import { isPeerPayload, type Origin, type PeerPayload, peerPayload, readPayload 
 import { type Moment, PeerState } from './peer-state.js';
 import { RetainedTopics } from './retained-topics.js';
 import { shown } from './shown.js';
-import {
-  type Message,
-  message,
-  ownFilters,
-  sensorFilter,
-  TOPICS,
-  type TopicName,
-  topic,
-  topicNameOf,
-} from './topics.js';
+import { type Message, message, ownFilters, sensorFilter, type TopicName, topic, topicNameOf } from './topics.js';
 
 const RECONNECT_FIRST_MS = 500;
 const RECONNECT_LIMIT_MS = 10_000;
+/**
+ * What a link asks for, whatever the contract says of a topic: its session ends with its connection, within which TCP loses nothing, so
+ * that an acknowledgement would be a packet and a wake-up at both ends for nothing. It is mirrored with the QoS of the contract.
+ */
+const LINK_QOS = 0;
 /** A peer that is online has replayed what it retains after this; what it did not repeat no longer holds. */
 const SETTLE_MS = 3_000;
 
@@ -140,7 +136,7 @@ class PeerLink {
     if (wanted === this.#takesSensors || this.#client === undefined) return;
     this.#takesSensors = wanted;
     const filters = [sensorFilter(this.#options.prefix, this.#peer)];
-    const asked = wanted ? this.#client.subscribe(filters, TOPICS.sensor.qos) : this.#client.unsubscribe(filters);
+    const asked = wanted ? this.#client.subscribe(filters, LINK_QOS) : this.#client.unsubscribe(filters);
     asked.catch((error) => this.#options.log.debug(`link to ${this.#peer}: ${reason(error)}`));
     // Without renewal a retained value would look live to whoever subscribes next.
     if (!wanted) this.#mirror.forget('sensor');
@@ -157,7 +153,7 @@ class PeerLink {
       await client.connect();
       this.#state.linkUp();
       this.#mirror.startGeneration();
-      await client.subscribe(ownFilters(this.#options.prefix, this.#peer), 1);
+      await client.subscribe(ownFilters(this.#options.prefix, this.#peer), LINK_QOS);
       this.#options.log.info(`linked to ${this.#peer}`, { event: 'mesh.linked', peer: this.#peer });
       this.#said = '';
     } catch (error) {
