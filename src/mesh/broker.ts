@@ -27,6 +27,7 @@ import { reason, SkosError } from '../core/errors.js';
 import { GUEST_NAME, MAX_TOKEN_LENGTH } from '../core/guests.js';
 import type { Log } from '../core/ports.js';
 import { TokenBucket } from '../core/token-bucket.js';
+import { Audience } from './audience.js';
 import type { Bus } from './bus.js';
 import type { GuestDesk, Pass } from './guest-desk.js';
 import { Listener, type TlsFiles } from './listener.js';
@@ -129,8 +130,15 @@ interface Session {
   pass: Pass | null;
   refusal: { readonly returnCode: number; readonly why: string } | null;
   backlogBytes: number;
-  /** Nodes whose sensors its subscriptions could match. */
+  /** What it is subscribed to. */
+  filters: ReadonlySet<string>;
+  /** Nodes whose sensors that could match. */
   demands: ReadonlySet<string>;
+}
+
+/** The part of aedes' persistence that is used here: its types leave it out. */
+interface Persistence {
+  storeRetained(packet: PublishPacket): Promise<void>;
 }
 
 export class EmbeddedBroker implements Bus {
@@ -146,6 +154,7 @@ export class EmbeddedBroker implements Bus {
   #sweep: NodeJS.Timeout | undefined;
   #totalBacklogBytes = 0;
   readonly #queue: Message[] = [];
+  readonly #audience = new Audience();
 
   constructor(options: EmbeddedBrokerOptions) {
     this.#options = options;
@@ -205,20 +214,37 @@ export class EmbeddedBroker implements Bus {
    * message has been handed to its subscribers before the next one is numbered; the queue is empty within the turn.
    */
   #publishNext(): void {
-    const sent = this.#queue[0];
-    if (sent === undefined) return;
-    const { topic: at, payload, retain, qos } = sent;
-    const packet: PublishPacket = { cmd: 'publish', topic: at, payload, retain, qos, dup: false };
+    for (let sent = this.#queue[0]; sent !== undefined; sent = this.#queue[0]) {
+      const packet = packetOf(sent);
+      if (this.#audience.hears(sent.topic)) {
+        this.#deliver(packet);
+        queueMicrotask(() =>
+          process.nextTick(() => {
+            this.#queue.shift();
+            this.#publishNext();
+          }),
+        );
+        return;
+      }
+      this.#queue.shift();
+      if (sent.retain) this.#retain(packet);
+    }
+  }
+
+  #deliver(packet: PublishPacket): void {
     this.#aedes?.publish(packet, (error) => {
-      if (error)
-        this.#options.log.error(`could not publish on ${at}: ${reason(error)}`, { event: 'net.publish', error });
+      if (error) this.#notPublished(packet, error);
     });
-    queueMicrotask(() =>
-      process.nextTick(() => {
-        this.#queue.shift();
-        this.#publishNext();
-      }),
-    );
+  }
+
+  /** For who subscribes later. Most of what a node says, and all that it mirrors, is heard by nobody at the time. */
+  #retain(packet: PublishPacket): void {
+    const { persistence } = (this.#aedes ?? {}) as { persistence?: Persistence };
+    persistence?.storeRetained(packet).catch((error) => this.#notPublished(packet, error));
+  }
+
+  #notPublished({ topic: at }: PublishPacket, error: unknown): void {
+    this.#options.log.error(`could not publish on ${at}: ${reason(error)}`, { event: 'net.publish', error });
   }
 
   // ---- Connections ---------------------------------------------------------------------------------------------------
@@ -259,6 +285,7 @@ export class EmbeddedBroker implements Bus {
       pass: null,
       refusal: null,
       backlogBytes: 0,
+      filters: new Set(),
       demands: new Set(),
     };
     this.#sessions.set(client, session);
@@ -270,6 +297,7 @@ export class EmbeddedBroker implements Bus {
     this.#live.delete(session);
     this.#connected.delete(client);
     this.#totalBacklogBytes -= session.backlogBytes;
+    this.#setFilters(session, new Set());
     this.#setDemands(session, new Set());
   }
 
@@ -311,8 +339,8 @@ export class EmbeddedBroker implements Bus {
     );
     aedes.on('clientReady', (client) => this.#connected.add(client));
     aedes.on('clientDisconnect', (client) => this.#connected.delete(client));
-    aedes.on('subscribe', (_subscriptions, client) => this.#updateDemands(client));
-    aedes.on('unsubscribe', (_filters, client) => this.#updateDemands(client));
+    aedes.on('subscribe', (_subscriptions, client) => this.#updateSubscriptions(client));
+    aedes.on('unsubscribe', (_filters, client) => this.#updateSubscriptions(client));
     aedes.on('clientError', (_client, error) => this.#options.log.debug(`MQTT client: ${reason(error)}`));
     aedes.on('connectionError', (_client, error) => this.#options.log.debug(`MQTT connection: ${reason(error)}`));
     return aedes;
@@ -483,17 +511,25 @@ export class EmbeddedBroker implements Bus {
     while (waits() && this.#options.clock.monotonicMs() < end);
   }
 
-  // ---- Demand ------------------------------------------------------------------------------------------------------
+  // ---- Subscriptions -----------------------------------------------------------------------------------------------
 
-  #updateDemands(client: Client): void {
+  #updateSubscriptions(client: Client): void {
     const session = this.#sessions.get(client);
     if (session === undefined || !this.#live.has(session)) return;
     const { prefix, node, peers } = this.#options;
     const wanted = filters(client);
+    this.#setFilters(session, new Set(wanted));
     const demands = [node, ...peers.keys()].filter((each) =>
       wanted.some((filter) => couldMatchSensors(prefix, each, filter)),
     );
     this.#setDemands(session, new Set(demands));
+  }
+
+  #setFilters(session: Session, filters: ReadonlySet<string>): void {
+    const before = session.filters;
+    session.filters = filters;
+    for (const filter of filters) if (!before.has(filter)) this.#audience.add(filter);
+    for (const filter of before) if (!filters.has(filter)) this.#audience.remove(filter);
   }
 
   #setDemands(session: Session, demands: ReadonlySet<string>): void {
@@ -508,6 +544,10 @@ export class EmbeddedBroker implements Bus {
     this.#demand.set(node, count);
     if (count === 0 || (count === 1 && change === 1)) this.#options.onSensorDemand(node, count > 0);
   }
+}
+
+function packetOf({ topic: at, payload, retain, qos }: Message): PublishPacket {
+  return { cmd: 'publish', topic: at, payload, retain, qos, dup: false };
 }
 
 function refused(returnCode: number, why: string): AuthenticateError {

@@ -62,6 +62,30 @@ t.test('loses and reorders nothing, however QoS and retained messages are mixed'
   );
 });
 
+t.test('retains the last word on each topic, whether or not somebody listens meanwhile', async (t) => {
+  const { broker: lyra, port } = await broker(t);
+  const say = (topic: string, payload: string) => lyra.publish({ topic, payload, qos: 1, retain: true });
+  say('a/heard', 'before');
+  const first = await subscriber(t, port, ['a/heard'], 1);
+  for (let i = 0; i < 100; i++) for (const topic of ['a/heard', 'a/unheard']) say(topic, String(i));
+  await until('all', () => first.received.length === 101);
+  await first.client.unsubscribe(['a/heard']);
+  say('a/heard', 'after');
+  const second = await subscriber(t, port, ['a/+'], 1);
+  await until('retained', () => second.received.length >= 2);
+  say('a/unheard', '');
+  await until('emptied', () => second.received.length === 3);
+  t.same(first.received.at(-1), { topic: 'a/heard', payload: '99' });
+  t.same(second.received.map(({ topic, payload }) => `${topic} ${payload}`).sort(), [
+    'a/heard after',
+    'a/unheard ',
+    'a/unheard 99',
+  ]);
+  const third = await subscriber(t, port, ['a/#'], 0);
+  await until('retained', () => third.received.length > 0);
+  t.same(third.received, [{ topic: 'a/heard', payload: 'after' }]);
+});
+
 t.test('publishing while it is stopped or not started is no error', async (t) => {
   const { broker: lyra } = await broker(t);
   await lyra.stop();

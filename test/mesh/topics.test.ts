@@ -1,16 +1,7 @@
 import fc from 'fast-check';
 import t from 'tap';
 import { couldMatchSensors, isOwnFilter, ownFilters, TOPICS, topic, topicNameOf } from '../../src/mesh/topics.js';
-
-/** MQTT 3.1.1 section 4.7, as plainly as it can be written. */
-function matches(filter: readonly string[], levels: readonly string[]): boolean {
-  const [head, ...rest] = filter;
-  if (head === '#') return true;
-  if (head === undefined || levels.length === 0) return head === undefined && levels.length === 0;
-  return (
-    (head === '+' || head === levels[0]) && (matches(rest, levels.slice(1)) || (levels.length === 1 && rest[0] === '#'))
-  );
-}
+import { filterMatches } from '../fixtures/mqtt-filter.js';
 
 t.test('says that a filter could match sensors exactly when some sensor topic matches it', async () => {
   const words = ['skos', 'sensor', 'nova', 'lyra', 'a', 'b', 'alert', '+', '#'];
@@ -21,7 +12,7 @@ t.test('says that a filter could match sensors exactly when some sensor topic ma
       const filter = hash === -1 ? levels : levels.slice(0, hash + 1);
       const names = ['a', 'b', 'skos', 'sensor', 'nova', 'lyra', 'alert'];
       const some = names.some((x) =>
-        names.some((y) => names.some((z) => matches(filter, ['skos', 'sensor', 'nova', x, y, z]))),
+        names.some((y) => names.some((z) => filterMatches(filter, ['skos', 'sensor', 'nova', x, y, z]))),
       );
       return couldMatchSensors('skos', 'nova', filter.join('/')) === some;
     }),
