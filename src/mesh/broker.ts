@@ -155,6 +155,9 @@ export class EmbeddedBroker implements Bus {
   #totalBacklogBytes = 0;
   readonly #queue: Message[] = [];
   readonly #audience = new Audience();
+  /** Sockets that hold back what is written to them until the queue is empty. */
+  #corked: readonly Socket[] = [];
+  #uncorking: NodeJS.Immediate | undefined;
 
   constructor(options: EmbeddedBrokerOptions) {
     this.#options = options;
@@ -229,9 +232,31 @@ export class EmbeddedBroker implements Bus {
       this.#queue.shift();
       if (sent.retain) this.#retain(packet);
     }
+    this.#uncorkSoon();
+  }
+
+  /**
+   * What is published together leaves together: one system call for each subscriber, and one wake-up at its end. aedes writes in
+   * immediates, and those of all that was in the queue are waiting when the queue is empty, so that the one asked for then comes behind
+   * them. What is published before it has run is not held back once more: somebody who publishes in every turn must not cork for ever.
+   */
+  #cork(): void {
+    if (this.#corked.length > 0) return;
+    this.#corked = [...this.#live].filter(({ filters }) => filters.size > 0).map(({ socket }) => socket);
+    for (const socket of this.#corked) socket.cork();
+  }
+
+  #uncorkSoon(): void {
+    if (this.#corked.length === 0 || this.#uncorking !== undefined) return;
+    this.#uncorking = setImmediate(() => {
+      for (const socket of this.#corked) socket.uncork();
+      this.#corked = [];
+      this.#uncorking = undefined;
+    });
   }
 
   #deliver(packet: PublishPacket): void {
+    this.#cork();
     this.#aedes?.publish(packet, (error) => {
       if (error) this.#notPublished(packet, error);
     });
