@@ -167,6 +167,7 @@ async function compose(given: Given & { configFile: string | undefined; startedA
       publisher.retained(send);
       for (const beat of guests.antibodies.beats) send('heartbeat', beat);
     },
+    clock,
     log,
   });
   const queue = new MqttQueue({ bootId, config, store, outlet: server, log });

@@ -6,6 +6,7 @@ import type { Socket } from 'node:net';
 import { type ErrorCode, reason, SkosError } from '../core/errors.js';
 import { LineReader, lineOf, parseLine } from '../core/lines.js';
 import { MAX_LINE_BYTES, MAX_QUEUED_BYTES } from '../core/protocol.js';
+import type { NetBudget } from './net-budget.js';
 
 /** Requests of one client that are not answered yet; beyond it the client is simply not read for a while. */
 const MAX_OUTSTANDING_REQUESTS = 64;
@@ -16,6 +17,8 @@ export interface ConnectionOptions {
   readonly socket: Socket;
   /** Answers one request: resolves with the result or rejects. */
   readonly answer: (verb: unknown, params: unknown) => Promise<unknown>;
+  /** What it may ask; undefined: as much as it likes. */
+  readonly budget: () => NetBudget | undefined;
   readonly onEnd: (why: SkosError | undefined) => void;
 }
 
@@ -23,6 +26,8 @@ export class SocketConnection {
   readonly #options: ConnectionOptions;
   readonly #reader = new LineReader({ maxBytes: MAX_LINE_BYTES });
   #outstanding = 0;
+  /** While what it may ask is spent. */
+  #wait: NodeJS.Timeout | undefined;
   #corked = false;
   #ended = false;
 
@@ -57,7 +62,10 @@ export class SocketConnection {
   refuse(error: SkosError): void {
     this.send(lineOf({ id: 0, error: { code: error.code, message: error.message } }));
     this.#end(error);
-    this.close();
+    // What it still sends is not read: one that floods would go on to cost time until it leaves by itself.
+    this.#options.socket.pause();
+    this.#options.socket.destroySoon();
+    this.#destroyInTime();
   }
 
   /** Sends what is queued, then closes; destroys what does not drain in time. */
@@ -66,6 +74,11 @@ export class SocketConnection {
     this.#end(undefined);
     socket.end();
     socket.resume(); // Its end is seen only when what it still sends is read (and dropped).
+    this.#destroyInTime();
+  }
+
+  #destroyInTime(): void {
+    const { socket } = this.#options;
     const timer = setTimeout(() => socket.destroy(), CLOSE_DEADLINE_MS);
     socket.once('close', () => clearTimeout(timer));
   }
@@ -83,15 +96,38 @@ export class SocketConnection {
 
   #read(chunk: Buffer): void {
     if (this.#ended) return;
+    const budget = this.#options.budget();
+    budget?.takeBytes(chunk.length);
     try {
       this.#reader.push(chunk, (line) => this.#request(line));
+      this.#waitFor(budget);
     } catch (error) {
       this.refuse(error instanceof SkosError ? error : new SkosError('SKOS_PROTOCOL_INVALID', reason(error)));
     }
   }
 
+  /** Reads no further while what it may ask is spent. */
+  #waitFor(budget: NetBudget | undefined): void {
+    const waitMs = budget?.waitMs ?? 0;
+    if (this.#ended || waitMs === 0) return;
+    this.#options.socket.pause();
+    this.#wait ??= setTimeout(() => {
+      this.#wait = undefined;
+      this.#waitFor(budget);
+      this.#readOn();
+    }, waitMs);
+  }
+
+  #readOn(): void {
+    if (this.#outstanding < MAX_OUTSTANDING_REQUESTS && this.#wait === undefined) this.#options.socket.resume();
+  }
+
   #request(line: string): void {
     if (this.#ended) return;
+    if (this.#options.budget()?.takeRequest() === false) {
+      this.refuse(new SkosError('SKOS_SOCKET_FLOOD', 'skos-net asks for more than the agent has time for'));
+      return;
+    }
     let id = 0;
     try {
       const message = parseLine(line);
@@ -110,7 +146,7 @@ export class SocketConnection {
 
   #answered(): void {
     this.#outstanding--;
-    if (this.#outstanding < MAX_OUTSTANDING_REQUESTS) this.#options.socket.resume();
+    this.#readOn();
   }
 
   #result(id: number, result: unknown): void {
@@ -131,6 +167,8 @@ export class SocketConnection {
   #end(why: SkosError | undefined): void {
     if (this.#ended) return;
     this.#ended = true;
+    clearTimeout(this.#wait);
+    this.#wait = undefined;
     this.#options.onEnd(why);
   }
 }

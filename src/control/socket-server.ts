@@ -3,15 +3,17 @@
  *
  * Who a client is, the kernel says (SO_PEERCRED), once, when it connects. Params are checked before a handler sees
  * them. Nothing that a client does or leaves undone holds up the agent: queues, lines, clients and requests are
- * bounded, an event is serialised once for all subscribers, and costs nothing when nobody subscribes.
+ * bounded, as is the time that skos-net can have of it (net-budget.ts), an event is serialised once for all subscribers, and costs nothing when nobody subscribes.
  */
 import { createServer, type Server, type Socket } from 'node:net';
+import type { Clock } from '../core/clock.js';
 import { reason, SkosError } from '../core/errors.js';
 import { lineOf } from '../core/lines.js';
 import type { Log } from '../core/ports.js';
 import { type EventName, type Events, MAX_CLIENTS, NET_VERBS, type Verb, type Verbs } from '../core/protocol.js';
 import { parse } from '../core/shape.js';
 import { suggest } from '../core/suggest.js';
+import { NetBudget } from './net-budget.js';
 import { SocketConnection } from './socket-connection.js';
 import { listenAt } from './socket-file.js';
 import { VERB_PARAMS } from './verb-params.js';
@@ -57,6 +59,7 @@ export interface SocketServerOptions {
   readonly handlers: Handlers;
   /** Called for each new subscriber: sends the retained truth before any live event. */
   readonly onSubscribe: (send: SendEvent, caller: Caller) => void;
+  readonly clock: Clock;
   readonly log: Log;
 }
 
@@ -70,11 +73,13 @@ export class SocketServer {
   readonly #options: SocketServerOptions;
   readonly #clients = new Set<Client>();
   readonly #subscribers = new Set<Client>();
+  readonly #netBudget: NetBudget;
   #server: Server | undefined;
   #remove: (() => void) | undefined;
 
   constructor(options: SocketServerOptions) {
     this.#options = options;
+    this.#netBudget = new NetBudget(options.clock);
   }
 
   /** Listens. SKOS_SOCKET_BUSY when another agent does; a stale file is removed. */
@@ -119,6 +124,7 @@ export class SocketServer {
     const connection = new SocketConnection({
       socket,
       answer: async (verb, params) => (client === undefined ? undefined : this.#answer(client, verb, params)),
+      budget: () => (client?.caller.role === 'net' ? this.#netBudget : undefined),
       onEnd: (why) => {
         if (client !== undefined) this.#forget(client);
         if (why !== undefined) log.warn(`client of the agent socket ended: ${why.message}`, ended(why, client?.caller));
@@ -144,6 +150,9 @@ export class SocketServer {
     }
     const limit = role === 'net' ? MAX_CLIENTS : MAX_CLIENTS - CLIENTS_RESERVED_FOR_NET;
     if (this.#clients.size >= limit) throw new SkosError('SKOS_SOCKET_FULL', `${this.#clients.size} clients already`);
+    if (role === 'net' && !this.#netBudget.takeConnection()) {
+      throw new SkosError('SKOS_SOCKET_FLOOD', 'skos-net connects, or asks, more often than the agent has time for');
+    }
     return { role, credentials };
   }
 
@@ -152,6 +161,7 @@ export class SocketServer {
     if (client.caller.role === 'net' && !NET_VERBS.includes(known)) {
       throw new SkosError('SKOS_SOCKET_DENIED', `skos-net may not use the verb ${known}`);
     }
+    if (client.caller.role === 'net') this.#netBudget.takeVerb(known);
     const { value, issues } = parse(VERB_PARAMS[known], params);
     if (issues.length > 0) {
       const wrong = issues.map(({ path, message }) => `${['params', ...path].join('.')} ${message}`).join('; ');

@@ -153,6 +153,11 @@ export const ERRORS = {
     meaning: 'Too many clients are connected to the agent.',
     next: 'End forgotten `skos … --watch` commands, then try again.',
   },
+  SKOS_SOCKET_FLOOD: {
+    meaning:
+      'skos-net asked the agent for more than it has time for, and was disconnected; protection is not affected.',
+    next: 'Nothing, unless it repeats: then look for who floods the MQTT broker, or restart skos-net.',
+  },
   SKOS_SOCKET_LISTEN: {
     meaning: 'The socket of the agent could not be made.',
     next: 'Check owner and mode of its directory, and that the path is shorter than 100 characters.',

@@ -7,8 +7,10 @@ import t, { type Test } from 'tap';
 import { listenAt } from '../../src/control/socket-file.js';
 import { SocketServer, type SocketServerOptions } from '../../src/control/socket-server.js';
 import { AgentClient } from '../../src/core/agent-client.js';
+import { type Clock, systemClock } from '../../src/core/clock.js';
 import { SkosError } from '../../src/core/errors.js';
 import { MAX_CLIENTS, MAX_LINE_BYTES, MAX_QUEUED_BYTES, NET_VERBS, type NetReport } from '../../src/core/protocol.js';
+import { FakeClock } from '../fixtures/control.js';
 import { handlers, rawClient, rememberingLog, serverOptions, shortDirectory, until } from '../fixtures/socket.js';
 
 async function started(t: Test, given: Partial<SocketServerOptions> = {}) {
@@ -191,6 +193,105 @@ t.test('reads no further from a client with too many unanswered requests, and lo
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
   t.equal(raw.lines.length, 200);
+});
+
+/** A server that takes its clients for skos-net, what it did for them, and a time that passes only when it is told to. */
+async function servingNet(t: Test, clock: Clock = new FakeClock()) {
+  const done = { reports: 0, subscriptions: 0 };
+  const report = () => {
+    done.reports += 1;
+    return {};
+  };
+  const onSubscribe = () => {
+    done.subscriptions += 1;
+  };
+  const { path } = await started(t, {
+    roleOf: () => 'net',
+    handlers: handlers({ 'net.report': report }),
+    onSubscribe,
+    clock,
+  });
+  return { clock, done, path };
+}
+
+const NET_REPORT: NetReport = {
+  mqttListen: '',
+  listening: true,
+  clients: 0,
+  sensorDemand: false,
+  peers: [],
+  rssBytes: 1,
+  chains: 0,
+};
+const NET_REQUEST = `${JSON.stringify({ id: 1, verb: 'net.report', params: NET_REPORT })}\n`;
+
+const codeOf = (line: unknown) => (line as { error?: { code?: string } } | undefined)?.error?.code;
+
+t.test(
+  'a flood of skos-net is read no further, and its next connection is refused until time has passed',
+  async (t) => {
+    const clock = new FakeClock();
+    const { done, path } = await servingNet(t, clock);
+    const flood = await rawClient(t, path);
+    for (let i = 0; i < 100; i++) flood.send(NET_REQUEST.repeat(1_000));
+    // As net-budget.ts counts: the connection, then each request and its bytes; all but the last one must have been answered.
+    const affordable = Math.floor((2_000 - 10) / (1 + NET_REQUEST.length / 4_096)) - 1;
+    await until('its budget is spent', () => done.reports >= affordable);
+    const second = await rawClient(t, path);
+    second.send(NET_REQUEST);
+    await until('it is refused', second.closed);
+    t.equal(codeOf(second.lines[0]), 'SKOS_SOCKET_FLOOD');
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    t.ok(done.reports < 4_000, `${done.reports} of 100,000 were answered`);
+    flood.socket.destroy();
+    clock.nowMs += 10_000;
+    const later = await rawClient(t, path);
+    later.send(NET_REQUEST);
+    await until('it is answered', () => later.lines.length > 0);
+    t.equal(codeOf(later.lines[0]), undefined);
+  },
+);
+
+t.test('what skos-net cannot owe any more ends its connection, with a code', async (t) => {
+  const { path } = await servingNet(t);
+  // All of one read: the smallest requests, which are all wrong.
+  const flood = await Promise.all([rawClient(t, path), rawClient(t, path), rawClient(t, path)]);
+  for (const each of flood) each.send('{}\n'.repeat(100_000));
+  await until('one is disconnected', () => flood.some(({ closed }) => closed()));
+  t.ok(flood.some(({ lines }) => codeOf(lines.at(-1)) === 'SKOS_SOCKET_FLOOD'));
+  t.ok(flood.reduce((sum, { lines }) => sum + lines.length, 0) < 5_000, 'the others are read no further');
+});
+
+t.test('long lines and subscriptions of skos-net count for what they cost', async (t) => {
+  const { done, path } = await servingNet(t);
+  let refused: string | undefined;
+  for (let i = 0; i < 50 && refused === undefined; i++) {
+    const each = await rawClient(t, path);
+    each.send('{"id":1,"verb":"subscribe"}\n');
+    await until('an answer', () => each.lines.length > 0);
+    refused = codeOf(each.lines[0]);
+    each.socket.destroy();
+  }
+  t.equal(refused, 'SKOS_SOCKET_FLOOD');
+  t.ok(done.subscriptions < 10, `${done.subscriptions} subscriptions`);
+
+  const other = await servingNet(t);
+  const long = await rawClient(t, other.path);
+  for (let i = 0; i < 10; i++) long.send(`{"id":1,"verb":"x","params":"${'x'.repeat(MAX_LINE_BYTES / 2)}"}\n`);
+  await until('the first are answered', () => long.lines.length > 0);
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  t.ok(long.lines.length < 6, `${long.lines.length} lines of 2 MiB were parsed while no time passed`);
+});
+
+t.test('skos-net that waits for its answers is slowed down when it asks too much, and loses none', async (t) => {
+  const { done, path } = await servingNet(t, systemClock);
+  const net = await client(t, path);
+  const beganMs = performance.now();
+  for (let i = 0; i < 50; i++) {
+    await Promise.all(Array.from({ length: 60 }, () => net.request('net.report', NET_REPORT)));
+  }
+  t.equal(done.reports, 3_000);
+  t.ok(performance.now() - beganMs > 800, 'a thousand more than may be asked at once take a second');
 });
 
 t.test('sends events to subscribers only, the retained truth first', async (t) => {
