@@ -6,6 +6,7 @@
  * What is stored must be known before a repair may begin: a node that forgot its attempts would repeat them. A store that does
  * not answer therefore holds repairs back (and says so) as it does by the intent that must be on disk; it is asked again.
  */
+import { ACT_NAMES } from '../config/act-plan.js';
 import { type MaintenanceWindow, maintenanceWindows } from '../config/maintenance.js';
 import { type Config, MAX_NODE_PER_DAY } from '../config/schema.js';
 import { type Action, actionClass } from '../core/action-names.js';
@@ -55,6 +56,9 @@ const ATTEMPTS: RecordKind<Attempts> = {
 const NONE: Attempts = { startsMs: [], endedMs: null, setbacks: 0, openMs: null, bootId: '' };
 /** All actions together; no action is written so. */
 const NODE = '*';
+/** Shown and reset as a breaker is; no action is written so. */
+const CLOCK = 'wall-clock';
+const STUCK: Breaker = { ...CLOSED, phase: 'latched' };
 
 const TEND_EVERY_MS = 60_000;
 /** What the intent and the actuator's answer may take, beside the listing, the unit and the verification. */
@@ -165,8 +169,8 @@ export class RepairGates implements RepairGate {
   /** In the order of src/control/README.md. The breakers come last: a probe that they let through must really begin. */
   #refusal({ action, isApproved = false }: Attempt, atMs: number): Refusal | undefined {
     const { breakers } = this.#options;
-    const window = isApproved ? undefined : this.#window();
-    if (window !== undefined) return window;
+    const unsafe = isApproved ? undefined : (this.#window() ?? this.#doubtedClock(action));
+    if (unsafe !== undefined) return unsafe;
     const gating = breakers.of(action).map(({ breaker }) => breaker);
     const isLatched = gating.some(({ phase }) => phase === 'latched');
     const spent = isLatched ? undefined : (this.#spent(action, atMs) ?? this.#damped(action, atMs));
@@ -184,6 +188,13 @@ export class RepairGates implements RepairGate {
     if (open === undefined) return undefined;
     const untilMs = lasting.nowMs() + open.untilAtMs - wallMs;
     return { why: `maintenance window "${open.name}": no repair begins by itself`, untilMs };
+  }
+
+  /** What deletes or moves by age would take every file for old. */
+  #doubtedClock({ verb }: Action): Refusal | undefined {
+    const days = Math.floor(this.#options.lasting.wallAheadMs / DAY_MS);
+    if (days === 0 || !ACT_NAMES.some((name) => name === verb)) return undefined;
+    return { why: `the clock went ahead by ${days} days; if it is right: \`skos breaker reset ${CLOCK}\`` };
   }
 
   #windows({ maintenance }: Config): readonly MaintenanceWindow[] {
@@ -281,6 +292,7 @@ export class RepairGates implements RepairGate {
     for (const name of this.#records.all().keys()) {
       if (name !== NODE && !known.has(name)) known.set(name, fresh(name));
     }
+    if (lasting.wallAheadMs > 0) known.set(CLOCK, { ...fresh(CLOCK), scope: 'node', breaker: STUCK });
     const open = openWindow(this.#windows(config.get()), clock.wallMs());
     return {
       isKnown: this.#isKnown,
@@ -300,7 +312,7 @@ export class RepairGates implements RepairGate {
             failuresToOpen,
             setbacks,
             isUnderWay: openMs !== null,
-            sinceAtMs: breaker === CLOSED ? null : lasting.wallAtMs(breaker.sinceMs),
+            sinceAtMs: breaker === CLOSED || breaker === STUCK ? null : lasting.wallAtMs(breaker.sinceMs),
             untilAtMs: isWaiting ? lasting.wallAtMs(untilMs) : null,
             budget: scope === 'node' ? null : { ...usedOf(startsMs, nowMs), ...budgets.action },
           };
@@ -308,11 +320,16 @@ export class RepairGates implements RepairGate {
     };
   }
 
-  /** Closes breakers and ends back-offs; the attempts that were made stay counted. Answers what was reset. */
+  /** Closes breakers and ends back-offs, believes the clock; the attempts that were made stay counted. Answers what was reset. */
   reset(name: string | undefined): string[] {
-    const { breakers } = this.#options;
+    const { breakers, lasting } = this.#options;
     const names = name === undefined ? this.view().breakers.map((each) => each.name) : [name];
     return names.filter((each) => {
+      if (each === CLOCK) {
+        const wasDoubted = lasting.wallAheadMs > 0;
+        if (wasDoubted) lasting.believeWall();
+        return wasDoubted;
+      }
       const former = breakers.reset(each);
       const attempts = this.#records.get(each);
       if (attempts !== undefined && attempts.setbacks > 0) this.#records.put(each, { ...attempts, setbacks: 0 });

@@ -305,6 +305,50 @@ const happening = fc.oneof(
 );
 
 t.test(
+  'deletes nothing by age while the clock is ahead of what can be believed, until a person believes it',
+  async (t) => {
+    const BY_AGE = ['cleanup_temp', 'cleanup_logs', 'emergency_cleanup', 'archive_old_data'];
+    const now = await node(t);
+    const refused = () => BY_AGE.filter((action) => /the clock went ahead/.test(now.ask(action) ?? ''));
+    const wallMs = (aheadMs: number) => {
+      now.clock.wallOffsetMs += aheadMs;
+    };
+    const AHEAD_MS = 12 * 365 * DAY_MS;
+    now.gates.tend();
+    await now.reboot({ offMs: MINUTE_MS, wallBackMs: -AHEAD_MS });
+    t.same(refused(), BY_AGE, 'a dead battery, and a year that is none');
+    t.equal(now.ask(RESTART), undefined, 'what does not go by age goes on');
+    t.match(now.gates.view().breakers, [
+      { name: 'restart_unit@a' },
+      { name: 'wall-clock', phase: 'latched', untilAtMs: null },
+    ]);
+    now.pass(20 * DAY_MS);
+    now.gates.tend();
+    await now.restart({ killed: true });
+    await now.reboot({ offMs: MINUTE_MS });
+    t.same(refused(), BY_AGE, 'also after days, another agent and another boot');
+    t.equal(now.ask('cleanup_temp', { isApproved: true }), undefined, 'who approves it has seen what would go');
+    wallMs(-AHEAD_MS);
+    t.same(refused(), [], 'it was set right');
+    t.notOk(now.gates.view().breakers.some(({ name }) => name === 'wall-clock'));
+
+    const other = await node(t);
+    other.gates.tend();
+    other.clock.wallOffsetMs -= 40 * 365 * DAY_MS;
+    other.gates.tend();
+    other.clock.wallOffsetMs += 40 * 365 * DAY_MS;
+    t.equal(other.ask('cleanup_logs'), undefined, 'a clock that began in 1970 and was set is right');
+    other.clock.wallOffsetMs += AHEAD_MS;
+    t.match(other.ask('cleanup_temp'), /the clock went ahead by 4380 days/, 'set ahead while the machine runs');
+    t.same(other.gates.reset('wall-clock'), ['wall-clock']);
+    await other.restart({ killed: true });
+    t.equal(other.ask('cleanup_temp'), undefined, 'believed from then on');
+    await other.reboot({ offMs: 13 * DAY_MS });
+    t.equal(other.ask('archive_old_data'), undefined, 'a long holiday');
+  },
+);
+
+t.test(
   'no window of any length of time holds more attempts than its budget, through restarts and set clocks',
   async (t) => {
     let attempts = 0;
