@@ -43,7 +43,7 @@ struct StateFile::Layout {
   TargetRecord targets[kMaxTargets];
   LeaseRecord leases[kMaxLeases];
   JobRecord jobs[kMaxJobs];
-  EventRecord events[kEventEntries];
+  EventSlot events[kEventEntries];
 };
 
 int64_t NowNs() {
@@ -112,9 +112,7 @@ LeaseRecord* StateFile::leases() { return map_->leases; }
 JobRecord* StateFile::jobs() { return map_->jobs; }
 
 void StateFile::Event(const char* kind, const char* subject, const char* detail_format, ...) {
-  const uint64_t seq = map_->last_event.fetch_add(1) + 1;
-  EventRecord& record = map_->events[seq % kEventEntries];
-  record.seq.store(0);
+  EventRecord record = {};
   record.time_ns = NowNs();
   CopyText(record.kind, sizeof record.kind, kind);
   CopyText(record.subject, sizeof record.subject, subject);
@@ -122,20 +120,29 @@ void StateFile::Event(const char* kind, const char* subject, const char* detail_
   va_start(arguments, detail_format);
   std::vsnprintf(record.detail, sizeof record.detail, detail_format, arguments);
   va_end(arguments);
-  record.seq.store(seq);
+  const uint64_t seq = map_->last_event.fetch_add(1) + 1;
+  EventSlot& slot = map_->events[seq % kEventEntries];
+  slot.seq.store(0);
+  // Released each: whoever reads one of these words sees that the slot is being written.
+  for (size_t i = 0; i < sizeof slot.words / sizeof slot.words[0]; ++i) {
+    uint64_t word = 0;
+    std::memcpy(&word, reinterpret_cast<const char*>(&record) + i * sizeof word, sizeof word);
+    slot.words[i].store(word, std::memory_order_release);
+  }
+  slot.seq.store(seq);
 }
 
 uint64_t StateFile::last_event() const { return map_->last_event.load(); }
 
 bool StateFile::ReadEvent(uint64_t seq, EventRecord* out) const {
-  const EventRecord& record = map_->events[seq % kEventEntries];
-  if (record.seq.load() != seq) return false;
-  out->time_ns = record.time_ns;
-  std::memcpy(out->kind, record.kind, sizeof out->kind);
-  std::memcpy(out->subject, record.subject, sizeof out->subject);
-  std::memcpy(out->detail, record.detail, sizeof out->detail);
+  const EventSlot& slot = map_->events[seq % kEventEntries];
+  if (slot.seq.load() != seq) return false;
+  for (size_t i = 0; i < sizeof slot.words / sizeof slot.words[0]; ++i) {
+    const uint64_t word = slot.words[i].load(std::memory_order_acquire);
+    std::memcpy(reinterpret_cast<char*>(out) + i * sizeof word, &word, sizeof word);
+  }
   // Overwritten while it was copied: then it is gone.
-  return record.seq.load() == seq;
+  return slot.seq.load() == seq;
 }
 
 const char* StateFile::boot_id() const { return map_->boot_id; }

@@ -60,12 +60,19 @@ struct JobRecord {
 constexpr int64_t kNoExit = INT64_MIN;
 
 struct EventRecord {
-  std::atomic<uint64_t> seq;  // Written last; 0: the slot is being written.
-  int64_t time_ns;            // CLOCK_MONOTONIC.
+  int64_t time_ns;  // CLOCK_MONOTONIC.
   char kind[16];
   char subject[kMaxIdBytes + 8];
   char detail[104];
 };
+
+// Any thread writes one while the main thread may read it, so that it is written and read by words.
+struct EventSlot {
+  std::atomic<uint64_t> seq;  // Written last; 0: the slot is being written.
+  std::atomic<uint64_t> words[sizeof(EventRecord) / sizeof(uint64_t)];
+};
+static_assert(sizeof(EventSlot) == sizeof(uint64_t) + sizeof(EventRecord), "a slot holds a whole event");
+static_assert(std::atomic<uint64_t>::is_always_lock_free, "an event is written on the real-time path");
 
 class StateFile {
  public:

@@ -1,10 +1,9 @@
 /** Where the allow-list lies, for whom it is made, and how it is compiled for this machine: shared by three commands. */
-import { existsSync } from 'node:fs';
+import { existsSync, lstatSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Config } from '../config/schema.js';
 import { Machine } from '../control/machine.js';
-import { readIfThere } from '../core/atomic-file.js';
 import type { Channel } from '../core/channel.js';
 import { SkosError } from '../core/errors.js';
 import { loadAddon } from '../sensors/addon.js';
@@ -28,11 +27,16 @@ const GPU_DEADLINE_MS = 5_000;
  * As named; else in $SKOS_RUN_DIR; else beside the socket of an agent that has an actuator of its own as a child; else where
  * the installed actuator reads it.
  */
-export async function allowListFile({ io, socketPath }: Context, given: string | undefined): Promise<string> {
+export async function allowListFile(
+  { io, socketPath }: { io: Pick<Io, 'env' | 'euid'>; socketPath: Context['socketPath'] },
+  given: string | undefined,
+): Promise<string> {
   if (given !== undefined) return given;
   if (io.env.SKOS_RUN_DIR) return join(io.env.SKOS_RUN_DIR, RUN_FILE);
   const beside = join(dirname(await socketPath()), RUN_FILE);
-  return (await readIfThere(beside)) === undefined ? INSTALLED_FILE : beside;
+  const owner = lstatSync(beside, { throwIfNoEntry: false })?.uid;
+  // The installed agent may write there, and must not lead its operator's `skos disarm` away from what the actuator reads.
+  return owner === 0 || owner === io.euid ? beside : INSTALLED_FILE;
 }
 
 export interface CompileForMachine {

@@ -217,7 +217,7 @@ export class Executor {
       }
     };
     const due = this.#due(nowMs);
-    apart(() => this.#options.word.forgetApprovals((key) => !due.has(key)));
+    apart(() => this.#options.word.forgetApprovals((key) => !due.has(key) || this.#isOutdated(key, nowMs)));
     for (const [key, running] of this.#running) {
       const wanted = due.get(key);
       if (wanted?.verdict === running.verdict) apart(() => this.#keep(running, wanted));
@@ -227,6 +227,13 @@ export class Executor {
     apart(() => this.#keeper.look(nowMs));
     apart(() => this.#options.repairs.look(nowMs, (end) => this.#adoption.settled(end)));
     if (mistakes.length > 0) throw mistakes[0];
+  }
+
+  /** Of a run that was approved and has waited since: what it would touch is looked at anew. A cap stands as long as its danger. */
+  #isOutdated(key: string, nowMs: number): boolean {
+    const { repair, holds } = this.#running.get(key) ?? {};
+    const isWaiting = repair?.isUnderWay === false && holds?.length === 0;
+    return isWaiting && this.#options.word.isOutdated(key, nowMs);
   }
 
   /** The danger came back while the way back was not finished: the cap is asked for again, behind the release. */

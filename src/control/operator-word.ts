@@ -13,6 +13,8 @@ export const WORD_KEY = 'bars';
 
 /** Approvals at once; each is typed by a person. */
 const MAX_APPROVALS = 256;
+/** So long a run that is approved may wait for its gates; a restart of the agent begins it anew. */
+export const APPROVED_MS = 3_600_000;
 
 export interface OperatorHold {
   readonly sinceMs: number;
@@ -30,8 +32,8 @@ export class OperatorWord {
   readonly #options: OperatorWordOptions;
   #bars: readonly Bar[] = [];
   #hold: OperatorHold | undefined;
-  /** An approval of what cannot be taken back is for one attempt: a spent one covers that, and no other agent's. */
-  readonly #approved = new Set<string>();
+  /** Since when. An approval of what cannot be taken back is for one attempt: a spent one covers that, and no other agent's. */
+  readonly #approved = new Map<string, number>();
   readonly #spent = new Set<string>();
 
   constructor(options: OperatorWordOptions) {
@@ -48,7 +50,7 @@ export class OperatorWord {
     if (Array.isArray(list)) this.#bars = list.filter((bar) => isBar(bar) && isOurs(bar));
     if (isHold(hold) && isOurs(hold)) this.#hold = hold;
     if (!Array.isArray(approved)) return;
-    for (const key of approved.slice(0, MAX_APPROVALS)) if (typeof key === 'string') this.#approved.add(key);
+    for (const key of approved.slice(0, MAX_APPROVALS)) if (typeof key === 'string') this.#approved.set(key, nowMs);
   }
 
   get bars(): readonly Bar[] {
@@ -96,9 +98,15 @@ export class OperatorWord {
   /** False: too many stand already. */
   approve(key: string): boolean {
     if (this.#approved.size >= MAX_APPROVALS) return false;
-    this.#approved.add(key);
+    this.#approved.set(key, this.#options.clock.monotonicMs());
     this.#keep();
     return true;
+  }
+
+  /** What was shown before it was approved is no longer what is there. */
+  isOutdated(key: string, nowMs: number): boolean {
+    const sinceMs = this.#approved.get(key);
+    return sinceMs !== undefined && nowMs - sinceMs >= APPROVED_MS;
   }
 
   isApproved(key: string): boolean {
@@ -120,7 +128,7 @@ export class OperatorWord {
   /** An approval is for this time: what is no longer due must be approved again. */
   forgetApprovals(isOver: (key: string) => boolean): void {
     for (const key of this.#spent) if (isOver(key)) this.#spent.delete(key);
-    const over = [...this.#approved].filter(isOver);
+    const over = [...this.#approved.keys()].filter(isOver);
     if (over.length === 0) return;
     for (const key of over) this.#approved.delete(key);
     this.#keep();
@@ -132,7 +140,7 @@ export class OperatorWord {
       boot: bootId,
       list: this.#bars,
       hold: this.#hold ?? null,
-      approved: [...this.#approved],
+      approved: [...this.#approved.keys()],
     });
   }
 }

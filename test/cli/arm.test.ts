@@ -1,6 +1,7 @@
-import { existsSync, readFileSync, statSync } from 'node:fs';
+import { chownSync, existsSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
+import { allowListFile, INSTALLED_FILE } from '../../src/cli/allow-list.js';
 import type { Handlers } from '../../src/control/socket-server.js';
 import { SkosError } from '../../src/core/errors.js';
 import { readAllowList } from '../fixtures/allow-list.js';
@@ -61,6 +62,20 @@ t.test('arms: shows, asks, writes, compiles, reloads', async (t) => {
   t.equal(statSync(join(each.directory, 'run/actuator.allow')).mode & 0o777, 0o644);
   t.match(seen, { reloads: 1, armed: [/mode: auto/] }, 'the files were there before the agent was asked');
 });
+
+t.test(
+  'is not led away from the installed list by a file that the agent put beside its socket',
+  { skip: process.getuid?.() !== 0 && 'only root gives files away' },
+  async (t) => {
+    const run = t.testdir({ 'actuator.allow': '' });
+    const { uid } = statSync(join(run, 'actuator.allow'));
+    const of = (euid: number) =>
+      allowListFile({ io: { env: {}, euid }, socketPath: async () => join(run, 'agent.sock') }, undefined);
+    t.equal(await of(uid), join(run, 'actuator.allow'));
+    chownSync(join(run, 'actuator.allow'), uid + 1, -1);
+    t.equal(await of(uid), INSTALLED_FILE);
+  },
+);
 
 t.test('shows what it could move while no actuator knows it yet', async (t) => {
   const { each } = await machine(t, { preview: () => ({ ...PREVIEW, targets: [] }) });

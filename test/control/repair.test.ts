@@ -331,6 +331,25 @@ t.test('an approval is for one attempt; then it is proposed anew', async (t) => 
   t.equal(core.started.filter(({ job }) => job === 'hook/failover').length, 1);
 });
 
+t.test('an approval that waited for an hour has seen something else, and is asked for anew', async (t) => {
+  const gate = new Gate();
+  gate.why = 'its attempts are used up';
+  const { now, core } = await node({ actions: ['failover'], gate, config: configOf({ mode: 'auto' }) });
+  rung(now, 1);
+  await passed(now, core, 500);
+  now.executor.approve(now.executor.actions[0]?.actionId ?? '');
+  await compared(now, core, 3_590_000);
+  t.match(now.executor.actions, [{ state: 'barred' }], 'it waits for its gates');
+  await compared(now, core, 20_000);
+  gate.why = undefined;
+  await passed(now, core, 1_000);
+  t.match(now.executor.actions, [{ state: 'proposed' }]);
+  t.same(core.started, []);
+  now.executor.approve(now.executor.actions[0]?.actionId ?? '');
+  await passed(now, core, 1_000);
+  t.equal(core.started.length, 1);
+});
+
 t.test('a restart of the agent spends an approval that had begun', async (t) => {
   const { now, core } = await node({ actions: ['failover'], config: configOf({ mode: 'auto' }) });
   rung(now, 1);
