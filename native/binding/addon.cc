@@ -7,6 +7,7 @@
 
 #include "binding/datagrams.h"
 #include "binding/errors.h"
+#include "binding/file_attributes.h"
 #include "binding/instance.h"
 #include "binding/kmsg_reader.h"
 #include "binding/native_region.h"
@@ -34,6 +35,11 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("notify", Napi::Function::New<Notify>(env, "notify"));
   exports.Set("peerCredentials", Napi::Function::New<PeerCredentials>(env, "peerCredentials"));
   exports.Set("lockFile", Napi::Function::New<LockFile>(env, "lockFile"));
+  exports.Set("attributeNames", Napi::Function::New<AttributeNames>(env, "attributeNames"));
+  exports.Set("getAttribute", Napi::Function::New<GetAttribute>(env, "getAttribute"));
+  exports.Set("setAttribute", Napi::Function::New<SetAttribute>(env, "setAttribute"));
+  exports.Set("removeAttribute", Napi::Function::New<RemoveAttribute>(env, "removeAttribute"));
+  exports.Set("setTimes", Napi::Function::New<SetTimes>(env, "setTimes"));
   return exports;
 }
 

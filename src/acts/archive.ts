@@ -2,12 +2,12 @@
  * Moves what a listing names to the archive, each file below it under its whole path. In this order, so that a kill or a power cut
  * at any moment leaves the file whole in at least one of both places:
  *
- *   copy to <archive>/.skos-partial/, with mode, owner and times → fsync → read back, SHA-256 compared → link to its name in the
+ *   copy to <archive>/.skos-partial/, with owner, mode, attributes and times → fsync → read back, SHA-256 compared → link to its name in the
  *   archive, which fails where something of that name is → fsync of that directory → unlink of the original, if neither it nor
  *   its name has changed since it was opened
  *
  * A file that is there already with the same content was moved by a run that did not come to its end: only its original goes. With
- * other content, the original stays. Holes stay holes. Extended attributes and access control lists are not taken along.
+ * other content or attributes, the original stays. Holes stay holes.
  */
 import { createHash, type Hash } from 'node:crypto';
 import {
@@ -19,19 +19,20 @@ import {
   fstatSync,
   fsyncSync,
   ftruncateSync,
-  futimesSync,
   linkSync,
-  lstatSync,
   mkdirSync,
   openSync,
   readFileSync,
   readSync,
+  rmdirSync,
   statfsSync,
   unlinkSync,
   writeSync,
 } from 'node:fs';
 import { reason, SkosError, systemCode } from '../core/errors.js';
 import { parseMounts, placeInFileSystem } from '../core/mount-info.js';
+import type { FileAttributes } from '../sensors/addon.js';
+import { haveSameAttributes, takeAttributes } from './attributes.js';
 import { Directory, identity, shownPath } from './directory.js';
 import type { InUse } from './in-use.js';
 import { type Listing, mountPoints } from './listing.js';
@@ -52,6 +53,7 @@ export interface Archive {
   readonly root: Directory;
   /** Where files are until they are whole. Absent: this only lists. */
   readonly partial?: Directory;
+  readonly attributes: FileAttributes;
 }
 
 /** SKOS_ACT_PLACE where it is not there, or its file system is not mounted. A listing changes nothing in it. */
@@ -59,10 +61,12 @@ export function openArchive({
   path,
   inside,
   isListing,
+  attributes,
 }: {
   path: string;
   inside: string;
   isListing: boolean;
+  attributes: FileAttributes;
 }): Archive {
   const root = Directory.place(path);
   try {
@@ -72,7 +76,7 @@ export function openArchive({
         'SKOS_ACT_PLACE',
         `${path} is not on the file system that it was on when the plan was made: is it mounted? If it was moved for good, remove the plan and compile it again`,
       );
-    return isListing ? { root } : { root, partial: partialDirectory(root, path) };
+    return { root, attributes, ...(isListing ? {} : { partial: partialDirectory(root, path) }) };
   } catch (error) {
     root.close();
     throw error;
@@ -80,9 +84,10 @@ export function openArchive({
 }
 
 function partialDirectory(root: Directory, path: string): Directory {
-  const partial = madeDirectory(root, PARTIAL, PARTIAL_MODE);
-  const { uid, mode } = partial.stat;
-  if (Number(uid) !== process.geteuid?.() || (Number(mode) & PERMISSIONS) !== PARTIAL_MODE)
+  const partial = madeDirectory(root, PARTIAL);
+  // Not as it was before it was closed: the archive itself may give what is made in it more than was asked for.
+  const { uid, mode } = fstatSync(partial.fd);
+  if (uid !== process.geteuid?.() || (mode & PERMISSIONS) !== PARTIAL_MODE)
     throw new SkosError('SKOS_ACT_PLACE', `${path}/${PARTIAL} is not this program's alone`);
   // What is left in it is of a run that was killed; its originals are where they were.
   for (const name of partial.names()) unlinkSync(partial.at(name));
@@ -212,13 +217,13 @@ interface Placing {
 function place({ fd, before, entry, archive, target }: Placing): boolean {
   const there = target.lstat(entry.name);
   if (there !== undefined) {
-    requireEqual({ fd, before, name: entry.name, target, there });
+    requireEqual({ fd, before, name: entry.name, archive, target, there });
     return false;
   }
   requireRoom(archive, before);
   const partial = archive.partial.at(`${before.dev}-${before.ino}`);
   try {
-    const sum = copied(fd, before, partial);
+    const sum = copied({ from: fd, stat: before, path: partial, attributes: archive.attributes });
     if (sum !== sumOfFile(partial)) throw new Error('what was written reads back otherwise');
     if (!isUnchanged(entry, fd, before)) throw new Error('it was changed while it was copied');
     linkSync(partial, target.at(entry.name));
@@ -232,17 +237,23 @@ function requireEqual({
   fd,
   before,
   name,
+  archive,
   target,
   there,
-}: Omit<Placing, 'entry' | 'archive'> & { name: string; there: BigIntStats }): void {
+}: Omit<Placing, 'entry'> & { name: string; there: BigIntStats }): void {
   // A copy is younger than what it was copied from. What has the same change time is the file itself, seen by another way.
   if (there.ctimeNs === before.ctimeNs) throw new Error('the archive shows the file itself in its place');
   const isEqual = there.isFile() && there.size === before.size && sumOf(fd) === sumOfFile(target.at(name));
   if (!isEqual) throw new Error('the archive has another file of this name');
   // The run that put it there may have been cut off before it was on disk.
   const written = openSync(target.at(name), constants.O_RDONLY | constants.O_NOFOLLOW);
-  fsyncSync(written);
-  closeSync(written);
+  try {
+    if (!haveSameAttributes(archive.attributes, fd, written))
+      throw new Error('the archive has a file of this name with other attributes');
+    fsyncSync(written);
+  } finally {
+    closeSync(written);
+  }
 }
 
 function requireRoom({ root }: Archive, { blocks }: BigIntStats): void {
@@ -252,7 +263,17 @@ function requireRoom({ root }: Archive, { blocks }: BigIntStats): void {
 }
 
 /** Returns the SHA-256 of what was read. The file is on disk then, with all that is taken along. */
-function copied(from: number, stat: BigIntStats, path: Buffer): string {
+function copied({
+  from,
+  stat,
+  path,
+  attributes,
+}: {
+  from: number;
+  stat: BigIntStats;
+  path: Buffer;
+  attributes: FileAttributes;
+}): string {
   const to = openSync(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW, 0o600);
   try {
     const hash = createHash('sha256');
@@ -267,12 +288,22 @@ function copied(from: number, stat: BigIntStats, path: Buffer): string {
     // Owner first: a change of owner takes the set-user-id bit away.
     fchownSync(to, Number(stat.uid), Number(stat.gid));
     fchmodSync(to, Number(stat.mode) & PERMISSIONS);
-    futimesSync(to, Number(stat.atimeNs) / 1e9, Number(stat.mtimeNs) / 1e9);
+    takeAttributes(attributes, from, to);
+    requireOwnerAndMode(to, stat);
+    if (attributes.setTimes(to, stat.atimeNs, stat.mtimeNs) !== 0)
+      throw new Error('the archive does not take its times');
     fsyncSync(to);
     return hash.digest('hex');
   } finally {
     closeSync(to);
   }
+}
+
+/** A file system may say that it took them and go on with its own. */
+function requireOwnerAndMode(fd: number, { uid, gid, mode }: BigIntStats): void {
+  const made = fstatSync(fd, { bigint: true });
+  if (made.uid !== uid || made.gid !== gid || made.mode !== mode)
+    throw new Error('the archive does not keep its owner and mode');
 }
 
 function writeWithHoles(to: number, bytes: Buffer, position: number): void {
@@ -324,15 +355,13 @@ function removeIfThere(path: Buffer): void {
  * That of the same path below the archive; what is missing is made like the original's. What is mounted there is not entered: it may
  * be the place itself, where each file would be found to be archived already.
  */
-function targetDirectory({ path }: Entry, { root }: Archive): Directory {
+function targetDirectory({ path }: Entry, { root, attributes }: Archive): Directory {
   const names = path.split('/').slice(1, -1);
   let directory = root;
   try {
     names.forEach((name, i) => {
-      const model = lstatSync(Buffer.from(`/${names.slice(0, i + 1).join('/')}`, 'latin1'), { bigint: true });
-      const isModel = model.isDirectory();
-      const mode = isModel ? Number(model.mode) & PERMISSIONS : PARTIAL_MODE;
-      const next = madeDirectory(directory, name, mode, isModel ? model : undefined);
+      const model = Buffer.from(`/${names.slice(0, i + 1).join('/')}`, 'latin1');
+      const next = madeDirectory(directory, name, (made) => makeLike(made.fd, model, attributes));
       if (directory !== root) directory.close();
       directory = next;
       if (next.stat.dev !== root.stat.dev)
@@ -345,27 +374,51 @@ function targetDirectory({ path }: Entry, { root }: Archive): Directory {
   return directory;
 }
 
+/** Closed to all but root until `finish` has made it what it shall be; where that fails it is not there. */
 function madeDirectory(
   parent: Directory,
   name: string,
-  mode: number,
-  owner?: Pick<BigIntStats, 'uid' | 'gid'>,
+  finish: (made: Directory) => void = () => undefined,
 ): Directory {
   let isNew = false;
   try {
-    // Closed to others until it has its owner.
-    mkdirSync(parent.at(name), { mode: 0o700 });
+    mkdirSync(parent.at(name), { mode: PARTIAL_MODE });
     isNew = true;
   } catch (error) {
     if (systemCode(error) !== 'EEXIST') throw error;
   }
   const made = parent.child(name);
   if (made === undefined) throw new Error(`the archive has no directory in the place of ${shownPath(name)}`);
-  if (isNew) {
-    if (owner !== undefined) fchownSync(made.fd, Number(owner.uid), Number(owner.gid));
-    fchmodSync(made.fd, mode);
+  if (!isNew) return made;
+  try {
+    // What the archive itself would give it, such as its group's.
+    fchmodSync(made.fd, PARTIAL_MODE);
+    finish(made);
     fsyncSync(made.fd);
     fsyncSync(parent.fd);
+  } catch (error) {
+    made.close();
+    rmdirSync(parent.at(name));
+    throw error;
   }
   return made;
+}
+
+/** Of what is no directory any more nothing is taken over. */
+function makeLike(made: number, model: Buffer, attributes: FileAttributes): void {
+  let fd: number;
+  try {
+    fd = openSync(model, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
+  } catch {
+    return;
+  }
+  try {
+    const stat = fstatSync(fd, { bigint: true });
+    fchownSync(made, Number(stat.uid), Number(stat.gid));
+    fchmodSync(made, Number(stat.mode) & PERMISSIONS);
+    takeAttributes(attributes, fd, made);
+    requireOwnerAndMode(made, stat);
+  } finally {
+    closeSync(fd);
+  }
 }

@@ -7,6 +7,7 @@ import { readFileSync } from 'node:fs';
 import { ACT_NAMES, type ActName } from '../config/act-plan.js';
 import { reportDirectory } from '../control/job-reports.js';
 import { SkosError } from '../core/errors.js';
+import { loadAddon } from '../sensors/addon.js';
 import type { Act } from './act.js';
 import { cleanUp } from './cleanup.js';
 import { openFiles } from './in-use.js';
@@ -46,6 +47,7 @@ function actOf(name: ActName, isListing: boolean): Act {
         wallMs: () => clock.wallMs(),
         uptimeMs: () => Number(readFileSync('/proc/uptime', 'utf8').split(' ')[0]) * 1000,
         openFiles,
+        attributes: loadAddon,
         warn: (text) => process.stderr.write(`${text}\n`),
       });
     },

@@ -10,6 +10,7 @@ import { readFileSync, statfsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ActPlan, Place } from '../config/act-plan.js';
 import { reason, SkosError } from '../core/errors.js';
+import type { FileAttributes } from '../sensors/addon.js';
 import type { Outcome } from './act.js';
 import { type Archive, closeArchive, moveListed, openArchive } from './archive.js';
 import { bytesOf, Directory, shownPath } from './directory.js';
@@ -43,6 +44,8 @@ export interface CleanupOptions {
   readonly uptimeMs: () => number;
   /** Of a file system; in-use.ts. */
   readonly openFiles: (fileSystem: string | undefined) => InUse;
+  /** Of the files that are archived. Throws where there is no way to see them. */
+  readonly attributes: () => FileAttributes;
   /** Of one place; absent: as many as there is memory for. */
   readonly maxListed?: number;
   readonly warn: (text: string) => void;
@@ -170,7 +173,7 @@ class CleanUp {
     const { plan, isListing, openFiles, wallMs } = this.#options;
     let archive: Archive | undefined;
     try {
-      archive = openArchive({ ...archiveTo, isListing });
+      archive = openArchive({ ...archiveTo, isListing, attributes: this.#options.attributes() });
     } catch (error) {
       this.#problem(archiveTo.path, error);
       return;
@@ -180,12 +183,12 @@ class CleanUp {
         this.#place(place, {
           kind: 'archive',
           apply: (listing) => {
-            const { root, partial } = archive;
+            const { partial } = archive;
             const fileSystem = fileSystemOf(listing.root.fd);
             if (partial === undefined || this.#isFull) return;
             this.#isFull = moveListed({
               listing,
-              archive: { root, partial },
+              archive: { ...archive, partial },
               openFiles: () => openFiles(fileSystem),
               nowMs: wallMs,
               warn: this.#warn,

@@ -113,7 +113,18 @@ export interface KmsgReader {
   close(): void;
 }
 
-export interface Addon {
+/** Extended attributes and times of an open file. Names are bytes, one character for each; numbers are errnos, 0 for done. */
+export interface FileAttributes {
+  /** Without those that this process may not see; empty where the file system has none. */
+  attributeNames(fd: number): readonly string[] | number;
+  getAttribute(fd: number, name: string): Buffer | number;
+  setAttribute(fd: number, name: string, value: Buffer): number;
+  removeAttribute(fd: number, name: string): number;
+  /** Since 1970. */
+  setTimes(fd: number, atimeNs: bigint, mtimeNs: bigint): number;
+}
+
+export interface Addon extends FileAttributes {
   createSampler(channels: readonly Channel[], tripwires: readonly Tripwire[], settings: SamplerSettings): Sampler;
   /** Takes the descriptor over in any case. Throws SKOS_GPU_PROTOCOL when it is no region. */
   openRegion(fd: number): Region;
@@ -171,7 +182,7 @@ interface NativeSettings {
   readonly onCrossing: (crossings: readonly NativeCrossing[], lost: number) => void;
 }
 
-interface NativeAddon {
+interface NativeAddon extends FileAttributes {
   readonly NativeSampler: new (
     channels: readonly Channel[],
     tripwires: readonly Tripwire[],
@@ -208,6 +219,11 @@ export function loadAddon(): Addon {
     notify: native.notify,
     peerCredentials: native.peerCredentials,
     lockFile: native.lockFile,
+    attributeNames: native.attributeNames,
+    getAttribute: native.getAttribute,
+    setAttribute: native.setAttribute,
+    removeAttribute: native.removeAttribute,
+    setTimes: native.setTimes,
     createSeqPacket: (onMessage) => new native.SeqPacket(onMessage),
     createKmsgReader: (onReady) => new native.KmsgReader(onReady),
     createUeventSocket: (onUevents) => new native.UeventSocket(onUevents),

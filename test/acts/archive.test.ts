@@ -13,18 +13,22 @@ import {
   linkSync,
   lstatSync,
   mkdirSync,
+  mkdtempSync,
   openSync,
   readdirSync,
   readFileSync,
+  rmSync,
   statSync,
   symlinkSync,
   writeFileSync,
   writeSync,
 } from 'node:fs';
+import { constants as osConstants, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import t, { type Test } from 'tap';
 import { PARTIAL } from '../../src/acts/archive.js';
 import { parseMounts, placeInFileSystem } from '../../src/core/mount-info.js';
+import { loadAddon } from '../../src/sensors/addon.js';
 import { placeOf, planOf, runAct, scratch, UNTIL_OLD_MS } from '../fixtures/acts.js';
 import { Random } from '../fixtures/random.js';
 
@@ -32,6 +36,7 @@ const canMount = (() => {
   const probe = spawnSync('unshare', ['--mount', 'mount', '-t', 'tmpfs', 'tmpfs', '/mnt']);
   return process.getuid?.() === 0 && probe.status === 0;
 })();
+const addon = loadAddon();
 const skip = canMount ? false : 'file systems cannot be mounted here';
 const MIB = 2 ** 20;
 
@@ -139,6 +144,116 @@ t.test('moves what is old, as it was, and leaves what must not be moved', { skip
   t.equal(readFileSync(there('other'), 'utf8'), 'another of this name', 'nothing is overwritten');
   t.same(readdirSync(join(archive, PARTIAL)), []);
 });
+
+/** posix_acl_xattr of linux/posix_acl_xattr.h: owner, a user, group, mask, others. */
+function accessList(user: number): Buffer {
+  const list = Buffer.alloc(4 + 5 * 8);
+  list.writeUInt32LE(2);
+  [
+    [0x01, 6, -1],
+    [0x02, 6, user],
+    [0x04, 0, -1],
+    [0x10, 6, -1],
+    [0x20, 0, -1],
+  ].forEach(([tag = 0, permissions = 0, id = -1], i) => {
+    list.writeUInt16LE(tag, 4 + i * 8);
+    list.writeUInt16LE(permissions, 6 + i * 8);
+    list.writeInt32LE(id, 8 + i * 8);
+  });
+  return list;
+}
+const ACCESS = 'system.posix_acl_access';
+const DEFAULT = 'system.posix_acl_default';
+const CAPABILITY = 'security.capability';
+/** Version 2: CAP_NET_RAW, effective. */
+const NET_RAW = Buffer.from('0100000200200000000000000000000000000000', 'hex');
+
+function attributesOf(path: string): Record<string, string> {
+  const fd = openSync(path, constants.O_RDONLY);
+  try {
+    const names = addon.attributeNames(fd);
+    if (typeof names === 'number') throw new Error(String(names));
+    const kept = names.filter((name) => !name.startsWith('security.') || name === CAPABILITY);
+    return Object.fromEntries(
+      kept.map((name) => [name, Buffer.from(addon.getAttribute(fd, name) as Buffer).toString('hex')]),
+    );
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function give(path: string, attributes: Record<string, Buffer>): number {
+  const fd = openSync(path, constants.O_RDONLY);
+  try {
+    return Math.max(...Object.entries(attributes).map(([name, value]) => addon.setAttribute(fd, name, value)));
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Both here and on a tmpfs, which has attributes of users since Linux 6.6. */
+const canGive = (() => {
+  const path = mkdtempSync(join(tmpdir(), 'skos-x-'));
+  const isGiven = () => give(path, { [DEFAULT]: accessList(9), 'user.x': Buffer.from('x') }) === 0;
+  try {
+    if (!canMount || !isGiven()) return false;
+    execFileSync('mount', ['-t', 'tmpfs', 'tmpfs', path]);
+    try {
+      return isGiven();
+    } finally {
+      execFileSync('umount', [path]);
+    }
+  } finally {
+    rmSync(path, { recursive: true });
+  }
+})();
+
+t.test(
+  'what is archived has exactly the attributes, lists and times of its original, or the original stays',
+  { skip: canGive ? false : 'no attributes can be given here' },
+  async (t) => {
+    const disk = disks(t, 16);
+    const { base, place, archive } = disk;
+    const there = (name: string) => join(archive, place, name);
+    const lists = { [ACCESS]: accessList(1234), 'user.\xe4': Buffer.from('\0note'), 'user.empty': Buffer.alloc(0) };
+    t.equal(give(archive, { [DEFAULT]: accessList(4321) }), 0);
+    mkdirSync(join(place, 'run'));
+    t.equal(give(join(place, 'run'), { ...lists, [DEFAULT]: accessList(99) }), 0);
+    for (const name of ['run/listed', 'plain', 'able', 'lied', 'refused', 'met'])
+      writeFileSync(join(place, name), name);
+    chmodSync(join(place, 'plain'), 0o664);
+    for (const name of ['run/listed', 'lied', 'refused', 'met']) t.equal(give(join(place, name), lists), 0);
+    t.equal(give(join(place, 'able'), { [CAPABILITY]: NET_RAW }), 0);
+    const before = Object.fromEntries(
+      ['run', 'run/listed', 'plain', 'able'].map((name) => [name, attributesOf(join(place, name))]),
+    );
+    const stat = lstatSync(join(place, 'run/listed'), { bigint: true });
+    await afterAWhile();
+    mkdirSync(dirname(there('met')), { recursive: true });
+    writeFileSync(there('met'), 'met');
+    const attributes = () => ({
+      ...addon,
+      setAttribute(fd: number, name: string, value: Buffer) {
+        const copy = join('/proc/self/fd', String(fd));
+        const writing = statSync(copy).isFile() ? readFileSync(copy, 'utf8') : '';
+        if (writing === 'refused') return osConstants.errno.EOPNOTSUPP;
+        return writing === 'lied' && name === ACCESS ? 0 : addon.setAttribute(fd, name, value);
+      },
+    });
+    const { report, said } = runAct({ plan: planFor(disk), reports: base, given: { attributes } });
+    t.match(report, { ok: true, summary: /^moved 3, .*, 3 of the list stay$/ });
+    t.same(readdirSync(place).sort(), ['lied', 'met', 'refused', 'run']);
+    t.match(said.join('\n'), /refused stays: the archive does not take its attribute .* \(ENOTSUP\)/);
+    t.match(said.join('\n'), /lied stays: its attributes read back otherwise/);
+    t.match(said.join('\n'), /met stays: the archive has a file of this name with other attributes/);
+    for (const [name, expected] of Object.entries(before)) t.same(attributesOf(there(name)), expected, name);
+    t.same(Object.keys(before.plain ?? {}), [], 'and no list of the archive’s own');
+    t.equal(statSync(there('plain')).mode & 0o777, 0o664);
+    const moved = lstatSync(there('run/listed'), { bigint: true });
+    t.same([moved.mtimeNs, moved.mode], [stat.mtimeNs, stat.mode], 'to the nanosecond');
+    t.same(readdirSync(join(archive, PARTIAL)), []);
+  },
+);
 
 t.test('what does not fit stays, and so does all while the disk of the archive is not there', { skip }, async (t) => {
   const disk = disks(t, 4);
