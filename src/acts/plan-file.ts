@@ -4,7 +4,7 @@
  */
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 import { type ActName, type ActPlan, planShape } from '../config/act-plan.js';
-import { placeProblem } from '../config/cleanup-places.js';
+import { logrotatePlaceProblem, placeProblem } from '../config/cleanup-places.js';
 import { reason, SkosError } from '../core/errors.js';
 import { parse } from '../core/shape.js';
 
@@ -27,9 +27,12 @@ export function readPlan(file: string, name: ActName): ActPlan {
     throw new SkosError('SKOS_ACT_PLAN', `${file}: ${first?.path.join('.')} ${first?.message}`);
   }
   if (value.name !== name) throw new SkosError('SKOS_ACT_PLAN', `${file} is the plan of ${value.name}`);
-  const paths = [...value.places, ...value.logrotate, ...(value.archiveTo === null ? [] : [value.archiveTo])];
-  for (const { path } of paths) {
-    const problem = placeProblem(path);
+  const places = [...value.places, ...(value.archiveTo === null ? [] : [value.archiveTo])];
+  const problems = [
+    ...places.map(({ path }) => placeProblem(path)),
+    ...value.logrotate.map(({ path }) => logrotatePlaceProblem(path)),
+  ];
+  for (const problem of problems) {
     if (problem !== undefined) throw new SkosError('SKOS_ACT_PLAN', `${file}: ${problem}`);
   }
   return value;

@@ -1,7 +1,7 @@
 /** storage.cleanup: what the schema cannot see of it. Everything that it refuses here could delete what nobody named. */
 import type { Path } from '../core/shape.js';
 import { ageSeconds } from './act-plan.js';
-import { overlaps, placeProblem } from './cleanup-places.js';
+import { logrotatePlaceProblem, overlaps, placeProblem } from './cleanup-places.js';
 import type { Config, LogPlaceConfig } from './schema.js';
 
 type Report = (path: Path, message: string) => void;
@@ -13,6 +13,8 @@ interface Named {
   readonly path: string;
   readonly at: Path;
   readonly list: 'temp' | 'logs' | 'caches' | 'archive';
+  /** By logrotate, which knows no age and touches what its configuration names. */
+  readonly isRotated: boolean;
 }
 
 export function checkCleanup({ storage: { cleanup }, data_dir, hooks }: Config, report: Report): void {
@@ -22,20 +24,29 @@ export function checkCleanup({ storage: { cleanup }, data_dir, hooks }: Config, 
     checkLogPlace(place, [...root, 'logs', i], report);
   });
   for (const list of ['temp', 'logs', 'caches', 'archive'] as const) {
-    cleanup[list].forEach(({ path, age, exclude }, i) => {
+    cleanup[list].forEach((place, i) => {
+      const { path, age, exclude } = place;
       const at = [...root, list, i];
       checkAge(age, [...at, 'age'], report);
       checkExclusions(exclude, [...at, 'exclude'], report);
-      if (path !== undefined && checkPlace(path, { at: [...at, 'path'], data_dir }, report))
-        named.push({ path, at: [...at, 'path'], list });
+      const isRotated = 'logrotate' in place && place.logrotate !== undefined;
+      const problemOf = isRotated ? logrotatePlaceProblem : placeProblem;
+      if (path !== undefined && checkPlace(path, { at: [...at, 'path'], data_dir, problemOf }, report))
+        named.push({ path, at: [...at, 'path'], list, isRotated });
     });
   }
   checkOverlaps(named, report);
   checkArchive({ named, to: cleanup.archive_to, data_dir, hasHook: hooks.archive !== undefined }, report);
 }
 
-function checkPlace(path: string, { at, data_dir }: { at: Path; data_dir: string }, report: Report): boolean {
-  const problem = placeProblem(path);
+interface Placed {
+  readonly at: Path;
+  readonly data_dir: string;
+  readonly problemOf?: (path: string) => string | undefined;
+}
+
+function checkPlace(path: string, { at, data_dir, problemOf = placeProblem }: Placed, report: Report): boolean {
+  const problem = problemOf(path);
   if (problem !== undefined) report(at, problem);
   else if (overlaps(path, data_dir)) report(at, `"${path}" and data_dir (${data_dir}) lie in each other`);
   else return true;
@@ -89,10 +100,11 @@ function checkLogPlace(
 
 /** Two ages for one directory would mean the smaller one, and what is to be archived must not be deleted first. */
 function checkOverlaps(named: readonly Named[], report: Report): void {
-  named.forEach(({ path, at, list }, i) => {
+  named.forEach(({ path, at, list, isRotated }, i) => {
     for (const other of named.slice(0, i)) {
       if (!overlaps(path, other.path)) continue;
-      if (list !== other.list && list !== 'archive' && other.list !== 'archive') continue;
+      const isArchived = list === 'archive' || other.list === 'archive';
+      if (!isArchived && (list !== other.list || isRotated || other.isRotated)) continue;
       const [index, key] = other.at.slice(-2);
       report(
         at,

@@ -43,6 +43,14 @@ export function placeProblem(path: string): string | undefined {
   return undefined;
 }
 
+/** Where the logs of the system itself lie, side by side. */
+const LOG_DIRECTORY = '/var/log';
+
+/** As one that logrotate may write to: what it touches there, its configuration names. */
+export function logrotatePlaceProblem(path: string): string | undefined {
+  return path === LOG_DIRECTORY ? undefined : placeProblem(path);
+}
+
 function minDepth(path: string): number {
   const prefixes = Object.keys(MIN_DEPTHS).filter((prefix) => isWithin(path, prefix));
   const longest = prefixes.sort((a, b) => b.length - a.length)[0];

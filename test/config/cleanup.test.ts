@@ -114,6 +114,17 @@ t.test('says where a mistake stands, and what was expected', async (t) => {
     [faults({ logs: [{ logrotate: '/etc/../x', path: '/var/log/jobs' }] }), /is no plain path/],
   ];
   for (const [found, wanted] of cases) t.match(found.join('\n'), wanted);
+  t.match(faults({ logs: [{ path: '/var/log', age: '7d' }] }).join(), /holds too much/);
+  const system = { logrotate: '/etc/logrotate.d/rsyslog', path: '/var/log' };
+  const jobs = { path: '/var/log/jobs', age: '7d' };
+  t.same(
+    faults({ logs: [jobs, system, { ...system, logrotate: '/etc/logrotate.d/dpkg' }] }),
+    [],
+    'which files of the system’s logs, the configuration of logrotate says',
+  );
+  t.match(faults({ logs: [{ ...system, path: '/var' }] }).join(), /holds too much/);
+  const archived = { archive: [{ ...jobs, age: '9d' }], archive_to: '/mnt/x/y' };
+  t.match(faults({ logs: [system], ...archived }).join(), /lie in each other/, 'what is to be archived is not rotated');
   const hooked = faults({ archive: [{ path: '/a/b', age: '9d' }] }, { hooks: { archive: { unit: 'a.service' } } });
   t.same(hooked, [], 'a hook knows by itself where to');
 });
