@@ -38,9 +38,15 @@ function actuator({ actuator: { connected, why, targets, leases, orders }, mode 
   }
   const what = `the actuator is not connected: ${why}`;
   const { next } = ERRORS.SKOS_ACTUATOR_ABSENT;
-  return mode === 'auto'
-    ? { check, state: 'problem', what: `${what}; the node should act and cannot`, next }
-    : { check, state: 'note', what: `${what}; the node only observes, which needs none`, next };
+  if (mode === 'auto') return { check, state: 'problem', what: `${what}; the node should act and cannot`, next };
+  return mode === 'propose'
+    ? { check, state: 'note', what: `${what}; what is approved cannot be done`, next }
+    : {
+        check,
+        state: 'note',
+        what: `${what}; the node only observes, which needs none`,
+        next: '`skos arm` starts it.',
+      };
 }
 
 /** What an actuator that starts would refuse. None is there until the node is armed for the first time. */

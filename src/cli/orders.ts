@@ -26,7 +26,8 @@ export const orders: Command = {
 };
 
 function ordersText(list: readonly OrderView[], { color, columns }: Pick<Io, 'color' | 'columns'>): string {
-  if (list.length === 0) return 'No standing orders: they exist while the node is armed.';
+  if (list.length === 0)
+    return 'No standing orders: while the node is armed, they are for temperatures of processors and for rules with `standing: true`.';
   const { warn, bad, good, dim } = paint(color);
   const rows = list.map(({ order, rule, channel, raised, value, unit, quality }) => [
     { text: clean(channel === '' ? order : channel) },

@@ -232,7 +232,9 @@ t.test('what the agent lacks is said with the next step', async (t) => {
 t.test('no actuator is a problem only where the node should act', async (t) => {
   const off = { connected: false, why: 'no socket', targets: [], leases: [], orders: [] } as const;
   const observing = await findings(await agentNode(t, { actuator: off }));
-  t.match(of(observing.all, 'agent.actuator'), [{ state: 'note', what: /only observes/ }]);
+  t.match(of(observing.all, 'agent.actuator'), [{ state: 'note', what: /only observes/, next: /skos arm/ }]);
+  const proposing = await findings(await agentNode(t, { actuator: off, mode: 'propose' }));
+  t.match(of(proposing.all, 'agent.actuator'), [{ state: 'note', what: /cannot be done/, next: /skos-actuator/ }]);
   const each = await agentNode(t, { actuator: off, mode: 'auto' });
   chmodSync(each.write('run/actuator.allow', ''), 0o666);
   const acting = await findings(each);
