@@ -40,6 +40,20 @@ const char* QualityWord(Quality quality) {
   return "fault";
 }
 
+// Moved for a sensor that no order of its own tells.
+bool Cools(Kind kind) {
+  return kind == Kind::kFreeze || kind == Kind::kUnitFreeze || kind == Kind::kQuota || kind == Kind::kUnitQuota;
+}
+
+// Of an order on a GPU, in the state file.
+std::string SensorOf(const OrderSpec& order) { return order.gpu + ' ' + order.sensor; }
+
+// Where a GPU takes no power limit from us, its clocks are capped in the place of it.
+bool StandsFor(const TargetSpec& second, const TargetSpec& first) {
+  return second.path == first.path && ((second.kind == Kind::kNvmlClocks && first.kind == Kind::kNvmlPower) ||
+                                       (second.kind == Kind::kAmdgpuLevel && first.kind == Kind::kAmdgpuPower));
+}
+
 }  // namespace
 
 // The replies to one request.
@@ -69,7 +83,7 @@ Actuator::Actuator(const Settings& settings, const Roots& roots, StateFile* stat
       jobs_(settings.units_socket, state),
       gpu_watch_(new GpuWatch(settings.gpu_socket, [this](OrderState& order, bool raised, const Reading& reading) {
         OnCrossing(order, raised, reading);
-      })) {
+      }, kUnservedNs, [this] { PokeAll(); })) {
   waiting_.reserve(kMaxWaiting);
 }
 
@@ -175,6 +189,8 @@ void Actuator::StartOrders(const AllowList& list) {
   std::vector<std::shared_ptr<OrderState>> of_gpus;
   std::vector<ChannelSpec> channels;
   std::vector<TripwireSpec> tripwires;
+  std::vector<std::string> sensors;
+  for (const OrderSpec& spec : list.orders) sensors.push_back(SensorOf(spec));
   for (const OrderSpec& spec : list.orders) {
     auto order = std::make_shared<OrderState>();
     order->spec = spec;
@@ -186,6 +202,8 @@ void Actuator::StartOrders(const AllowList& list) {
     }
     order->raised.store(raised);
     if (!spec.gpu.empty()) {
+      ReadRecord* record = state_->ClaimSensor(SensorOf(spec), sensors);
+      if (record != nullptr) order->was_read = &record->was_read;
       of_gpus.push_back(std::move(order));
       continue;
     }
@@ -217,7 +235,11 @@ void Actuator::StartOrders(const AllowList& list) {
       const auto& named = order->spec.targets;
       if (std::find(named.begin(), named.end(), i) != named.end()) of_target.push_back(order);
     }
-    targets_[i]->SetOrders(std::move(of_target));
+    std::shared_ptr<const Target> stands_for;
+    for (size_t j = 0; j < list.targets.size(); ++j) {
+      if (StandsFor(list.targets[i], list.targets[j])) stands_for = targets_[j];
+    }
+    targets_[i]->SetOrders(std::move(of_target), std::move(stands_for));
   }
   for (const Power& power : powers_) {
     ChannelSpec channel;
@@ -367,11 +389,16 @@ void Actuator::ApplyAll() {
 }
 
 void Actuator::EndOrphans(int64_t now_ns) {
+  const bool all_clear = std::all_of(orders_.begin(), orders_.end(), [](const auto& order) {
+    return !order->raised.load() && order->below_clear.load();
+  });
   for (size_t i = 0; i < kMaxLeases; ++i) {
     LeaseRecord* lease = &state_->leases()[i];
     if (lease->id[0] == '\0' || now_ns < lease->deadline_ns) continue;
     const std::shared_ptr<Target> target = FindTarget(lease->target);
     if (target != nullptr && !target->OrdersClear()) continue;
+    // What is frozen or kept short cools the node, whichever sensor it was done for.
+    if (target != nullptr && Cools(target->spec().kind) && !all_clear) continue;
     Free(lease, "lease_ended");
     if (target != nullptr) Apply(target);
   }
@@ -536,6 +563,9 @@ void Actuator::Settle(Reply reply, void* context) {
   }
   FollowSensors();
   EndOrphans(now_ns);
+  for (const auto& target : targets_) {
+    if (target->IsLost()) WorkerOf(*target)->Poke();
+  }
   // Main is the last to let go, so that a record is freed in this thread.
   targets_.erase(std::remove_if(targets_.begin(), targets_.end(),
                                 [](const auto& target) {

@@ -314,6 +314,15 @@ int Device::WriteFan(const Raw& raw) const {
   return error;
 }
 
+// NVIDIA's library is initialised by a setter that opens; what it answers first takes longer than what it answers then. The files of
+// amdgpu are left alone: reading one wakes a GPU that sleeps.
+int Device::WarmUp() const {
+  if (setter_ == nullptr) return ENOSYS;
+  Raw ignored;
+  const bool has_library = spec_.kind == Kind::kNvmlPower || spec_.kind == Kind::kNvmlClocks;
+  return has_library ? Read(&ignored) : setter_->Open();
+}
+
 void Device::Assume(const Raw& written) const {
   if (spec_.kind == Kind::kNvmlClocks) locked_mhz_ = written.value;
 }

@@ -66,6 +66,15 @@ class Device {
   bool IsGone(int error) const { return (IsUnitKind(spec_.kind) || IsCgroup(spec_.kind)) && error == ENOENT; }
   // Whether each look starts a process: then what is away is looked for less and less often.
   bool IsPatient() const { return IsUnitKind(spec_.kind); }
+  // Of a GPU. Worker thread: what moves it is started, so that the next cap need not wait for that. 0 or an errno.
+  int WarmUp() const;
+  bool IsWarm() const { return setter_ != nullptr && setter_->is_open() && !setter_->IsLost(); }
+  // Any thread. What moves it was there and has ended.
+  bool IsLost() const { return setter_ != nullptr && setter_->IsLost(); }
+  // Worker thread. While it may not be opened it is away, as for an errno of ENODEV.
+  void SetMayOpen(bool may_open) const {
+    if (setter_ != nullptr) setter_->set_may_open(may_open);
+  }
   // Nothing of ours stands there any more. Worker thread.
   void Rest() const {
     if (setter_ != nullptr) setter_->Close();

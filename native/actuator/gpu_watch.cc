@@ -36,6 +36,15 @@ int IndexOf(const std::vector<std::string>& names, std::string_view name) {
 // In these the region holds readings, or says by itself that they hang.
 bool IsReadable(std::string_view state) { return state == "serving" || state == "lost" || state == "hung"; }
 
+// What is to become of the setter that was ready for a GPU in such a state. One that hangs or opens is as it was: it may be neither
+// helped nor harmed by us.
+GpuStance StanceOf(std::string_view state, GpuStance former) {
+  if (state == "serving") return GpuStance::kWarm;
+  if (state == "detached" || state == "reset_required" || state == "gone") return GpuStance::kAway;
+  if (state == "lost" || state == "failed") return GpuStance::kIdle;
+  return former == GpuStance::kAway ? GpuStance::kIdle : former;
+}
+
 TripwireSpec WireOf(const OrderSpec& spec, bool raised) {
   TripwireSpec wire;
   wire.raise = spec.raise;
@@ -48,10 +57,11 @@ TripwireSpec WireOf(const OrderSpec& spec, bool raised) {
 
 }  // namespace
 
-GpuWatch::GpuWatch(std::string socket_path, OnCrossing on_crossing, int64_t unserved_ns)
+GpuWatch::GpuWatch(std::string socket_path, OnCrossing on_crossing, int64_t unserved_ns, std::function<void()> on_stance)
     : socket_path_(std::move(socket_path)),
       on_crossing_(std::move(on_crossing)),
       unserved_ns_(unserved_ns),
+      on_stance_(std::move(on_stance)),
       wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
 
 // ---- Main thread ----------------------------------------------------------------------------------------------------
@@ -69,6 +79,9 @@ int GpuWatch::Set(std::vector<std::shared_ptr<OrderState>> orders, size_t stack_
       watched.period_ns = 1'000'000'000'000 / spec.rate_mhz;
       watched.next_ns = now_ns;
       watched.since_ns = now_ns;
+      watched.known = order->was_read != nullptr && order->was_read->load() != 0;
+      const Gpu* gpu = Find(spec.gpu);
+      if (gpu != nullptr) order->stance.store(gpu->stance);
       for (const Watched& former : watched_) {
         if (former.order->spec.gpu != spec.gpu || former.order->spec.sensor != spec.sensor) continue;
         watched.known = former.known;
@@ -189,6 +202,14 @@ void GpuWatch::Take(std::string_view packet, UniqueFd* passed) {
     gpu->address = word.address;
   }
   gpu->detached = word.state == "detached";
+  const GpuStance stance = StanceOf(word.state, gpu->stance);
+  if (stance != gpu->stance) {
+    gpu->stance = stance;
+    for (Watched& watched : watched_) {
+      if (watched.order->spec.gpu == gpu->address) watched.order->stance.store(stance);
+    }
+    on_stance_();
+  }
   if (!IsReadable(word.state)) gpu->reader.reset();
   if (!passed->valid()) return;
   std::string description;
@@ -233,7 +254,7 @@ bool GpuWatch::ReadOf(Watched* watched, int64_t now_ns, bool* fresh) {
   if (index >= 0) {
     watched->latest = gpu->reader->Read(now_ns, static_cast<size_t>(index));
     if (watched->latest.quality == Quality::kOk) {
-      watched->known = true;
+      SetKnown(watched, true);
       watched->unserved_ns = 0;
       *fresh = watched->latest.time_ns != before_ns;
       return *fresh;
@@ -258,12 +279,18 @@ void GpuWatch::Update(Watched* watched) {
 // Its operator took it away: nothing is held because of it, and it begins anew when it is back.
 void GpuWatch::Excuse(Watched* watched) {
   const bool raised = watched->wire->raised();
-  watched->known = false;
+  SetKnown(watched, false);
   watched->unserved_ns = 0;
   watched->latest = {0, 0, Quality::kNoData};
   if (!raised) return;
   watched->wire.emplace(WireOf(watched->order->spec, false));
   on_crossing_(*watched->order, false, watched->latest);
+}
+
+void GpuWatch::SetKnown(Watched* watched, bool known) {
+  if (watched->known == known) return;
+  watched->known = known;
+  if (watched->order->was_read != nullptr) watched->order->was_read->store(known ? 1 : 0);
 }
 
 void GpuWatch::Schedule(Watched* watched, bool fresh, int64_t now_ns) {

@@ -36,11 +36,13 @@ class GpuWatch {
 
   struct Latest {
     Reading reading;
-    bool exempt = false;  // Nothing is held because of it: detached, or not read since the start and for long enough.
+    bool exempt = false;  // Nothing is held because of it: detached, or never read and for long enough.
   };
 
-  // `socket_path`: of skos-gpu; "": there is none.
-  GpuWatch(std::string socket_path, OnCrossing on_crossing, int64_t unserved_ns = kUnservedNs);
+  // `socket_path`: of skos-gpu; "": there is none. `on_stance`: what an order wants of its GPU's setter is another thing than before; as
+  // OnCrossing.
+  GpuWatch(std::string socket_path, OnCrossing on_crossing, int64_t unserved_ns = kUnservedNs,
+           std::function<void()> on_stance = [] {});
 
   // Main thread. Replaces the orders; after it returned nobody is told of the former ones. 0, or why there is no thread.
   int Set(std::vector<std::shared_ptr<OrderState>> orders, size_t stack_bytes, int realtime_priority);
@@ -52,6 +54,7 @@ class GpuWatch {
   struct Gpu {
     std::string address;
     bool detached = false;
+    GpuStance stance = GpuStance::kIdle;
     std::unique_ptr<LatestReader> reader;
     std::vector<std::string> names;  // Of its channels.
     int runtime_state = -1;          // That channel, or none.
@@ -65,7 +68,7 @@ class GpuWatch {
     int64_t counted_ns = 0;       // When a loss was counted last.
     int64_t since_ns = 0;         // Of the order.
     int64_t unserved_ns = 0;      // Not 0: since when nobody serves it.
-    bool known = false;           // It was read since the start of the process, or since it was attached again.
+    bool known = false;           // It was read in this boot, or since it was attached again.
     bool detached = false;
     Reading latest;
   };
@@ -81,12 +84,14 @@ class GpuWatch {
   bool ReadOf(Watched* watched, int64_t now_ns, bool* fresh);
   void Update(Watched* watched);
   void Excuse(Watched* watched);
+  static void SetKnown(Watched* watched, bool known);
   void Schedule(Watched* watched, bool fresh, int64_t now_ns);
   Gpu* Find(std::string_view address);
 
   const std::string socket_path_;
   const OnCrossing on_crossing_;
   const int64_t unserved_ns_;
+  const std::function<void()> on_stance_;
   UniqueFd wake_;
   bool started_ = false;  // Main thread.
   std::mutex mutex_;

@@ -1,5 +1,6 @@
 #include "actuator/setter_link.h"
 
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -56,16 +57,25 @@ int SetterLink::Write(int64_t value_uw) {
 }
 
 void SetterLink::Close() {
-  if (fd_ >= 0) close(fd_);
-  fd_ = -1;
+  const int fd = fd_.exchange(-1);
+  if (fd >= 0) close(fd);
 }
 
-// A connection that broke since the last request says nothing about this one: its process may have been ended. Once more, then.
+// Closed and opened again meanwhile by its own thread, it is looked at a second later.
+bool SetterLink::IsLost() const {
+  pollfd look = {fd_.load(), POLLRDHUP, 0};
+  return look.fd >= 0 && poll(&look, 1, 0) == 1 && (look.revents & (POLLRDHUP | POLLHUP)) != 0;
+}
+
+// A connection that broke since the last request says nothing about this one: its process may have been ended. Nor does one whose
+// driver was loaded anew since, which it is told at its next call. Once more, then.
 int SetterLink::Ask(const char* request, char* answer, size_t size) {
   const bool was_open = fd_ >= 0;
   int error = Connect();
   if (error == 0) error = Exchange(request, answer, size);
+  if (error == 0 && was_open && ErrorIn(answer) == ENODEV) error = EPIPE;
   if (error == EPIPE && was_open) {
+    Close();
     error = Connect();
     if (error == 0) error = Exchange(request, answer, size);
   }
@@ -78,6 +88,7 @@ int SetterLink::Ask(const char* request, char* answer, size_t size) {
 
 int SetterLink::Connect() {
   if (fd_ >= 0) return 0;
+  if (!may_open_) return ENODEV;
   const int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
   if (fd < 0) return errno;
   sockaddr_un address = {};

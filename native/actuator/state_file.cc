@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdarg>
 #include <cstddef>
@@ -17,7 +18,7 @@ namespace {
 
 // Changes with every change of the layout below. A file of this boot with another magic or size is refused, not overwritten:
 // it may hold the only record of a former value.
-constexpr uint64_t kMagic = 0x32'30'53'4f'4b'53ULL;
+constexpr uint64_t kMagic = 0x33'30'53'4f'4b'53ULL;
 // Set in the magic, in every version, by an actuator that left with everything restored: then there is no value to lose.
 // scripts/install --uninstall looks at this bit before it removes the file.
 constexpr uint64_t kRestored = 1ULL << 63;
@@ -43,6 +44,7 @@ struct StateFile::Layout {
   TargetRecord targets[kMaxTargets];
   LeaseRecord leases[kMaxLeases];
   JobRecord jobs[kMaxJobs];
+  ReadRecord sensors[kMaxOrders];
   EventSlot events[kEventEntries];
 };
 
@@ -110,6 +112,20 @@ TargetRecord* StateFile::Claim(const TargetSpec& spec) {
 LeaseRecord* StateFile::leases() { return map_->leases; }
 
 JobRecord* StateFile::jobs() { return map_->jobs; }
+
+ReadRecord* StateFile::ClaimSensor(const std::string& sensor, const std::vector<std::string>& wanted) {
+  ReadRecord* spare = nullptr;
+  for (ReadRecord& record : map_->sensors) {
+    if (sensor == record.sensor) return &record;
+    const bool is_free = record.sensor[0] == '\0';
+    const bool is_left = std::find(wanted.begin(), wanted.end(), record.sensor) == wanted.end();
+    if (is_free || (spare == nullptr && is_left)) spare = &record;
+  }
+  if (spare == nullptr) return nullptr;
+  spare->was_read.store(0);
+  CopyText(spare->sensor, sizeof spare->sensor, sensor.c_str());
+  return spare;
+}
 
 void StateFile::Event(const char* kind, const char* subject, const char* detail_format, ...) {
   EventRecord record = {};

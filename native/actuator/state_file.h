@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "actuator/allow_list.h"
 #include "actuator/device.h"
@@ -59,6 +60,13 @@ struct JobRecord {
 };
 constexpr int64_t kNoExit = INT64_MIN;
 
+// Whether the sensor of an order on a GPU was read in this boot, and not detached since: who was read and cannot be read counts as hot,
+// over a restart of the actuator, too.
+struct ReadRecord {
+  char sensor[kMaxIdBytes + 40];  // The GPU's address, a blank, the channel; "" is a free record.
+  std::atomic<uint32_t> was_read;
+};
+
 struct EventRecord {
   int64_t time_ns;  // CLOCK_MONOTONIC.
   char kind[16];
@@ -91,6 +99,10 @@ class StateFile {
 
   // All job records. Main thread.
   JobRecord* jobs();
+
+  // The record of this sensor, or a free one made its own; where none is free, that of a sensor that is not `wanted` any more. nullptr when
+  // there is none. Main thread; `was_read` is its watch's.
+  ReadRecord* ClaimSensor(const std::string& sensor, const std::vector<std::string>& wanted);
 
   // Appends an event. Any thread; lock-free. Strings are cut to their fields.
   void Event(const char* kind, const char* subject, const char* detail_format, ...)

@@ -60,9 +60,10 @@ uint64_t Target::Want(int64_t lease_cap_ppm) {
   return asked_.fetch_add(1) + 1;
 }
 
-void Target::SetOrders(std::vector<std::shared_ptr<OrderState>> orders) {
+void Target::SetOrders(std::vector<std::shared_ptr<OrderState>> orders, std::shared_ptr<const Target> stands_for) {
   const std::lock_guard<std::mutex> lock(mutex_);
   orders_ = std::move(orders);
+  stands_for_ = std::move(stands_for);
 }
 
 Result Target::Current() const {
@@ -70,6 +71,10 @@ Result Target::Current() const {
   const std::lock_guard<std::mutex> lock(mutex_);
   Result result = result_;
   const int64_t hung_ns = IsUnitKind(spec_.kind) ? kUnitHungNs : kHungNs;
+  // Made ready in advance, which may take the seconds that a driver takes: nobody waits for it, unless something is wanted.
+  const int64_t warming_since = warming_since_ns_.load();
+  const bool awaited = warming_since != 0 && Strictest(nullptr) != kNoCap;
+  if (awaited && NowNs() - warming_since > hung_ns) result.outcome = Outcome::kHung;
   if (busy_since != 0 && NowNs() - busy_since > hung_ns) result.outcome = Outcome::kHung;
   return result;
 }
@@ -88,14 +93,56 @@ bool Target::OrdersClear() const {
 }
 
 int64_t Target::Wanted(int64_t* crossed_ns) const {
-  int64_t wanted = lease_cap_ppm_.load();
   const std::lock_guard<std::mutex> lock(mutex_);
+  return Strictest(crossed_ns);
+}
+
+// Orders cap this target in the place of another one while that takes no cap. Once it holds, it does until the other one does: who was
+// refused before a restart has not been asked since.
+bool Target::StandsIn() const {
+  return stands_for_->stands_aside_.load() || (held_.load() && !stands_for_->capped_.load());
+}
+
+// With mutex_ held.
+int64_t Target::Strictest(int64_t* crossed_ns) const {
+  int64_t wanted = lease_cap_ppm_.load();
+  if (stands_for_ != nullptr && !StandsIn()) return wanted;
   for (const auto& order : orders_) {
     if (!order->raised.load() || order->spec.cap_ppm >= wanted) continue;
     wanted = order->spec.cap_ppm;
-    *crossed_ns = order->crossed_ns.load();
+    if (crossed_ns != nullptr) *crossed_ns = order->crossed_ns.load();
   }
   return wanted;
+}
+
+// Orders that name it watch its GPU, or what is cooled with it.
+GpuStance Target::Stance() const {
+  if (!IsGpu(spec_.kind)) return GpuStance::kIdle;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  GpuStance stance = GpuStance::kIdle;
+  for (const auto& order : orders_) {
+    if (order->spec.gpu == spec_.path) stance = std::max(stance, order->stance.load());
+  }
+  const bool is_second = stands_for_ != nullptr && !StandsIn();
+  return stance == GpuStance::kWarm && is_second ? GpuStance::kIdle : stance;
+}
+
+// The setter is there before it is needed. What comes of it is nobody's outcome: the cap itself will tell.
+int64_t Target::WarmUp(int64_t now_ns) {
+  if (device_.IsWarm()) return kNoCap;
+  if (now_ns < warm_at_ns_) return warm_at_ns_;
+  warming_since_ns_.store(now_ns);
+  const int error = device_.WarmUp();
+  warm_retry_ns_ = error == 0 ? kRetryNs : std::min(2 * warm_retry_ns_, kMaxWarmUpRetryNs);
+  warm_at_ns_ = NowNs() + warm_retry_ns_;
+  if (device_.IsRefusal(error)) Refuse();
+  warming_since_ns_.store(0);
+  return error == 0 ? kNoCap : warm_at_ns_;
+}
+
+void Target::Refuse() {
+  refuses_.store(true);
+  just_refused_ = just_refused_ || !stands_aside_.exchange(true);
 }
 
 int64_t Target::Work(int64_t now_ns) {
@@ -106,6 +153,9 @@ int64_t Target::Work(int64_t now_ns) {
     CaptureFormer();
     busy_since_ns_.store(0);
   }
+  const GpuStance stance = Stance();
+  device_.SetMayOpen(stance != GpuStance::kAway);
+  if (device_.IsLost()) device_.Rest();
   int64_t crossed_ns = 0;
   const int64_t wanted = Wanted(&crossed_ns);
   // A fresh request looks again even where nothing changed: who asks again may know that the device lost the value.
@@ -125,6 +175,17 @@ int64_t Target::Work(int64_t now_ns) {
     busy_since_ns_.store(0);
     if (settle_by_ns_ == 0) done_.store(asked);
   }
+  if (just_refused_) {
+    just_refused_ = false;
+    return now_ns;
+  }
+  if (stance == GpuStance::kAway) {
+    device_.Rest();
+    return kNoCap;  // Whoever brings it back pokes.
+  }
+  if (wanted != kNoCap || held_.load() || !IsGpu(spec_.kind)) return retry_at_ns_;
+  if (stance == GpuStance::kWarm) return std::min(retry_at_ns_, WarmUp(now_ns));
+  device_.Rest();
   return retry_at_ns_;
 }
 
@@ -258,10 +319,16 @@ void Target::Undo() {
 // that stays offline.
 void Target::Finish(Outcome outcome, int error, int64_t crossed_ns) {
   if (outcome == Outcome::kFailed && device_.IsRefusal(error)) outcome = Outcome::kNotPermitted;
-  if (outcome == Outcome::kNotPermitted) refuses_.store(true);
-  if (outcome == Outcome::kApplied) refuses_.store(false);
+  if (outcome == Outcome::kNotPermitted) Refuse();
+  if (outcome == Outcome::kApplied) {
+    refuses_.store(false);
+    stands_aside_.store(false);
+  }
+  capped_.store(outcome == Outcome::kApplied);
   const Result result = {outcome, record_->former, record_->written, record_->read_back, record_->known != 0};
-  if (record_->held == 0 && (outcome == Outcome::kReleased || outcome == Outcome::kForeignChange)) device_.Rest();
+  // A setter that may be needed again is kept: see Work().
+  const bool is_over = record_->held == 0 && (outcome == Outcome::kReleased || outcome == Outcome::kForeignChange);
+  if (is_over && !IsGpu(spec_.kind)) device_.Rest();
   bool repeated = false;
   bool again = false;
   {

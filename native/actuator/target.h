@@ -29,8 +29,18 @@ constexpr int64_t kMaxRetryNs = 30'000'000'000;  // Where each look starts a pro
 constexpr int64_t kHungNs = 2'000'000'000;     // A write that takes longer counts as hung; an EC may take half a second.
 constexpr int64_t kUnitHungNs = 12'000'000'000;  // skos-units gives a systemctl ten seconds, and systemd may be busy.
 
+// A setter that cannot be had in advance is asked for so much later each time: initialising NVIDIA's library is work for a node.
+constexpr int64_t kMaxWarmUpRetryNs = 60'000'000'000;
+
 constexpr int64_t kSettleNs = 200'000'000;     // A work item of a very busy kernel has run by then.
 constexpr int64_t kSettleLookNs = 1'000'000;   // It mostly has run after a tenth of this.
+
+// What an order wants of the setter of its GPU, by what skos-gpu says of that.
+enum class GpuStance : uint8_t {
+  kIdle,  // Nothing in advance.
+  kWarm,  // It is served: a setter is to be ready.
+  kAway,  // It is let go of (detached, wants a reset, gone): nothing of ours may open it, or hold it open.
+};
 
 // A standing order's verdict. Shared by the sampler thread (writes) and the workers (read).
 struct OrderState {
@@ -40,6 +50,10 @@ struct OrderState {
   // The latest reading is ok and below `clear`, or its GPU is exempt: what an orphaned lease waits for. Kept by the main thread.
   std::atomic<bool> below_clear{false};
   std::atomic<int64_t> crossed_ns{0};  // When the reading of the last crossing was taken: for the latency in the log.
+  // Of a GPU; written by the watch.
+  std::atomic<GpuStance> stance{GpuStance::kIdle};
+  // Whether the sensor was read in this boot and not detached since; kept over restarts. nullptr: nobody keeps it.
+  std::atomic<uint32_t>* was_read = nullptr;
 };
 
 enum class Outcome : uint8_t { kIdle, kApplied, kReleased, kPending, kUndoPending, kForeignChange, kFailed, kHung, kNotPermitted };
@@ -67,8 +81,9 @@ class Target {
   // Main thread. The strictest lease, or kNoCap. Returns a generation: once done() has reached it, the wish was acted upon.
   uint64_t Want(int64_t lease_cap_ppm);
   uint64_t done() const { return done_.load(); }
-  // Main thread. The orders that name this target; replaced as a whole when the allow-list is read again.
-  void SetOrders(std::vector<std::shared_ptr<OrderState>> orders);
+  // Main thread. The orders that name this target; replaced as a whole when the allow-list is read again. With `stands_for` they cap it
+  // only where that one, the power limit of the same GPU, takes no cap.
+  void SetOrders(std::vector<std::shared_ptr<OrderState>> orders, std::shared_ptr<const Target> stands_for = nullptr);
   // Main thread. No longer allowed: undone, then dropped by the worker.
   void Retire() { retired_.store(true); }
   bool retired() const { return retired_.load(); }
@@ -82,8 +97,11 @@ class Target {
   bool refuses() const { return refuses_.load(); }
   // Main thread. It may have been permitted meanwhile.
   void ForgetRefusal() { refuses_.store(false); }
-  // Main thread. Nothing of ours stands in the device, and no earlier wish is under way that would put it there.
-  bool AtRest() const { return done_.load() == asked_.load() && !held_.load(); }
+  // Main thread. Nothing of ours stands in the device, and no earlier wish is under way that would put it there: a setter that is made
+  // ready in advance writes nothing, and what is wanted is looked at again behind it.
+  bool AtRest() const { return (done_.load() == asked_.load() || warming_since_ns_.load() != 0) && !held_.load(); }
+  // Any thread. What moves it has ended by itself: its worker is to see to that.
+  bool IsLost() const { return device_.IsLost(); }
   // Main thread. Every order that names this target is below its clear bound.
   bool OrdersClear() const;
 
@@ -92,6 +110,11 @@ class Target {
 
  private:
   int64_t Wanted(int64_t* crossed_ns) const;
+  int64_t Strictest(int64_t* crossed_ns) const;
+  GpuStance Stance() const;
+  bool StandsIn() const;
+  int64_t WarmUp(int64_t now_ns);
+  void Refuse();
   void Cap(int64_t cap_ppm, int64_t crossed_ns);
   void Judge(const Raw& read_back, const Raw& asked, int64_t crossed_ns);
   void Undo();
@@ -113,11 +136,17 @@ class Target {
   std::atomic<bool> held_{false};
   std::atomic<bool> retired_{false};
   std::atomic<bool> refuses_{false};
+  std::atomic<bool> stands_aside_{false};  // As refuses_, but an allow-list that is read again changes nothing: a cap may stand instead.
+  std::atomic<bool> capped_{false};        // The last outcome is kApplied.
   std::atomic<int64_t> busy_since_ns_{0};  // Worker is in a call into the device since then; 0: it is not.
+  std::atomic<int64_t> warming_since_ns_{0};  // The same, in advance.
 
   int64_t applied_cap_ppm_ = kNoCap;  // Worker thread: what `written` came from.
   int64_t retry_at_ns_ = kNoCap;      // Worker thread.
   int64_t retry_ns_ = kRetryNs;       // Worker thread. How long the next one waits.
+  int64_t warm_at_ns_ = 0;            // Worker thread. Not before then again, and what the next one waits.
+  int64_t warm_retry_ns_ = kRetryNs;
+  bool just_refused_ = false;         // Worker thread. Who stands in for it is to be looked at now.
   // Worker thread. Not 0: what was written need not show before then; what stood before it, and whether it was an undo.
   int64_t settle_by_ns_ = 0;
   Raw before_;
@@ -125,6 +154,7 @@ class Target {
 
   mutable std::mutex mutex_;
   std::vector<std::shared_ptr<OrderState>> orders_;  // GUARDED_BY(mutex_)
+  std::shared_ptr<const Target> stands_for_;         // GUARDED_BY(mutex_)
   Result result_;                                    // GUARDED_BY(mutex_)
 };
 

@@ -25,6 +25,7 @@
 namespace skos::test {
 namespace {
 
+using actuator::GpuStance;
 using actuator::GpuWatch;
 using actuator::OrderSpec;
 using actuator::OrderState;
@@ -133,12 +134,13 @@ std::shared_ptr<OrderState> Order(bool raised = false, const char* channel = "te
 }
 
 struct Fixture {
-  explicit Fixture(const char* channel = "temperature", bool raised = false)
+  explicit Fixture(const char* channel = "temperature", bool raised = false, std::atomic<uint32_t>* was_read = nullptr)
       : server(directory.File("s")), order(Order(raised, channel)) {
+    order->was_read = was_read;
     watch = new GpuWatch(directory.File("s"), [this](OrderState& crossed, bool is_raised, const Reading&) {
       crossed.raised.store(is_raised);
       ++crossings;
-    }, kUnservedNs);
+    }, kUnservedNs, [this] { ++stances; });
     CHECK_EQ(watch->Set({order}, kStackBytes, 0), 0);
     server.Accept();
   }
@@ -165,6 +167,7 @@ struct Fixture {
   Server server;
   std::shared_ptr<OrderState> order;
   std::atomic<int> crossings{0};
+  std::atomic<int> stances{0};
   GpuWatch* watch = nullptr;  // Never freed, as in the actuator.
 };
 
@@ -287,6 +290,52 @@ void WhatStoodBeforeTheStartStaysUntilItIsReadCool() {
   CHECK(each.Becomes(false, &region, 60'000));
 }
 
+void WhoWasReadBeforeTheStartIsHotWhenItCannotBeReadUnlessItIsDetached() {
+  std::atomic<uint32_t> was_read{1};
+  Fixture each("temperature", false, &was_read);
+  const int64_t since_ns = MonotonicNs();
+  CHECK(each.Becomes(true));
+  CHECK(MonotonicNs() - since_ns >= kUnservedNs - 20 * kMs);
+  CHECK(!each.Latest().exempt);
+  each.server.SayState("detached");
+  CHECK(each.Becomes(false));
+  CHECK_EQ(was_read.load(), 0u);
+  Region region({"temperature"});
+  each.server.SayState("serving", region.fd());
+  CHECK(each.Stays(false, 100 * kMs, &region, 60'000));
+  CHECK_EQ(was_read.load(), 1u);
+}
+
+void SaysWhatASetterIsToBeReadyFor() {
+  Fixture each;
+  const auto becomes = [&](const char* state, GpuStance stance, int fd = -1) {
+    each.server.SayState(state, fd);
+    for (int i = 0; i < 400 && each.order->stance.load() != stance; ++i) Sleep(5 * kMs);
+    return each.order->stance.load() == stance;
+  };
+  const auto stays = [&](const char* state, GpuStance stance) {
+    each.server.SayState(state);
+    Sleep(50 * kMs);
+    return each.order->stance.load() == stance;
+  };
+  Region region({"temperature"});
+  CHECK(stays("hung", GpuStance::kIdle));
+  CHECK(becomes("serving", GpuStance::kWarm, region.fd()));
+  CHECK(stays("hung", GpuStance::kWarm));
+  CHECK(stays("opening", GpuStance::kWarm));
+  CHECK(becomes("reset_required", GpuStance::kAway));
+  CHECK(becomes("opening", GpuStance::kIdle));
+  CHECK(becomes("gone", GpuStance::kAway));
+  CHECK(becomes("serving", GpuStance::kWarm, region.fd()));
+  CHECK(becomes("failed", GpuStance::kIdle));
+  CHECK(becomes("detached", GpuStance::kAway));
+  CHECK_EQ(each.stances.load(), 7);
+  // Known to an order that comes later.
+  const auto later = Order();
+  CHECK_EQ(each.watch->Set({later}, kStackBytes, 0), 0);
+  CHECK(later->stance.load() == GpuStance::kAway);
+}
+
 void AChannelThatTheGpuDoesNotHaveIsNeverHot() {
   Fixture each("temperature_memory");
   Region region({"temperature"});
@@ -336,6 +385,8 @@ int Main() {
   RUN(AGpuThatNobodyServesIsHotAfterAWhileUnlessItIsDetached);
   RUN(ARestartOfSkosGpuIsNoLoss);
   RUN(WhatStoodBeforeTheStartStaysUntilItIsReadCool);
+  RUN(WhoWasReadBeforeTheStartIsHotWhenItCannotBeReadUnlessItIsDetached);
+  RUN(SaysWhatASetterIsToBeReadyFor);
   RUN(AChannelThatTheGpuDoesNotHaveIsNeverHot);
   RUN(NoWordOfSkosGpuHarmsAnybody);
   RUN(NamesAreThoseOfTheRegionOrNone);

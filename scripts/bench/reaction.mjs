@@ -5,7 +5,8 @@
  *
  * The policy figure is taken from outside, from the change of the sensor's file to the change of scaling_max_freq, at a
  * sampling rate of 1 kHz and two samples for `for`: so it holds up to 2 ms of sampling besides what the limit is for. The
- * standing order's figure is the actuator's own: from the time stamp of the sample to the end of the write.
+ * standing order's figure is the actuator's own: from the time stamp of the sample to the end of the write. On a GPU that is to the end
+ * of the read-back, through a setter and a scripted NVML, which answers at once: a real driver's milliseconds come on top.
  *
  * As root, programs get the share of the processor that they have when installed (AS_INSTALLED). How long the agent waited for
  * a processor stands beside the figure: on a machine that is busy with other things, that is the most of it.
@@ -16,7 +17,10 @@ import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ActuatorClient } from '../../build/ts/src/actuators/actuator-client.js';
 import { systemClock } from '../../build/ts/src/core/clock.js';
-import { packetConnector } from '../../build/ts/test/fixtures/actuator.js';
+import { packetConnector, startActuator } from '../../build/ts/test/fixtures/actuator.js';
+import { fakeMachineAt } from '../../build/ts/test/fixtures/fake-sysfs.js';
+import { startedSetters } from '../../build/ts/test/fixtures/gpu-setters.js';
+import { FIRST, gpuMachine, SECOND, skipped, TWO_GPUS } from '../../build/ts/test/fixtures/skos-gpu.js';
 import { report } from './lib/figures.mjs';
 import { loadPlace, startLoad } from './lib/mqtt-load.mjs';
 import { freePort, percentile, setNiceness, sleep, startNode, waitedMs } from './lib/node.mjs';
@@ -27,6 +31,7 @@ const SENSORS = 64;
 const FIRINGS = 4;
 /** Of each of the three; the actuator's log has 1,024 entries, of which a round takes four. */
 const ORDER_ROUNDS = 80;
+const GPU_ROUNDS = 40;
 /** As people run today: a loop of a shell that reads every sensor and writes a limit. */
 const POLLING_S = 5;
 const POLLED = 40;
@@ -154,6 +159,13 @@ async function connected(path) {
 
 async function latenciesUs(node) {
   const client = await connected(join(node.root, 'run', 'actuator.sock'));
+  const latencies = await latenciesOf(client);
+  client.stop();
+  return latencies;
+}
+
+/** Of the actuator's log. */
+async function latenciesOf(client) {
   const latencies = [];
   for (let after = 0, events = await client.events(0); events.length > 0; events = await client.events(after)) {
     for (const { seq, kind, detail, atMs } of events) {
@@ -162,8 +174,47 @@ async function latenciesUs(node) {
       if (kind === 'applied' && latency !== undefined) latencies.push({ us: Number(latency), atMs });
     }
   }
-  client.stop();
   return latencies;
+}
+
+/** Microseconds from the sample of a hot GPU to its cap, by standing order. None where the scripted NVML is not built. */
+async function gpuOrderReactions() {
+  if (skipped !== false) return [];
+  const ends = [];
+  const until = { teardown: (end) => ends.unshift(end) };
+  try {
+    const cool = [...TWO_GPUS, 'gpu 0 temperature 60', 'gpu 1 temperature 60'];
+    const directory = mkdtempSync(join(tmpdir(), 'skos-'));
+    ends.push(() => rmSync(directory, { recursive: true, force: true }));
+    const machine = fakeMachineAt(directory);
+    const gpus = await gpuMachine(until, { script: cool });
+    const files = { script: gpus.scriptFile, state: join(machine.root, 'set') };
+    const setters = await startedSetters(until, { sysfs: gpus.sysfs, ...files });
+    const items = [FIRST, SECOND].flatMap((gpu) => [
+      `target gpu/${gpu} nvml_power ${gpu} floor_ppm=300000`,
+      `order ${gpu} gpu=${gpu} channel=temperature raise=90000 clear=85000 samples=1 rate_mhz=10000 cap_ppm=500000 targets=gpu/${gpu}`,
+    ]);
+    const args = ['--gpu', gpus.socket, '--setter', setters.socket];
+    const actuator = await startActuator(until, machine, { items, args });
+    const client = await actuator.client();
+    const isReady = async () => (await client.orders()).every(({ quality }) => quality === 'ok');
+    while (!(await isReady())) await sleep(20);
+    await sleep(2_000);
+    for (let i = 0; i < GPU_ROUNDS; i++) {
+      for (const [script, state] of [
+        [[...cool, 'gpu 0 temperature 95'], 'held'],
+        [cool, 'idle'],
+      ]) {
+        gpus.script(script);
+        while ((await client.targets())[0].state !== state) await sleep(10);
+      }
+    }
+    gpus.workers(FIRST);
+    gpus.workers(SECOND);
+    return await latenciesOf(client);
+  } finally {
+    for (const end of ends) await end();
+  }
 }
 
 /** Milliseconds from crossing to write of a polling loop, over sensors that cross at any moment of its round. */
@@ -218,6 +269,16 @@ try {
 const { durationsMs, waitsMs } = policy;
 const meanCarried = carried.reduce((sum, count) => sum + count, 0) / carried.length;
 const polling = await pollingReactions();
+const gpuUs = (await gpuOrderReactions()).map(({ us }) => us);
+const gpuFigures =
+  gpuUs.length === 0
+    ? []
+    : [0.5, 0.99].map((share) => ({
+        name: `sample to read-back by standing order on a GPU, p${share * 100}`,
+        value: percentile(gpuUs, share) / 1000,
+        unit: 'ms',
+        limit: null,
+      }));
 const orderFigures = Object.entries(order).flatMap(([when, us]) => [
   {
     name: `sample to write by standing order, ${WHEN[when]}, p50`,
@@ -262,6 +323,7 @@ const within = report(
     },
     { name: 'subscribers that the broker gave up', value: load.lost(), unit: '', limit: 0 },
     ...orderFigures,
+    ...gpuFigures,
     {
       name: `crossing to write by a loop of ${POLLING_S} s, p50`,
       value: percentile(polling, 0.5),

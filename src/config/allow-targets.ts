@@ -37,6 +37,8 @@ export interface Target {
 export interface Targets {
   readonly cpu: readonly Target[];
   readonly gpus: readonly Target[];
+  /** What stands in for these. */
+  readonly gpuClocks: readonly Target[];
   readonly others: readonly Target[];
 }
 
@@ -44,10 +46,8 @@ export function allowedTargets(input: CompileInput, leftOut: LeftOut): Targets {
   return {
     cpu: cpuTargets(input.facts),
     gpus: gpuTargets(input),
-    others: [
-      ...[...gpuClockTargets(input), ...fanTargets(input)],
-      ...[...cgroupTargets(input, leftOut), ...unitTargets(input, leftOut)],
-    ],
+    gpuClocks: gpuClockTargets(input),
+    others: [...fanTargets(input), ...cgroupTargets(input, leftOut), ...unitTargets(input, leftOut)],
   };
 }
 
@@ -75,7 +75,7 @@ export function gpuTarget(address: string): string {
   return `gpu/${address}`;
 }
 
-/** What is moved where a GPU's power limit is not permitted (actuators/throttle.ts): not by standing orders, which ask nobody. */
+/** What is moved where a GPU's power limit is not permitted: by actions (actuators/throttle.ts), and by the actuator for an order. */
 function gpuClockTargets({ config, facts }: CompileInput): Target[] {
   if (config.gpu.mode === 'off') return [];
   return facts.gpus.map(({ address, kind }) =>

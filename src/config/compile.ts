@@ -17,11 +17,12 @@ const ROOM = { targets: 512, orders: 64, energies: 64, jobs: 256 };
 /** The whole text of the allow-list. */
 export function compileAllowList(input: CompileInput): string {
   const leftOut: LeftOut = [];
-  const { cpu, gpus, others } = allowedTargets(input, leftOut);
-  const targets = fitting([...cpu, ...gpus, ...others], ROOM.targets, leftOut, ({ id }) => id);
+  const { cpu, gpus, gpuClocks, others } = allowedTargets(input, leftOut);
+  const targets = fitting([...cpu, ...gpus, ...gpuClocks, ...others], ROOM.targets, leftOut, ({ id }) => id);
   const listed = new Set(targets.map(({ id }) => id));
   const isListed = ({ id }: Target) => listed.has(id);
-  const wanted = standingOrders(input, { cpu: cpu.filter(isListed), gpus: gpus.filter(isListed) }, leftOut);
+  const movable = { cpu: cpu.filter(isListed), gpus: gpus.filter(isListed), gpuClocks: gpuClocks.filter(isListed) };
+  const wanted = standingOrders(input, movable, leftOut);
   const energies = fitting(input.facts.energyZones, ROOM.energies, leftOut, ({ zone }) => `energy ${zone}`);
   const jobs = fitting(listableJobs(input.config, leftOut), ROOM.jobs, leftOut, ({ id }) => `job ${id}`);
   const kept = fitting(wanted, ROOM.orders, leftOut, ({ name }) => `order ${name}`);

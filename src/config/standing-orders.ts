@@ -18,6 +18,7 @@ const MAX_ID_LENGTH = 64;
 export const DEFAULT_ORDER_RULE = 'thermal';
 /** The default order caps as throttle_50 does. */
 const DEFAULT_CAP_PPM = 500_000;
+const HALF_PPM = 500_000;
 /** One reading may be noise, and a reflex that waits longer is none. */
 const DEFAULT_SAMPLES = 2;
 /** Names of channels that stand in the allow-list as skos-gpu says them; others were escaped. */
@@ -35,7 +36,7 @@ export interface Order {
 }
 
 /** What an order may move, by what is hot. */
-type Movable = Pick<Targets, 'cpu' | 'gpus'>;
+type Movable = Omit<Targets, 'others'>;
 
 /** The operator's own come first: they were asked for by name. */
 export function standingOrders(input: CompileInput, movable: Movable, leftOut: LeftOut): Order[] {
@@ -62,13 +63,20 @@ function defaultOrders(input: CompileInput, movable: Movable): Order[] {
     bounds: thermalBounds(input.config, channel).emergency,
     samples: DEFAULT_SAMPLES,
     capPpm: DEFAULT_CAP_PPM,
-    targets: cooling(channel, movable),
+    targets: cooling(channel, movable, DEFAULT_CAP_PPM),
   }));
 }
 
-/** A hot GPU is cooled by its own limit, everything else by the CPU's. */
-function cooling({ probe }: Channel, { cpu, gpus }: Movable): readonly Target[] {
-  return probe.kind === 'gpu' ? gpus.filter(({ path }) => path === probe.address) : cpu;
+/**
+ * A hot GPU is cooled by its own limit, everything else by the CPU's. The actuator caps the GPU's clocks only where its power limit takes
+ * no cap; nothing is between amdgpu's lowest level and none, so that it stands for a cap of half or less.
+ */
+function cooling({ probe }: Channel, { cpu, gpus, gpuClocks }: Movable, capPpm: number): readonly Target[] {
+  if (probe.kind !== 'gpu') return cpu;
+  const isOwn = ({ path }: Target) => path === probe.address;
+  const own = gpus.filter(isOwn);
+  const second = gpuClocks.filter((target) => isOwn(target) && (target.kind !== 'amdgpu_level' || capPpm <= HALF_PPM));
+  return own.length === 0 ? [] : [...own, ...second];
 }
 
 /**
@@ -137,7 +145,7 @@ function ruleOrders({ config, channels }: CompileInput, movable: Movable, leftOu
       bounds: ruleBounds(rule, channel.quantity),
       samples: rule.for.samples,
       capPpm: strictestCapPpm(rule),
-      targets: cooling(channel, movable),
+      targets: cooling(channel, movable, strictestCapPpm(rule)),
     }));
   });
 }

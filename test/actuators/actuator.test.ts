@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { packetConnector, type StartOptions, startActuator, writeAllowList } from '../fixtures/actuator.js';
 import { type FakeMachine, fakeMachine } from '../fixtures/fake-sysfs.js';
+import { until as untilSo } from '../fixtures/socket.js';
 import { until } from '../fixtures/until.js';
 
 const POLICY = 'devices/system/cpu/cpufreq/policy0';
@@ -227,6 +228,25 @@ t.test('ends an orphaned lease at once where no order watches its target', async
   t.equal(await client.renew(['a', 'unknown'], 1_000), 1);
   await until(() => machine.get(MAX) === '3000000');
   t.strictSame(await client.leases(), []);
+});
+
+t.test('keeps an orphaned freeze, and a quota, until no order of the node is hot', async (t) => {
+  const machine = node(t);
+  machine.setCgroup('batch/cgroup.freeze', 0);
+  machine.setCgroup('batch/cpu.max', 'max 100000');
+  const items = [CPU, 'target freeze freeze batch floor_ppm=0', 'target quota quota batch floor_ppm=10000', ORDER];
+  const { client } = await started(t, machine, items);
+  machine.set(TEMP, 92_000); // Never raised, and not clear.
+  await untilSo('read', async () => (await client.orders())[0]?.value === 92_000, 10_000);
+  await client.set({ lease: 'f', target: 'freeze', capPpm: 0, ttlMs: 1_000 });
+  await client.set({ lease: 'q', target: 'quota', capPpm: 200_000, ttlMs: 1_000 });
+  await untilSo('orphaned', async () => (await client.leases()).every(({ orphaned }) => orphaned), 10_000);
+  await new Promise((resolve) => setTimeout(resolve, 1_500));
+  t.equal(machine.getCgroup('batch/cgroup.freeze'), '1');
+  t.equal(machine.getCgroup('batch/cpu.max'), '20000 100000');
+  machine.set(TEMP, 50_000);
+  await until(() => machine.getCgroup('batch/cgroup.freeze') === '0');
+  await until(() => machine.getCgroup('batch/cpu.max') === 'max 100000');
 });
 
 t.test('keeps an orphaned lease until the sensor of its order is below the clear bound', async (t) => {

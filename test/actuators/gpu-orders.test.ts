@@ -1,5 +1,6 @@
 /** Standing orders on GPUs: the real skos-actuator and skos-gpu, and no agent at all. */
-import { renameSync } from 'node:fs';
+import { renameSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { type RealActuator, type StartOptions, startActuator, writeAllowList } from '../fixtures/actuator.js';
 import { type FakeMachine, fakeMachine } from '../fixtures/fake-sysfs.js';
@@ -80,28 +81,43 @@ t.test('caps for a hot GPU with no agent there, and gives back below the clear b
   t.ok(latencyUs !== undefined && latencyUs < 100_000, `within a period of the sample: ${latencyUs} us`);
 });
 
-t.test('a GPU that hangs is hot, and only if it was read before', { skip: skipped }, async (t) => {
-  const node = await started(t);
-  const hang = 'gpu 0 hang nvmlDeviceGetTemperatureV';
-  node.say(hang);
-  await capped(node);
-  t.match(await node.client.orders(), [
-    { quality: 'hung', raised: true, value: null },
-    { quality: 'ok', raised: false },
-  ]);
-  // Another actuator, which never read it.
-  node.actuator.process.kill('SIGTERM');
-  await node.actuator.exited;
-  await free(node);
-  const second = await startActuator(t, node.machine, { items: ITEMS, args: ['--gpu', node.gpus.socket] });
-  const client = await second.client();
-  await until(async () => (await client.orders()).some(({ quality }) => quality === 'ok'));
-  await wait(SETTLED_MS);
-  t.match(await client.orders(), [{ raised: false }, { raised: false }]);
-  t.equal(node.knob(), '3000000');
-  node.say();
-  await until(async () => (await client.orders()).every(({ quality }) => quality === 'ok'));
-});
+t.test(
+  'a GPU that hangs is hot if it was read in this boot, also after a restart, and else not',
+  { skip: skipped },
+  async (t) => {
+    const node = await started(t);
+    const hang = 'gpu 0 hang nvmlDeviceGetTemperatureV';
+    node.say(hang);
+    await capped(node);
+    t.match(await node.client.orders(), [
+      { quality: 'hung', raised: true, value: null },
+      { quality: 'ok', raised: false },
+    ]);
+    node.actuator.process.kill('SIGTERM');
+    await node.actuator.exited;
+    await free(node);
+    const other = async () => {
+      const actuator = await startActuator(t, node.machine, { items: ITEMS, args: ['--gpu', node.gpus.socket] });
+      return { process: actuator.process, exited: actuator.exited, client: await actuator.client() };
+    };
+    // Another actuator, of a boot in which it was read.
+    const second = await other();
+    await capped(node);
+    t.match(await second.client.orders(), [{ quality: 'hung', raised: true }, { raised: false }]);
+    second.process.kill('SIGTERM');
+    await second.exited;
+    await free(node);
+    // And one that knows of nobody who read it.
+    rmSync(join(node.machine.root, 'state'), { recursive: true });
+    const { client } = await other();
+    await until(async () => (await client.orders()).some(({ quality }) => quality === 'ok'));
+    await wait(SETTLED_MS);
+    t.match(await client.orders(), [{ raised: false }, { raised: false }]);
+    t.equal(node.knob(), '3000000');
+    node.say();
+    await until(async () => (await client.orders()).every(({ quality }) => quality === 'ok'));
+  },
+);
 
 t.test('a restart of skos-gpu is no loss, and a detached GPU is exempt', { skip: skipped }, async (t) => {
   const node = await started(t);

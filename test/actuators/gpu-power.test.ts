@@ -1,13 +1,13 @@
 /** What sets GPUs: skos-actuator and `skos-gpu --setters`, the real programs, over amdgpu's files and a scripted NVML. */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { asked, startActuator } from '../fixtures/actuator.js';
 import { type FakeMachine, fakeMachine } from '../fixtures/fake-sysfs.js';
+import { type Setters, startedSetters } from '../fixtures/gpu-setters.js';
 import { answerToNobody } from '../fixtures/nobody.js';
-import { LIBRARY, PROGRAM, skipped } from '../fixtures/skos-gpu.js';
+import { skipped } from '../fixtures/skos-gpu.js';
 import { until } from '../fixtures/until.js';
 
 t.jobs = 2;
@@ -30,46 +30,12 @@ function machineWithGpus(t: Test): FakeMachine {
   return machine;
 }
 
-interface Setters {
-  readonly socket: string;
-  readonly start: () => Promise<void>;
-  readonly listener: () => ChildProcess | undefined;
-  /** Of each connection, as /proc shows them now. */
-  readonly processes: () => number[];
-}
-
-async function startSetters(t: Test, machine: FakeMachine): Promise<Setters> {
-  const directory = mkdtempSync(join(tmpdir(), 'skos-'));
-  const socket = join(directory, 'set.sock');
-  let listener: ChildProcess | undefined;
-  const start = async () => {
-    rmSync(socket, { force: true });
-    listener = spawn(PROGRAM, ['--setters', '--socket', socket, '--sysfs', machine.sysfs, '--nvml', LIBRARY], {
-      env: { ...process.env, SKOS_NVML_SCRIPT: join(machine.root, 'nvml'), SKOS_NVML_STATE: join(machine.root, 'set') },
-      stdio: ['ignore', 'ignore', 'inherit'],
-    });
-    await until(() => existsSync(socket));
-  };
-  const processes = () => setterPids(machine.sysfs);
-  await start();
-  t.teardown(() => {
-    listener?.kill('SIGKILL');
-    for (const pid of processes()) process.kill(pid, 'SIGKILL');
-    rmSync(directory, { recursive: true, force: true });
+function startSetters(t: Test, machine: FakeMachine): Promise<Setters> {
+  return startedSetters(t, {
+    sysfs: machine.sysfs,
+    script: join(machine.root, 'nvml'),
+    state: join(machine.root, 'set'),
   });
-  return { socket, start, listener: () => listener, processes };
-}
-
-function setterPids(sysfs: string): number[] {
-  const words = (pid: string) => {
-    try {
-      return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
-    } catch {
-      return []; // It ended while we looked.
-    }
-  };
-  const pids = readdirSync('/proc').filter((entry) => /^\d+$/.test(entry));
-  return pids.filter((pid) => words(pid)[1] === '--setter' && words(pid).includes(sysfs)).map(Number);
 }
 
 async function started(t: Test) {

@@ -320,10 +320,10 @@ t.test('an armed node has an order for each temperature of a GPU, by the limits 
     {
       name: `thermal:gpu/${GPU}/temperature`,
       fields: { gpu: GPU, channel: 'temperature', raise: '86000', clear: '81000', samples: '2', cap_ppm: '500000' },
-      targets: [`gpu/${GPU}`],
     },
     { fields: { channel: 'temperature_memory', raise: '92000' } },
   ]);
+  for (const { targets } of orders) t.same(targets, [`gpu/${GPU}`, `gpu-clocks/${GPU}`], 'with what stands in for it');
   t.equal(orders.length, 2, 'a GPU that nothing can cap has none');
   t.notOk(comments.some((line) => /left out|limits/.test(line)));
   t.same(compiled({ channels, facts: WITH_GPU }).orders, [], 'none while the node observes');
@@ -351,9 +351,20 @@ t.test('a standing rule of the operator on a GPU caps that GPU and no CPU', asyn
   const config = configOf({ mode: 'auto', rules: [rule] });
   const { orders } = compiled({ config, channels: [gpuChannel()], facts: { ...FACTS, gpus: WITH_GPU.gpus } });
   t.match(orders, [
-    { name: `hbm:gpu/${GPU}/temperature`, fields: { raise: '80000', cap_ppm: '700000' }, targets: [`gpu/${GPU}`] },
+    { name: `hbm:gpu/${GPU}/temperature`, fields: { raise: '80000', cap_ppm: '700000' } },
     { name: `thermal:gpu/${GPU}/temperature` },
   ]);
+  for (const { targets } of orders) t.same(targets, [`gpu/${GPU}`, `gpu-clocks/${GPU}`]);
+  const amd = compiled({
+    config,
+    channels: [gpuChannel()],
+    facts: { ...FACTS, gpus: [{ address: GPU, kind: 'amdgpu_power' }] },
+  });
+  t.same(
+    amd.orders.map(({ targets }) => targets),
+    [[`gpu/${GPU}`], [`gpu/${GPU}`, `gpu-level/${GPU}`]],
+    'the lowest level is no cap of 30 %',
+  );
   const nothing = compiled({ config, channels: [gpuChannel({ name: 'a~20b' })], facts: NOTHING });
   t.same(nothing.orders, []);
   t.ok(nothing.comments.some((line) => line.includes('no limit that could be moved')));
