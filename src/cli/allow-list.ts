@@ -33,10 +33,17 @@ export async function allowListFile(
 ): Promise<string> {
   if (given !== undefined) return given;
   if (io.env.SKOS_RUN_DIR) return join(io.env.SKOS_RUN_DIR, RUN_FILE);
-  const beside = join(dirname(await socketPath()), RUN_FILE);
-  const owner = lstatSync(beside, { throwIfNoEntry: false })?.uid;
-  // The installed agent may write there, and must not lead its operator's `skos disarm` away from what the actuator reads.
-  return owner === 0 || owner === io.euid ? beside : INSTALLED_FILE;
+  return ownBeside(await socketPath(), { name: RUN_FILE, euid: io.euid }) ?? INSTALLED_FILE;
+}
+
+/**
+ * What lies beside the agent's socket, if it is root's or of who asks: the installed agent may write there, and must neither lead
+ * root's `skos disarm` away from the list that the actuator reads, nor tell it of GPUs that stand any heat.
+ */
+function ownBeside(socketPath: string, { name, euid }: { name: string; euid: number }): string | undefined {
+  const path = join(dirname(socketPath), name);
+  const owner = lstatSync(path, { throwIfNoEntry: false })?.uid;
+  return owner === 0 || owner === euid ? path : undefined;
 }
 
 export interface CompileForMachine {
@@ -58,17 +65,20 @@ export async function compileForMachine(options: CompileForMachine): Promise<Com
   const { config, io, socketPath, controller } = options;
   const machine = new Machine(io.env);
   const { channels, unanswered = [] } = await machine.discover(config, { sourceDeadlineMs: SOURCE_DEADLINE_MS });
-  const gpus = await describedGpus(config, socketPath);
+  const gpus = await describedGpus(config, { socketPath, euid: io.euid });
   const uid = await controllerUid({ controller, socketPath, euid: io.euid });
   const text = await machine.allowList({ config, channels: [...channels, ...gpus], controllerUid: uid });
   return { text, unanswered };
 }
 
 /** Of a skos-gpu that is a child of the agent at `socketPath`, else of the installed one. */
-async function describedGpus({ gpu }: Config, socketPath: string): Promise<Channel[]> {
+async function describedGpus(
+  { gpu }: Config,
+  { socketPath, euid }: { socketPath: string; euid: number },
+): Promise<Channel[]> {
   if (gpu.mode === 'off') return [];
-  const path = [join(dirname(socketPath), GPU_SOCKET), gpu.socket].find((each) => existsSync(each));
-  if (path === undefined) return [];
+  const path = ownBeside(socketPath, { name: GPU_SOCKET, euid }) ?? gpu.socket;
+  if (!existsSync(path)) return [];
   const addon = loadAddon();
   const connect: GpuLookOptions['connect'] = (at, onPacket) => {
     const socket = addon.createSeqPacket(onPacket);

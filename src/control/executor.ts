@@ -221,7 +221,7 @@ export class Executor {
     for (const [key, running] of this.#running) {
       const wanted = due.get(key);
       if (wanted?.verdict === running.verdict) apart(() => this.#keep(running, wanted));
-      else if (!running.ending) apart(() => this.#end(running, endOf(running.verdict, wanted?.verdict)));
+      else if (!running.ending) apart(() => this.#end(running, endOf(running, wanted?.verdict)));
     }
     for (const [key, wanted] of due) if (!this.#running.has(key)) apart(() => this.#begin(wanted));
     apart(() => this.#keeper.look(nowMs));
@@ -519,9 +519,9 @@ async function listedJobs(actuator: Actuator): Promise<ReadonlySet<string>> {
   }
 }
 
-function endOf(former: Consent, wanted: Consent | undefined): string {
-  if (wanted === undefined) return 'the danger is past';
-  return former === 'propose' && wanted === 'act' ? 'approved' : `now: ${wanted}`;
+function endOf({ verdict, effectiveness }: Running, wanted: Consent | undefined): string {
+  if (wanted === undefined) return effectiveness.isRecovered ? 'the danger is past' : 'no rule asks for it any more';
+  return verdict === 'propose' && wanted === 'act' ? 'approved' : `now: ${wanted}`;
 }
 
 /** What stands in its place shows in the effects. */

@@ -47,6 +47,22 @@ t.test('escalation adds, a step down releases only what its rung added', async (
   t.equal(core.devices.get(POLICY)?.standing, 900_000);
 });
 
+t.test('does not call the danger past because its rule is no more', async (t) => {
+  const { now, core } = await attached();
+  const ends = () => now.store.puts.filter(({ endedAtMs }) => endedAtMs !== null).map(({ reason }) => reason);
+  rung(now, 0);
+  await compared(now, core);
+  now.rebuild([]);
+  await compared(now, core);
+  t.equal(core.devices.get(POLICY)?.standing, null);
+  now.rebuild();
+  rung(now, 0);
+  await compared(now, core);
+  rung(now, -1);
+  await compared(now, core);
+  t.same(ends(), ['no rule asks for it any more', 'the danger is past']);
+});
+
 t.test('acts although nothing can be recorded, and says so', async (t) => {
   const { now, core } = await attached();
   now.store.putAction = () => {
