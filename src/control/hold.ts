@@ -50,5 +50,7 @@ export function effectOf({ target, capPpm, state, result, after }: Hold): Action
 
 /** Nothing of ours stands there any more, or what stands belongs to another lease or order. */
 export function isSettled(target: ActuatorTarget | undefined): boolean {
-  return target === undefined || ['idle', 'held', 'foreign_change'].includes(target.state);
+  if (target === undefined || ['idle', 'held', 'foreign_change'].includes(target.state)) return true;
+  // It stays that without a lease, too; a cap that it does not let us take back shows in its value.
+  return target.state === 'not_permitted' && target.current === target.former;
 }

@@ -162,6 +162,23 @@ t.test('does not say released before the target is settled', async (t) => {
   }
 });
 
+t.test('a device that takes nothing from us is settled when its former value stands, and only then', async (t) => {
+  const { now, core, actuator } = await attached();
+  rung(now, 0);
+  await compared(now, core);
+  // The answer to the release was lost with its connection: the lease is unknown, and the target alone tells.
+  actuator.release = async () => ({ ok: true, outcome: 'released' });
+  let current = '900000';
+  actuator.targets = async () => [{ target: POLICY, state: 'not_permitted', former: '1000000', current }];
+  rung(now, -1);
+  await compared(now, core);
+  await compared(now, core, 2_000);
+  t.equal(now.executor.actions.length, 1, 'our cap stands, and may not be taken back');
+  current = '1000000';
+  await compared(now, core, 2_000);
+  t.same(now.executor.actions, []);
+});
+
 t.test('records a value that another program wrote as foreign_change, ended', async (t) => {
   const { now, core } = await attached();
   rung(now, 0);
