@@ -21,7 +21,8 @@ import { PeerLinks } from '../mesh/peer-links.js';
 import { Publisher } from '../mesh/publisher.js';
 import { RemoteBus } from '../mesh/remote-bus.js';
 
-const TICK_MS = 1_000;
+/** The agent's word, each second, is what time passes by: a timer of its own would be one more wake-up. This is for a silent agent. */
+const SILENT_TICK_MS = 1_500;
 /** What changes is reported at once; the rest is a sign of life, and each costs both programs a wake-up. */
 const TICKS_PER_REPORT = 4;
 /** Changes that come together are reported together; a client that subscribes to and fro cannot flood the agent. */
@@ -93,7 +94,7 @@ export class NetService {
   /** Returns at once: the agent may come later. */
   start(): void {
     if (this.#loop !== undefined) return;
-    this.#timer = setInterval(() => this.#tick(), TICK_MS);
+    this.#timer = setInterval(() => this.#tick(), SILENT_TICK_MS);
     this.#loop = this.#serve();
   }
 
@@ -173,7 +174,11 @@ export class NetService {
     client.on('heartbeat', on.heartbeat);
     client.on('active', on.active);
     client.on('sensor', on.sensor);
-    client.on('peer', on.peer);
+    client.on('peer', (status) => {
+      on.peer(status);
+      this.#timer?.refresh();
+      this.#tick();
+    });
     client.on('chains', (truth) => this.#chains.take(truth));
     client.on('answer', on.answer);
     client.on('antibody.command', on['antibody.command']);

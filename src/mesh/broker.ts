@@ -184,7 +184,6 @@ export class EmbeddedBroker implements Bus {
   async start(): Promise<void> {
     if (this.#aedes !== undefined) return;
     this.#aedes = await this.#makeAedes();
-    this.#sweep = setInterval(() => this.#sweepBacklogs(), BACKLOG_SWEEP_MS);
     const { listen, meshListen, tls } = this.#options;
     this.#listeners = [this.#listener(listen, null, MAX_LOCAL_CLIENTS)];
     if (meshListen !== null && tls === null) this.#sayNoTls();
@@ -197,12 +196,13 @@ export class EmbeddedBroker implements Bus {
     const aedes = this.#aedes;
     if (aedes === undefined) return;
     this.#aedes = undefined;
-    clearInterval(this.#sweep);
     await this.#drained();
     const closing = this.#listeners.map((listener) => listener.stop());
     await new Promise<void>((resolve) => aedes.close(resolve));
     await Promise.all(closing);
     this.#listeners = [];
+    clearTimeout(this.#sweep);
+    this.#sweep = undefined;
   }
 
   publish(sent: Message): void {
@@ -511,6 +511,7 @@ export class EmbeddedBroker implements Bus {
     const waiting = session.socket.writableLength;
     this.#totalBacklogBytes += waiting - session.backlogBytes;
     session.backlogBytes = waiting;
+    if (this.#totalBacklogBytes > 0) this.#sweep ??= setTimeout(() => this.#sweepBacklogs(), BACKLOG_SWEEP_MS);
     const tooMuch = this.#totalBacklogBytes > MAX_TOTAL_BACKLOG_BYTES && waiting > PACE_BYTES;
     if (waiting <= MAX_BACKLOG_BYTES && !tooMuch) return true;
     this.#say(`subscriber "${shown(client.id)}" does not read: ${waiting} bytes wait for it`);
@@ -518,13 +519,15 @@ export class EmbeddedBroker implements Bus {
     return false;
   }
 
-  /** What has drained since the last message. */
+  /** What has drained since the last message. While nothing waits there is nothing to look at, each second, for ever. */
   #sweepBacklogs(): void {
+    this.#sweep = undefined;
     this.#totalBacklogBytes = 0;
     for (const session of this.#live) {
       session.backlogBytes = session.socket.writableLength;
       this.#totalBacklogBytes += session.backlogBytes;
     }
+    if (this.#totalBacklogBytes > 0) this.#sweep = setTimeout(() => this.#sweepBacklogs(), BACKLOG_SWEEP_MS);
   }
 
   /** Until the sockets have taken all, or the deadline is over. */
