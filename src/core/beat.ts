@@ -1,10 +1,11 @@
 /**
  * Timers that fall together. A wake-up of the event loop costs more than most of what is done now and then: some 50 µs, and as much again
  * for caches that others have used meanwhile. A dozen timers, each at a moment of its own, would cost as much as all that they do. So
- * all periods are counted from one origin: what is due ten times a second takes along what is due each second, or each minute.
+ * there is one timer, of the shortest period; each of its turns takes along what is due about then. It is an interval, because to set
+ * a timer anew with each turn costs as much as the turn.
  *
- * Of what is due together the shortest period comes first: the protection tick does not wait for what is done at leisure. A period
- * that is missed is not made up for.
+ * The shortest period comes first in each turn: the protection tick does not wait for what is done at leisure. A longer one keeps its
+ * pace, each time within half of the shortest; what is missed is not made up for.
  */
 import type { Clock } from './clock.js';
 
@@ -18,9 +19,6 @@ export const ownTimer: Every = (periodMs, run) => {
   return () => clearInterval(timer);
 };
 
-/** What is due so soon is done in the same turn: timers count in whole milliseconds. */
-const TOGETHER_MS = 1;
-
 interface Job {
   readonly periodMs: number;
   readonly run: () => void;
@@ -33,6 +31,8 @@ export class Beat {
   /** The shortest period first. */
   #jobs: readonly Job[] = [];
   #timer: NodeJS.Timeout | undefined;
+  /** Of the timer. */
+  #periodMs = 0;
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -40,42 +40,38 @@ export class Beat {
 
   /** Keeps the process alive until it is ended. */
   readonly every: Every = (periodMs, run) => {
-    const job: Job = { periodMs, run, dueMs: nextDueMs(periodMs, this.#clock.monotonicMs()), isOver: false };
-    this.#jobs = [...this.#jobs, job].sort((a, b) => a.periodMs - b.periodMs);
-    this.#arm();
+    const job: Job = { periodMs, run, dueMs: this.#clock.monotonicMs() + periodMs, isOver: false };
+    this.#use([...this.#jobs, job].sort((a, b) => a.periodMs - b.periodMs));
     return () => {
       job.isOver = true;
-      this.#jobs = this.#jobs.filter((each) => each !== job);
-      this.#arm();
+      this.#use(this.#jobs.filter((each) => each !== job));
     };
   };
 
-  #arm(): void {
-    clearTimeout(this.#timer);
-    if (this.#jobs.length === 0) return;
-    let dueMs = Number.POSITIVE_INFINITY;
-    for (const job of this.#jobs) dueMs = Math.min(dueMs, job.dueMs);
-    // Timers are set in whole milliseconds, and the rest is cut off: too early would be a wake-up more.
-    const afterMs = Math.ceil(dueMs - this.#clock.monotonicMs());
-    this.#timer = setTimeout(() => this.#run(), Math.max(1, afterMs));
+  #use(jobs: readonly Job[]): void {
+    this.#jobs = jobs;
+    const periodMs = jobs[0]?.periodMs ?? 0;
+    if (periodMs === this.#periodMs) return;
+    clearInterval(this.#timer);
+    this.#periodMs = periodMs;
+    this.#timer = periodMs === 0 ? undefined : setInterval(() => this.#turn(), periodMs);
   }
 
-  #run(): void {
-    const untilMs = this.#clock.monotonicMs() + TOGETHER_MS;
-    try {
-      for (const job of this.#jobs) {
-        // One may have ended another just now.
-        if (job.isOver || job.dueMs > untilMs) continue;
-        // Before it runs: what throws is not called again at once, for ever.
-        job.dueMs = nextDueMs(job.periodMs, untilMs);
+  /** Each by itself: what throws keeps no other from its turn. The first mistake is thrown at the end. */
+  #turn(): void {
+    const nowMs = this.#clock.monotonicMs();
+    const untilMs = nowMs + this.#periodMs / 2;
+    const mistakes: unknown[] = [];
+    for (const job of this.#jobs) {
+      // One may have ended another just now.
+      if (job.isOver || job.dueMs > untilMs) continue;
+      job.dueMs = Math.max(job.dueMs, nowMs - job.periodMs / 2) + job.periodMs;
+      try {
         job.run();
+      } catch (error) {
+        mistakes.push(error);
       }
-    } finally {
-      this.#arm();
     }
+    if (mistakes.length > 0) throw mistakes[0];
   }
-}
-
-function nextDueMs(periodMs: number, nowMs: number): number {
-  return (Math.floor(nowMs / periodMs) + 1) * periodMs;
 }
