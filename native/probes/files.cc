@@ -14,7 +14,7 @@ namespace skos {
 namespace {
 
 constexpr int64_t kReopenNs = kNsPerSecond;        // A missing file costs one failed stat a second.
-constexpr int64_t kUnlinkedLookNs = 100'000'000;   // fstat costs a third of a read: at most 10 a second.
+constexpr int64_t kUnlinkedLookNs = kNsPerSecond / 2;  // fstat costs a third of a read, ten times a second or more.
 constexpr size_t kFirstTextBytes = 4096;           // Most of /proc fits.
 constexpr size_t kMaxTextBytes = 256 * 1024;       // /proc/stat of a machine with 1024 CPUs and many interrupts.
 
