@@ -61,9 +61,15 @@ async function allowListFindings(file: string): Promise<Finding[]> {
   return [{ check, state: 'problem', what, next: ERRORS.SKOS_ACTUATOR_ALLOW.next }];
 }
 
-function standingOrders({ armed, actuator: { connected, orders } }: Status): Finding[] {
+function standingOrders({ mode, actuator: { connected, orders } }: Status): Finding[] {
   const check = 'agent.standing_orders';
-  if (!armed || !connected) return [];
+  if (!connected) return [];
+  if (mode !== 'auto') {
+    if (orders.length === 0) return [];
+    // `skos disarm` was cut off between its two files, or the mode was changed by hand.
+    const what = `mode ${mode}, but ${plural(orders.length, 'standing order')} of the allow-list may still cap`;
+    return [{ check, state: 'problem', what, next: 'sudo skos disarm, or sudo skos arm' }];
+  }
   if (orders.length === 0) {
     const what = 'armed, but without a standing order: nothing caps when the agent is dead';
     return [

@@ -229,6 +229,15 @@ t.test('what the agent lacks is said with the next step', async (t) => {
   t.match(of(all, 'sensors.not_found'), [{ state: 'note', what: 'rule batch: no channel fits' }]);
 });
 
+t.test('standing orders of a node that is not armed are what a disarm that was cut off has left', async (t) => {
+  const orders = [{ order: 'thermal:cpu', raised: false, value: 50, quality: 'ok' }] as const;
+  const actuator = { connected: true, why: '', targets: [], leases: [], orders } as const;
+  const { all } = await findings(await agentNode(t, { mode: 'observe', actuator }));
+  t.match(of(all, 'agent.standing_orders'), [{ state: 'problem', what: /1 standing order/, next: /skos disarm/ }]);
+  const none = await findings(await agentNode(t, { mode: 'observe', actuator: { ...actuator, orders: [] } }));
+  t.same(of(none.all, 'agent.standing_orders'), []);
+});
+
 t.test('no actuator is a problem only where the node should act', async (t) => {
   const off = { connected: false, why: 'no socket', targets: [], leases: [], orders: [] } as const;
   const observing = await findings(await agentNode(t, { actuator: off }));
