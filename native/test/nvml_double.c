@@ -3,7 +3,7 @@
  * Environment
  *   SKOS_NVML_SCRIPT   the script; read anew when the file changes (time, size or inode). Without one the driver is not loaded.
  *   SKOS_NVML_LOG      a file that gets a line "PID CALL GPU CODE" for each init, shutdown, handle, event set and set ("log all": each call)
- *   SKOS_NVML_STATE    a file that holds what was set, for all processes; without it a process has what it set itself
+ *   SKOS_NVML_STATE    a file that holds what was set, for all processes (beside it a lock); without it a process has what it set itself
  *
  * Script: one directive a line, '#' begins a comment. CODE is an nvmlReturn_t number. CALL is a function's full name. A line that is not
  * understood goes to stderr, and then every call answers 999.
@@ -482,6 +482,21 @@ static void write_state(void) {
   stat(path, &state_stat);
 }
 
+/* Each GPU is set by a process of its own: two that read and write at once would lose what one of them set. */
+static int lock_state(void) {
+  const char *path = getenv("SKOS_NVML_STATE");
+  char name[512];
+  if (path == NULL) return -1;
+  snprintf(name, sizeof name, "%s.lock", path);
+  const int fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  if (fd >= 0) flock(fd, LOCK_EX);
+  return fd;
+}
+
+static void unlock_state(int fd) {
+  if (fd >= 0) close(fd);
+}
+
 static struct stored *stored_of(int gpu, const char *key) {
   for (int i = 0; i < stored_count; ++i) {
     if (store[i].gpu == gpu && strcmp(store[i].key, key) == 0) return &store[i];
@@ -490,6 +505,7 @@ static struct stored *stored_of(int gpu, const char *key) {
 }
 
 static void keep(int gpu, const char *key, uint64_t number) {
+  const int lock = lock_state();
   read_state();
   struct stored *one = stored_of(gpu, key);
   if (one == NULL && stored_count < MAX_STORED) {
@@ -499,17 +515,20 @@ static void keep(int gpu, const char *key, uint64_t number) {
   }
   if (one != NULL) one->number = number;
   write_state();
+  unlock_state(lock);
 }
 
 /* Only keys that begin so; "" is all. */
 static void forget(int gpu, const char *prefix) {
   int kept = 0;
+  const int lock = lock_state();
   read_state();
   for (int i = 0; i < stored_count; ++i) {
     if (store[i].gpu != gpu || strncmp(store[i].key, prefix, strlen(prefix)) != 0) store[kept++] = store[i];
   }
   stored_count = kept;
   write_state();
+  unlock_state(lock);
 }
 
 static void reload(void) {

@@ -12,6 +12,8 @@ import { type Hold, isSettled } from './hold.js';
 export const RENEWALS_PER_LEASE = 6;
 /** How often what the actuator has not settled is looked at again. */
 const SETTLE_EVERY_MS = 1_000;
+/** What the actuator says of a target that it could not cap: native/actuator/README.md. */
+const TROUBLES: readonly string[] = ['pending', 'failed', 'hung', 'not_permitted', 'foreign_change'];
 
 export interface Holder {
   readonly holds: Hold[];
@@ -244,6 +246,13 @@ export class LeaseKeeper<H extends Holder> {
         const { former, current: readBack } = target;
         const result = { ok: true, outcome: 'applied', former, readBack };
         this.#answered(holder, hold, { turn: hold.turn, result, state: 'held' });
+      } else if (hold.state === 'troubled' && target !== undefined && isNewTrouble(hold, target)) {
+        const { former, current: readBack, state: outcome } = target;
+        this.#answered(holder, hold, {
+          turn: hold.turn,
+          result: { ok: false, outcome, former, readBack },
+          state: 'troubled',
+        });
       } else if (hold.state === 'undoing' && isSettled(target)) {
         const outcome = target?.state === 'foreign_change' ? 'foreign_change' : 'released';
         const { former = '-', current = '-' } = target ?? {};
@@ -252,4 +261,9 @@ export class LeaseKeeper<H extends Holder> {
       }
     }
   }
+}
+
+/** The actuator has tried again and met something else: a device that was away, and now takes nothing of the kind from us. */
+function isNewTrouble({ result }: Hold, { state }: ActuatorTarget): boolean {
+  return TROUBLES.includes(state) && state !== result?.outcome;
 }

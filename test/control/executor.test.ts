@@ -179,6 +179,41 @@ t.test('a device that takes nothing from us is settled when its former value sta
   t.same(now.executor.actions, []);
 });
 
+t.test('caps a GPU by its clocks also when its power limit is known to be forbidden only later', async (t) => {
+  const address = '0000:3b:00.0';
+  const [power, clocks] = [`gpu/${address}`, `gpu-clocks/${address}`];
+  const gpu = cpuTemperature({ class: 'gpu', probe: { kind: 'gpu', address, index: 0 } });
+  const { now, core } = await attached({ channels: [gpu] }, [power, clocks]);
+  const device = core.devices.get(power);
+  if (device === undefined) throw new Error('no device');
+  device.trouble = 'away';
+  rung(now, 0);
+  await compared(now, core);
+  t.match(actionStates(now), { throttle_10: 'pending' });
+  t.notOk(core.leases.has(lease('throttle_10', clocks)), 'perhaps it is back soon');
+  device.trouble = 'forbidden';
+  for (let i = 0; i < 3; i++) await compared(now, core, 1_000);
+  t.strictSame([...core.leases.keys()], [lease('throttle_10', clocks)]);
+  t.equal(core.devices.get(clocks)?.standing, 900_000);
+  t.match(actionStates(now), { throttle_10: 'active' });
+});
+
+t.test('tells what became of a cap that waited: also that it failed', async (t) => {
+  const { now, core } = await attached();
+  const device = core.devices.get(POLICY);
+  if (device === undefined) throw new Error('no device');
+  device.trouble = 'away';
+  rung(now, 0);
+  await compared(now, core);
+  t.match(actionStates(now), { throttle_10: 'pending' });
+  device.trouble = 'failed';
+  for (let i = 0; i < 2; i++) await compared(now, core, 1_000);
+  t.match(actionStates(now), { throttle_10: 'failed' });
+  device.trouble = 'none';
+  for (let i = 0; i < 2; i++) await compared(now, core, 1_000);
+  t.match(actionStates(now), { throttle_10: 'active' });
+});
+
 t.test('records a value that another program wrote as foreign_change, ended', async (t) => {
   const { now, core } = await attached();
   rung(now, 0);
