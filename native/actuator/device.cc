@@ -323,6 +323,10 @@ int Device::WarmUp() const {
   return has_library ? Read(&ignored) : setter_->Open();
 }
 
+bool Device::IsHalfOf(const Raw& current, const Raw& written) const {
+  return spec_.kind == Kind::kFan && current.aux == kFanManual && written.aux == kFanManual;
+}
+
 void Device::Assume(const Raw& written) const {
   if (spec_.kind == Kind::kNvmlClocks) locked_mhz_ = written.value;
 }

@@ -54,6 +54,9 @@ class Device {
   // drivers/cpufreq/cpufreq.c: cpufreq_notifier_max), and until that has run scaling_max_freq reads as before.
   bool TakesLate() const { return spec_.kind == Kind::kCpufreq; }
 
+  // What a write that takes two steps leaves behind when it is cut off between them: of a fan the mode, without the duty.
+  bool IsHalfOf(const Raw& current, const Raw& written) const;
+
   // The device takes no such value from us at all, whatever it is: something else must be moved in its place.
   bool IsRefusal(int error) const;
 

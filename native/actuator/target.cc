@@ -271,6 +271,8 @@ bool Target::IsOurs(const Raw& current) const {
   const Raw& read_back = record_->read_back;
   const Raw& written = record_->written;
   if (current == read_back || current == written) return true;
+  // Killed in the middle of a write that takes two steps.
+  if (record_->held == kUnproven && device_.IsHalfOf(current, written) && !device_.IsHalfOf(record_->former, written)) return true;
   if (!device_.AtLeastAsStrict(current, written)) return false;
   if (!device_.TakesLate()) return record_->held == kUnproven;
   return !device_.AtLeastAsStrict(read_back, written) || !device_.AtLeastAsStrict(current, read_back);

@@ -360,6 +360,30 @@ void GivesBackWhatItWasKilledBeforeReadingBack() {
   CHECK(Happened(proven, "foreign_change", "rapl/0"));
 }
 
+// As an actuator leaves it that was killed: the fan is in manual control, `duty` is what it turns at, and `read_back` is what was noted.
+void LeaveFanBehind(Node& node, const char* duty, uint32_t held, const actuator::Raw& read_back) {
+  std::filesystem::create_directories(node.dir.File("devices/x/hwmon/hwmon3"));
+  node.Put("devices/x/hwmon/hwmon3/pwm1_enable", "1\n");
+  node.Put("devices/x/hwmon/hwmon3/pwm1", duty);
+  actuator::TargetRecord* record = node.state->Claim({"fan/a", actuator::Kind::kFan, "devices/x/hwmon/*/pwm1", 0});
+  record->known = 1;
+  record->held = held;
+  record->former = {0, 5};
+  record->written = {255, 1};
+  record->read_back = read_back;
+}
+
+// Between the mode and the duty the curve is frozen at whatever the fan turned at: nothing is more dangerous to leave behind.
+void GivesAFanBackThatItWasKilledInTheMiddleOf() {
+  const std::string list = ListOf({"target fan/a fan devices/x/hwmon/*/pwm1 floor_ppm=0"});
+  const auto mode = [](const Node& node) { return node.Get("devices/x/hwmon/hwmon3/pwm1_enable"); };
+  Node half(list, [](Node& node) { LeaveFanBehind(node, "90\n", actuator::kUnproven, {0, 5}); });
+  half.Until([&] { return mode(half) == "5"; });
+  Node theirs(list, [](Node& node) { LeaveFanBehind(node, "120\n", actuator::kProven, {255, 1}); });
+  theirs.Until([&] { return Happened(theirs, "foreign_change", "fan/a"); });
+  CHECK_EQ(mode(theirs), std::string("1"));
+}
+
 // An order that a reload took over must not end on one cool reading: its tripwire would go on as raised, and be blind.
 void KeepsARaisedOrderOverAReloadUntilItIsCoolForAllSamples() {
   const std::string order = "order hot sensor=temp raise=95000 clear=90000 samples=40 rate_mhz=100000 cap_ppm=500000 targets=p";
@@ -625,6 +649,7 @@ int Main() {
   RUN(HoldsLeasesToTheListThatIsReadAgain);
   RUN(NeverLetsGoOfACapThatItTakesOver);
   RUN(GivesBackWhatItWasKilledBeforeReadingBack);
+  RUN(GivesAFanBackThatItWasKilledInTheMiddleOf);
   // Not exit(): the workers are never joined, and destructors must not run under them.
   std::fflush(nullptr);
   _exit(0);

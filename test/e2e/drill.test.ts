@@ -13,8 +13,6 @@ const skip = process.getuid?.() === 0 ? skipped : 'needs root';
 /** Long enough for a release that comes, on a machine that is busy with the drill itself. */
 const BROKEN_PATIENCE_MS = 8_000;
 
-t.jobs = 2;
-
 t.test(`${POINTS} kills leave nothing behind and repeat nothing`, { skip, timeout: 7_200_000 }, async (t) => {
   const seed = Number(process.env.SKOS_TEST_SEED ?? Date.now() % 1_000_000_000);
   const parallel = Number(process.env.SKOS_DRILL_PARALLEL ?? 3);
