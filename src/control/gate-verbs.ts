@@ -7,6 +7,7 @@ import { QUANTITIES } from '../core/units.js';
 import { isCovered } from '../policy/silence.js';
 import type { AlertBook } from './alert-book.js';
 import { nameOf } from './caller-name.js';
+import { mustConfirm } from './confirmed.js';
 import type { ImmuneMemory } from './immune-memory.js';
 import type { Record } from './record.js';
 import type { RepairGates } from './repair-gates.js';
@@ -33,7 +34,7 @@ export function gateHandlers(options: GateVerbOptions): Pick<Handlers, GateVerb>
   return {
     breakers: () => gates.view(),
     'breaker.reset': ({ name, confirm, why = '' }, caller) => {
-      confirmed(options, confirm);
+      mustConfirm(options.node, confirm);
       return { reset: reset(options, { name, why, who: nameOf(caller) }) };
     },
     silences: () => silences.list(),
@@ -44,15 +45,10 @@ export function gateHandlers(options: GateVerbOptions): Pick<Handlers, GateVerb>
     'silence.end': ({ id }, caller) => silences.end(id, nameOf(caller)),
     memory: () => memoryView(options),
     'memory.forget': ({ pattern, confirm, why = '' }, caller) => {
-      confirmed(options, confirm);
+      mustConfirm(options.node, confirm);
       return { forgotten: forget(options, { pattern, why, who: nameOf(caller) }) };
     },
   };
-}
-
-/** Asked for by name, so that a script for another node does not do it. */
-function confirmed({ node }: GateVerbOptions, confirm: string): void {
-  if (confirm !== node) throw new SkosError('SKOS_CLI_NAME', `this node is ${node}, not "${confirm}"`);
 }
 
 function reset(

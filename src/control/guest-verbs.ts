@@ -1,11 +1,13 @@
 /** The verbs about guests: tokens, chains and external antibodies, and what skos-net carries here of them. */
 import { SkosError } from '../core/errors.js';
 import { suggest } from '../core/suggest.js';
+import { nameOf } from './caller-name.js';
 import type { Chains } from './chains.js';
 import type { GuestAntibodies } from './guest-antibodies.js';
 import type { Guests } from './guests.js';
+import type { NetState } from './net-state.js';
 import type { RepairLoops } from './repair-loops.js';
-import type { Caller, Handlers } from './socket-server.js';
+import type { Handlers } from './socket-server.js';
 import type { Tokens } from './tokens.js';
 
 export interface GuestVerbOptions {
@@ -14,9 +16,7 @@ export interface GuestVerbOptions {
   readonly chains: Chains;
   readonly repairLoops: RepairLoops;
   readonly guests: Guests;
-  /** Chains that skos-net watches; null: it is not there. */
-  readonly watchedChains: () => number | null;
-  readonly nameOf: (caller: Caller) => string;
+  readonly net: Pick<NetState, 'view'>;
 }
 
 type GuestVerb =
@@ -33,7 +33,7 @@ type GuestVerb =
   | 'net.chains';
 
 export function guestHandlers(options: GuestVerbOptions): Pick<Handlers, GuestVerb> {
-  const { tokens, antibodies, chains, guests, nameOf } = options;
+  const { tokens, antibodies, chains, guests } = options;
   return {
     'token.add': ({ name, role }, caller) => ({ token: tokens.add({ name, role, who: nameOf(caller) }) }),
     'token.list': () => tokens.list(),
@@ -41,7 +41,7 @@ export function guestHandlers(options: GuestVerbOptions): Pick<Handlers, GuestVe
       await tokens.revoke({ name, confirm, who: nameOf(caller) });
       return {};
     },
-    'chain.list': () => ({ watched: options.watchedChains(), chains: allChains(options) }),
+    'chain.list': () => ({ watched: watchedChains(options), chains: allChains(options) }),
     'chain.break': ({ chain }, caller) => {
       chains.break(chain, nameOf(caller));
       return {};
@@ -66,6 +66,12 @@ export function guestHandlers(options: GuestVerbOptions): Pick<Handlers, GuestVe
       return {};
     },
   };
+}
+
+/** Chains that skos-net watches; null: it is not there. */
+function watchedChains({ net }: GuestVerbOptions): number | null {
+  const view = net.view();
+  return view.connected ? (view.chains ?? 0) : null;
 }
 
 function allChains({ chains, repairLoops }: GuestVerbOptions) {

@@ -13,6 +13,7 @@ import type { TokenView } from '../core/protocol.js';
 import { type Infer, number, object, oneOf, string } from '../core/shape.js';
 import { suggest } from '../core/suggest.js';
 import { ANTIBODY_TYPES } from '../core/vocabulary.js';
+import { mustConfirm } from './confirmed.js';
 import { inTime } from './in-time.js';
 import type { Outlet } from './outlet.js';
 import type { Record } from './record.js';
@@ -113,7 +114,7 @@ export class Tokens {
   async revoke({ name, confirm, who }: { name: string; confirm: string; who: string }): Promise<void> {
     this.#mustBeLoaded();
     const { node, record, outlet } = this.#options;
-    if (confirm !== node) throw new SkosError('SKOS_CLI_NAME', `this node is ${node}, not "${confirm}"`);
+    mustConfirm(node, confirm);
     const token = this.#records.get(name);
     if (token === undefined)
       throw new SkosError('SKOS_TOKEN_UNKNOWN', unknownToken(name, [...this.#records.all().keys()]));

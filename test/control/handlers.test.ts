@@ -1,7 +1,8 @@
 /** The verbs that change something: what they refuse. */
 import t from 'tap';
-import { createHandlers, type HandlerOptions, unguarded } from '../../src/control/handlers.js';
+import { createHandlers, type HandlerOptions } from '../../src/control/handlers.js';
 import { NetState } from '../../src/control/net-state.js';
+import { unguarded } from '../../src/control/status-verbs.js';
 import type { Clock } from '../../src/core/clock.js';
 import { configOf, cpuTemperature } from '../fixtures/antibodies.js';
 import { life } from '../fixtures/control.js';
