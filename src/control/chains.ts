@@ -34,6 +34,7 @@ import type { CurrentConfig } from './current-config.js';
 import { inTime, RECALL_MS } from './in-time.js';
 import type { OperatorWord } from './operator-word.js';
 import type { Outlet } from './outlet.js';
+import { PerMinute } from './per-minute.js';
 import type { Record as AuditRecord } from './record.js';
 import { alertIdOf } from './rulebook.js';
 
@@ -45,7 +46,6 @@ const EXCESS_ENDS_MS = 10 * 60_000;
 const MAX_EXCESSES = 256;
 /** Entries of the record about chains that are not held; of those beyond it their number is recorded. */
 const MAX_RECORDED_PER_MINUTE = 60;
-const MINUTE_MS = 60_000;
 /** Alerts of chains that stand at once; beyond it one alert says how many more there are. */
 const MAX_ALERTS = 64;
 const RESETS_KEY = 'chain-resets';
@@ -107,8 +107,17 @@ export class Chains {
   /** What the configuration lists, which is another list only with another configuration. */
   #listing: { readonly of: Config; readonly list: readonly Listed[] } | undefined;
   #mark: { readonly config: Config; readonly acts: string; readonly held: number } | undefined;
-  /** In the minute that began at. */
-  #minute = { beganMs: Number.NEGATIVE_INFINITY, recorded: 0, unrecorded: 0 };
+  /** Findings that are recorded. */
+  readonly #perMinute = new PerMinute((more) =>
+    this.#options.record.add({
+      kind: 'chain.excess',
+      who: 'agent',
+      what: { more },
+      level: 'warn',
+      message: `${more} more findings about chains within a minute`,
+      fields: { event: 'chain.excess', rule: CHAIN_RULE },
+    }),
+  );
   #unbeat: () => void = () => undefined;
 
   constructor(options: ChainsOptions) {
@@ -131,7 +140,7 @@ export class Chains {
   /** Tells skos-net when what may be done has changed (mode, hold, bar, a slow disk), and ends what is over. */
   tend(nowMs = this.#options.clock.monotonicMs()): void {
     if (this.#isOther()) this.#say();
-    this.#turnMinute(nowMs);
+    this.#perMinute.tend(nowMs);
     for (const [chain, { lastMs }] of this.#over) {
       if (nowMs - lastMs < EXCESS_ENDS_MS) continue;
       this.#over.delete(chain);
@@ -272,33 +281,13 @@ export class Chains {
     { chain, verdict, acts }: { chain: string; verdict: ChainVerdict; acts: boolean },
     { reason, who, told }: { reason: string; who: string; told: string },
   ): void {
-    this.#turnMinute(this.#options.clock.monotonicMs());
-    if (this.#minute.recorded >= MAX_RECORDED_PER_MINUTE) {
-      this.#minute.unrecorded += 1;
-      return;
-    }
-    this.#minute.recorded += 1;
+    if (!this.#perMinute.mayTell(MAX_RECORDED_PER_MINUTE, this.#options.clock.monotonicMs())) return;
     this.#options.record.add({
       kind: 'chain.excess',
       who,
       what: { chain, verdict, acts, reason },
       level: 'warn',
       message: `chain ${chain} ${told}: ${reason}`,
-      fields: { event: 'chain.excess', rule: CHAIN_RULE },
-    });
-  }
-
-  #turnMinute(nowMs: number): void {
-    if (nowMs - this.#minute.beganMs < MINUTE_MS) return;
-    const { unrecorded } = this.#minute;
-    this.#minute = { beganMs: nowMs, recorded: 0, unrecorded: 0 };
-    if (unrecorded === 0) return;
-    this.#options.record.add({
-      kind: 'chain.excess',
-      who: 'agent',
-      what: { more: unrecorded },
-      level: 'warn',
-      message: `${unrecorded} more findings about chains within a minute`,
       fields: { event: 'chain.excess', rule: CHAIN_RULE },
     });
   }

@@ -36,6 +36,7 @@ import {
 } from '../policy/occurrence.js';
 import { type AlertBook, LEVELS } from './alert-book.js';
 import type { CurrentConfig } from './current-config.js';
+import { PerMinute } from './per-minute.js';
 import type { Record } from './record.js';
 import { alertIdOf } from './rulebook.js';
 import { STORE_RULE } from './store-watch.js';
@@ -50,7 +51,6 @@ export const MAX_STANDING = 128;
  * ones are told for twice as long.
  */
 export const MAX_NEW_PER_MINUTE = 128;
-const MINUTE_MS = 60_000;
 /** What ends and comes back sooner is one trouble: each end and each beginning is a record, a message and a line. */
 export const FLAP_MS = 60_000;
 /** Detaching and setting all GPUs of a node, several times within the window. */
@@ -113,8 +113,11 @@ export class HardwareEvents {
   readonly #wereAway = new Map<string, boolean>();
   /** GPUs that are served again, and since when: their drivers have not said yet that no recovery is needed. */
   readonly #returnedMs = new Map<string, number>();
-  /** In the minute that began at: new occurrences, and those of them that were not told. */
-  #minute = { beganMs: Number.NEGATIVE_INFINITY, told: 0, untold: 0 };
+  /** New occurrences. */
+  readonly #perMinute = new PerMinute((untold) => {
+    const message = `${untold} different hardware events within a minute were too many to tell one by one`;
+    this.#options.log.warn(message, { event: 'hardware.missed' });
+  });
   #unbeat: () => void = () => undefined;
 
   constructor(options: HardwareEventsOptions) {
@@ -188,7 +191,7 @@ export class HardwareEvents {
   /** Ends what has been silent for long enough. */
   tend(nowMs = this.#options.clock.monotonicMs()): void {
     this.#forgetDismissed();
-    this.#turnMinute(nowMs);
+    this.#perMinute.tend(nowMs);
     for (const [id, endedMs] of this.#endedMs) if (nowMs - endedMs >= FLAP_MS) this.#endedMs.delete(id);
     for (const [address, sinceMs] of this.#returnedMs) this.#askDriver(address, sinceMs);
     for (const standing of [...this.#standing.values()]) {
@@ -247,23 +250,8 @@ export class HardwareEvents {
   // ---- One occurrence --------------------------------------------------------------------------------------------------
 
   #mayTell(severity: Severity | null): boolean {
-    this.#turnMinute(this.#options.clock.monotonicMs());
     const most = severity === null || severity === 'warning' ? MAX_NEW_PER_MINUTE : 2 * MAX_NEW_PER_MINUTE;
-    if (this.#minute.told >= most) {
-      this.#minute.untold += 1;
-      return false;
-    }
-    this.#minute.told += 1;
-    return true;
-  }
-
-  #turnMinute(nowMs: number): void {
-    const { beganMs, untold } = this.#minute;
-    if (nowMs - beganMs < MINUTE_MS) return;
-    this.#minute = { beganMs: nowMs, told: 0, untold: 0 };
-    if (untold === 0) return;
-    const message = `${untold} different hardware events within a minute were too many to tell one by one`;
-    this.#options.log.warn(message, { event: 'hardware.missed' });
+    return this.#perMinute.mayTell(most, this.#options.clock.monotonicMs());
   }
 
   #assess(occurrence: Occurrence): Assessment | undefined {
