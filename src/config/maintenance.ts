@@ -1,11 +1,6 @@
 /** Maintenance windows as they are written, made into moments and minutes. */
+import type { WindowDay } from '../core/vocabulary.js';
 import type { ConfigFile } from './schema.js';
-
-export const WINDOW_DAYS = ['daily', 'sun', 'mon', 'tue', 'wed', 'thu', 'fri', 'sat'] as const;
-export type WindowDay = (typeof WINDOW_DAYS)[number];
-
-/** A weekly window begins today or yesterday; a longer one is two. */
-export const MAX_WINDOW_MINUTES = 24 * 60;
 
 export type MaintenanceWindow =
   | { readonly name: string; readonly fromAtMs: number; readonly toAtMs: number }

@@ -21,8 +21,7 @@ import {
   string,
   withDefault,
 } from '../core/shape.js';
-import { LOG_LEVELS, MODES, SEVERITIES } from '../core/vocabulary.js';
-import { MAX_WINDOW_MINUTES, WINDOW_DAYS } from './maintenance.js';
+import { LOG_LEVELS, MODES, SEVERITIES, WINDOW_DAYS } from '../core/vocabulary.js';
 
 const NODE_NAME = /^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$/;
 /** `throttle_50`, or `limit_50@name` for an action on an entry of `targets`. Which ones exist is checked in check.ts. */
@@ -53,6 +52,8 @@ const MAX_PER_DAY = 200;
 export const MAX_NODE_PER_DAY = 500;
 /** Written by hand; more is a calendar that deserves a second look. */
 const MAX_WINDOWS = 64;
+/** A weekly window begins today or yesterday; a longer one is two. */
+const MAX_WINDOW_MINUTES = 24 * 60;
 
 /** NVIDIA's catalogue ends below 200. */
 const MAX_XIDS = 256;

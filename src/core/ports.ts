@@ -2,10 +2,9 @@
  * The narrow interfaces between the layers, and the plain data that crosses them. Whoever implements a port lives above
  * core; who uses it is given it by src/app. Nothing here has behaviour.
  */
-import type { Channel, DeviceClass, Quality, Reading } from './channel.js';
+import type { Channel, Quality, Reading } from './channel.js';
 import type { ErrorCode } from './errors.js';
 import type { Shape } from './shape.js';
-import type { Quantity } from './units.js';
 import type { ActionState, AlertState, LogLevel, Severity } from './vocabulary.js';
 
 // ---- Logging -------------------------------------------------------------------------------------------------------
@@ -628,14 +627,8 @@ export interface AuditLog {
 // ---- History ---------------------------------------------------------------------------------------------------------
 
 /** A channel of which something is or was stored; it may be gone from the machine. */
-export interface StoredChannel {
-  readonly id: string;
-  readonly source: string;
-  readonly device: string;
-  readonly name: string;
-  readonly label: string;
-  readonly quantity: Quantity;
-  readonly class: DeviceClass;
+export interface StoredChannel
+  extends Pick<Channel, 'id' | 'source' | 'device' | 'name' | 'label' | 'quantity' | 'class'> {
   /** When it was seen first and last, wall time, to about an hour. */
   readonly firstAtMs: number;
   readonly lastAtMs: number;

@@ -6,6 +6,10 @@ export type Mode = (typeof MODES)[number];
 export const SEVERITIES = ['warning', 'critical', 'emergency'] as const;
 export type Severity = (typeof SEVERITIES)[number];
 
+/** When a maintenance window opens; the days behind `daily` as Date counts them. */
+export const WINDOW_DAYS = ['daily', 'sun', 'mon', 'tue', 'wed', 'thu', 'fri', 'sat'] as const;
+export type WindowDay = (typeof WINDOW_DAYS)[number];
+
 export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
 

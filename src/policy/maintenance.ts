@@ -6,7 +6,8 @@
  * the change is long) and lasts its minutes.
  */
 
-import { type MaintenanceWindow, WINDOW_DAYS } from '../config/maintenance.js';
+import type { MaintenanceWindow } from '../config/maintenance.js';
+import { WINDOW_DAYS } from '../core/vocabulary.js';
 
 const MINUTE_MS = 60_000;
 

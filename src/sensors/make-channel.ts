@@ -1,25 +1,11 @@
 /** Makes a channel from what a source knows: escapes the segments, bounds the label, leaves out what is the default. */
-import { type Channel, channelId, type DeviceClass, type Limits, type Probe, segment } from '../core/channel.js';
-import type { Quantity } from '../core/units.js';
+import { type Channel, channelId, segment } from '../core/channel.js';
 
 /** A label is a few words; a file that holds more is no label, and every payload would carry it. */
 const MAX_LABEL_LENGTH = 128;
 
-export interface ChannelParts {
-  readonly source: string;
-  /** Raw: escaped here. */
-  readonly device: string;
-  readonly name: string;
-  readonly label: string;
-  readonly quantity: Quantity;
-  readonly class: DeviceClass;
-  readonly limits?: Limits;
-  readonly probe: Probe;
-  readonly rateHz: number;
-  readonly domain: string;
-  readonly path: string;
-  readonly thermalDefault?: boolean;
-}
+/** Device, name and label as they are: they are escaped here. */
+export type ChannelParts = Omit<Channel, 'id' | 'limits'> & Partial<Pick<Channel, 'limits'>>;
 
 export function makeChannel({ device, name, label, limits = {}, thermalDefault, ...rest }: ChannelParts): Channel {
   return {
