@@ -2,6 +2,7 @@
  * Act: the one place that acts. Level-triggered: each tick it compares the actions that the ladders make due with those
  * that run, starts what is missing and ends what is no longer due. Caps are leases of the actuator (lease-keeper.ts), renewed
  * while they are due; if the agent dies they end by themselves where that is safe. What cannot be taken back is a repair (repairs.ts).
+ * What an earlier agent left is another subject (adoption.ts), as is whether an action helps (effectiveness.ts).
  *
  * Nothing here waits on the protection path: requests to the actuator are sent at once and their answers become state
  * when they come. What the actuator does not answer or cannot take back is shown as that, never as done.
