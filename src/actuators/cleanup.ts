@@ -4,6 +4,7 @@
  * system has raised: what an operator has listed may go.
  */
 import { type ActName, actUnavailable } from '../config/act-plan.js';
+import { actJob, hookJob } from '../config/jobs.js';
 import type { Built, EffectContext, EffectKind } from './effect.js';
 
 export const cleanupTemp = kindOf('cleanup_temp');
@@ -17,7 +18,7 @@ function kindOf(name: ActName): EffectKind {
       const isHooked = name === 'archive_old_data' && config.hooks.archive !== undefined;
       const why = isHooked ? undefined : actUnavailable(config, name);
       if (why !== undefined) return { unavailable: why };
-      const job = isHooked ? 'hook/archive' : `act/${name}`;
+      const job = isHooked ? hookJob('archive') : actJob(name);
       return jobs.has(job) ? { effects: [], jobs: [{ job }] } : { unavailable: `the allow-list does not name ${job}` };
     },
   };

@@ -2,6 +2,7 @@
 import type { AgentClient } from '../core/agent-client.js';
 import { SkosError } from '../core/errors.js';
 import type { WorkloadView } from '../core/protocol.js';
+import { UNIT_VERBS, type UnitVerb } from '../core/vocabulary.js';
 import type { Command, Context, Invocation, Io } from './command.js';
 import { CONFIRM_HELP, CONFIRM_OPTION, confirm } from './confirm.js';
 import { EXIT } from './exit-codes.js';
@@ -12,9 +13,7 @@ import { tableLines } from './table.js';
 const WAIT_MS = 30_000;
 const LOOK_EVERY_MS = 300;
 
-const VERBS = ['start', 'stop', 'restart'] as const;
-type Verb = (typeof VERBS)[number];
-const DONE: Readonly<Record<Verb, string>> = { start: 'started', stop: 'stopped', restart: 'restarted' };
+const DONE: Readonly<Record<UnitVerb, string>> = { start: 'started', stop: 'stopped', restart: 'restarted' };
 
 export const workload: Command = {
   name: 'workload',
@@ -39,8 +38,8 @@ export const workload: Command = {
   },
 };
 
-function isVerb(word: string): word is Verb {
-  return (VERBS as readonly string[]).includes(word);
+function isVerb(word: string): word is UnitVerb {
+  return (UNIT_VERBS as readonly string[]).includes(word);
 }
 
 async function list({ values }: Invocation, { io, agent }: Context): Promise<number> {
@@ -71,7 +70,7 @@ function lastText({ last }: WorkloadView): string {
 }
 
 async function change(
-  { verb, name }: { verb: Verb; name: string },
+  { verb, name }: { verb: UnitVerb; name: string },
   invocation: Invocation,
   { io, agent }: Context,
 ): Promise<number> {

@@ -2,12 +2,13 @@
  * The jobs that a configuration asks for: what the allow-list lets the actuator have started. Ids are those of
  * src/control/README.md.
  */
+import { UNIT_VERBS, type UnitVerb } from '../core/vocabulary.js';
 import { ACT_NAMES, actUnavailable, actUnit } from './act-plan.js';
 import type { Config, InterfaceConfig } from './schema.js';
 
 export interface JobSpec {
   readonly id: string;
-  readonly verb: 'start' | 'stop' | 'restart';
+  readonly verb: UnitVerb;
   readonly unit: string;
   readonly timeoutMs: number;
 }
@@ -20,8 +21,6 @@ export function listingOf(job: string): string {
 export function isListing(job: string): boolean {
   return job.endsWith('.list');
 }
-
-const UNIT_VERBS = ['start', 'stop', 'restart'] as const;
 
 export function jobsOf(config: Config): JobSpec[] {
   return [
@@ -50,9 +49,13 @@ export function routeTarget(name: string): string {
   return `route/${name}`;
 }
 
-export const restartWireguardJob = (name: string) => `act/restart_wireguard.${name}`;
-export const regenerateWireguardJob = (name: string) => `act/regenerate_wireguard_config.${name}`;
-export const pingPeerJob = (peer: string) => `act/ping_peer.${peer}`;
+export const actJob = (name: string) => `act/${name}`;
+export const hookJob = (name: string) => `hook/${name}`;
+export const unitJob = (name: string, verb: UnitVerb) => `unit/${name}/${verb}`;
+export const workloadJob = (name: string, verb: UnitVerb) => `workload/${name}/${verb}`;
+export const restartWireguardJob = (name: string) => actJob(`restart_wireguard.${name}`);
+export const regenerateWireguardJob = (name: string) => actJob(`regenerate_wireguard_config.${name}`);
+export const pingPeerJob = (peer: string) => actJob(`ping_peer.${peer}`);
 
 /** The unit that makes an interface. */
 export function wireguardUnit(name: string, { unit }: InterfaceConfig): string {
@@ -100,7 +103,7 @@ function actJobs(config: Config): JobSpec[] {
   return names.flatMap((name) =>
     [false, true].map(
       (listing): JobSpec => ({
-        id: listing ? listingOf(`act/${name}`) : `act/${name}`,
+        id: listing ? listingOf(actJob(name)) : actJob(name),
         verb: 'start',
         unit: actUnit(name, { listing }),
         timeoutMs: timeoutMs(config),
@@ -111,7 +114,7 @@ function actJobs(config: Config): JobSpec[] {
 
 function hookJobs(config: Config): JobSpec[] {
   return Object.entries(config.hooks).map(([name, { unit }]) => ({
-    id: `hook/${name}`,
+    id: hookJob(name),
     verb: 'start',
     unit,
     timeoutMs: timeoutMs(config),
@@ -120,16 +123,18 @@ function hookJobs(config: Config): JobSpec[] {
 
 function unitJobs(config: Config): JobSpec[] {
   return Object.entries(config.targets).flatMap(([name, { unit }]) =>
-    unit === undefined ? [] : verbsOf(config, `unit/${name}`, unit),
+    unit === undefined ? [] : verbsOf(config, unit, (verb) => unitJob(name, verb)),
   );
 }
 
 function workloadJobs(config: Config): JobSpec[] {
-  return Object.entries(config.workloads).flatMap(([name, { unit }]) => verbsOf(config, `workload/${name}`, unit));
+  return Object.entries(config.workloads).flatMap(([name, { unit }]) =>
+    verbsOf(config, unit, (verb) => workloadJob(name, verb)),
+  );
 }
 
-function verbsOf(config: Config, id: string, unit: string): JobSpec[] {
-  return UNIT_VERBS.map((verb) => ({ id: `${id}/${verb}`, verb, unit, timeoutMs: timeoutMs(config) }));
+function verbsOf(config: Config, unit: string, idOf: (verb: UnitVerb) => string): JobSpec[] {
+  return UNIT_VERBS.map((verb) => ({ id: idOf(verb), verb, unit, timeoutMs: timeoutMs(config) }));
 }
 
 /** What the actuator calls the freeze of a workload. A dot is in no name of `targets`. */

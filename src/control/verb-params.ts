@@ -18,7 +18,7 @@ import {
   type Shape,
   string,
 } from '../core/shape.js';
-import { LOG_LEVELS } from '../core/vocabulary.js';
+import { LOG_LEVELS, UNIT_VERBS } from '../core/vocabulary.js';
 
 /** Rows of one answer: ten times what fits a terminal's scrollback, and well within MAX_LINE_BYTES. */
 const MAX_LIMIT = 10_000;
@@ -96,7 +96,7 @@ export const VERB_PARAMS: { readonly [V in Verb]: Shape<unknown> } = {
   'approve.show': object({ actionId }),
   approve: object({ actionId, token: string({ max: 64 }) }),
   workloads: nothing,
-  'workload.run': object({ name: string({ max: 64 }), verb: oneOf('start', 'stop', 'restart') }),
+  'workload.run': object({ name: string({ max: 64 }), verb: oneOf(...UNIT_VERBS) }),
   orders: nothing,
   reload: nothing,
   preview: nothing,

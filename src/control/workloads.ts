@@ -4,7 +4,7 @@
  * it the actuator tells (its event job_ended).
  */
 
-import { workloadFreeze } from '../config/jobs.js';
+import { workloadFreeze, workloadJob } from '../config/jobs.js';
 import type { Config } from '../config/schema.js';
 import type { ChannelJson } from '../core/channel.js';
 import type { Clock } from '../core/clock.js';
@@ -12,10 +12,8 @@ import { reason, SkosError } from '../core/errors.js';
 import type { Actuator, ActuatorJob, ActuatorTarget } from '../core/ports.js';
 import type { WorkloadView } from '../core/protocol.js';
 import { suggest } from '../core/suggest.js';
+import { UNIT_VERBS, type UnitVerb } from '../core/vocabulary.js';
 import type { Record } from './record.js';
-
-const WORKLOAD_VERBS = ['start', 'stop', 'restart'] as const;
-export type WorkloadVerb = (typeof WORKLOAD_VERBS)[number];
 
 export interface WorkloadsOptions {
   readonly config: { get(): Config };
@@ -58,13 +56,13 @@ export class Workloads {
   }
 
   /** Resolves when it is started; `list` tells what comes of it. */
-  async run({ name, verb, who }: { name: string; verb: WorkloadVerb; who: string }): Promise<void> {
+  async run({ name, verb, who }: { name: string; verb: UnitVerb; who: string }): Promise<void> {
     const { config, actuator: connected, record, clock } = this.#options;
     const { workloads } = config.get();
     if (!Object.hasOwn(workloads, name)) throw new SkosError('SKOS_WORKLOAD_UNKNOWN', unknown(name, workloads));
     const actuator = connected();
     if (actuator === undefined) throw new SkosError('SKOS_ACTUATOR_ABSENT', 'no actuator is connected');
-    const job = `workload/${name}/${verb}`;
+    const job = workloadJob(name, verb);
     this.#asked += 1;
     const key = `operator/${clock.wallMs()}/${this.#asked}/${verb}`;
     const told = { kind: 'workload.operator', who, level: 'warn', fields: { event: 'workload.operator' } } as const;
@@ -89,8 +87,9 @@ function isHeld(targets: readonly ActuatorTarget[], id: string): boolean {
 }
 
 function lastJob(jobs: readonly ActuatorJob[], name: string): WorkloadView['last'] {
+  const ids = UNIT_VERBS.map((verb) => workloadJob(name, verb));
   const run = jobs
-    .filter(({ job, state }) => job.startsWith(`workload/${name}/`) && state !== 'idle')
+    .filter(({ job, state }) => ids.includes(job) && state !== 'idle')
     .reduce<ActuatorJob | undefined>(
       (newest, each) => (newest && newest.ageMs <= each.ageMs ? newest : each),
       undefined,

@@ -39,7 +39,7 @@ import type {
   RecordingQuery,
   StoredChannel,
 } from './ports.js';
-import type { LogLevel, Mode, Severity } from './vocabulary.js';
+import type { LogLevel, Mode, Severity, UnitVerb } from './vocabulary.js';
 
 /** A line longer than this ends the connection: the largest honest one is `sensors` of some thousand channels. */
 export const MAX_LINE_BYTES = 4 * 1024 * 1024;
@@ -380,7 +380,7 @@ export interface Verbs {
   approve: { params: { actionId: string; token: string }; result: Record<string, never> };
   workloads: { params: Record<string, never>; result: WorkloadView[] };
   /** Begins it; `workloads` tells what comes of it. */
-  'workload.run': { params: { name: string; verb: 'start' | 'stop' | 'restart' }; result: Record<string, never> };
+  'workload.run': { params: { name: string; verb: UnitVerb }; result: Record<string, never> };
   /** Standing orders, with what each saw last. */
   orders: { params: Record<string, never>; result: { connected: boolean; why: string; orders: OrderView[] } };
   /** Reads the config again; on a bad one nothing changes and the error says why. The actuator reloads too. */

@@ -10,6 +10,10 @@ export type Severity = (typeof SEVERITIES)[number];
 export const WINDOW_DAYS = ['daily', 'sun', 'mon', 'tue', 'wed', 'thu', 'fri', 'sat'] as const;
 export type WindowDay = (typeof WINDOW_DAYS)[number];
 
+/** What is done to a unit, as systemctl says it. */
+export const UNIT_VERBS = ['start', 'stop', 'restart'] as const;
+export type UnitVerb = (typeof UNIT_VERBS)[number];
+
 export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
 
