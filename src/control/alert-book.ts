@@ -43,8 +43,6 @@ export const LEVELS: Readonly<globalThis.Record<Severity, LogLevel>> = {
   emergency: 'fatal',
 };
 
-const NO_SILENCES: Pick<Silences, 'of' | 'revision'> = { of: () => undefined, revision: 0 };
-
 /** Whose alerts come of ladders. All others are raised: by the hardware watcher, the loop breaker, external antibodies. */
 const LADDERED: ReadonlySet<string> = new Set<AntibodyType>([
   'thermal_sentinel',
@@ -67,41 +65,31 @@ export type RaisedAlert = Omit<Alert, 'agentType' | 'state' | 'severity' | 'verd
   readonly verdict?: Quality;
 };
 
+export interface AlertBookOptions {
+  readonly rulebook: Rulebook;
+  readonly store: Store;
+  readonly outlet: Outlet;
+  readonly record: Record;
+  readonly clock: Clock;
+  /** Called with every change that is told, from the tick. */
+  readonly onChange: (alert: Alert) => void;
+  readonly silences: Pick<Silences, 'of' | 'revision'>;
+}
+
 export class AlertBook {
+  readonly #options: AlertBookOptions;
   readonly #standing = new Map<string, Alert>();
   /** Alerts whose latest small change was not told yet; when each was told last, and how long the next such one waits. */
   readonly #untold = new Map<string, { alert: Alert; event: string; level: LogLevel }>();
   readonly #told = new Map<string, { atMs: number; waitMs: number }>();
   readonly #adopted = new Map<string, { untilMs: number; isAbsent: boolean }>();
-  readonly #rulebook: Rulebook;
-  readonly #store: Store;
-  readonly #outlet: Outlet;
-  readonly #record: Record;
-  readonly #clock: Clock;
-  readonly #onChange: (alert: Alert) => void;
-  readonly #silences: Pick<Silences, 'of' | 'revision'>;
   /** Of the silences, when the alerts that stand were compared with them. */
   #revision = 0;
   /** Of which severity of a standing alert somebody was notified; then its end is told, too. */
   readonly #notified = new Map<string, Severity>();
 
-  /** `onChange` is called with every change that is told, from the tick. */
-  constructor(options: {
-    rulebook: Rulebook;
-    store: Store;
-    outlet: Outlet;
-    record: Record;
-    clock: Clock;
-    onChange?: (alert: Alert) => void;
-    silences?: Pick<Silences, 'of' | 'revision'>;
-  }) {
-    this.#rulebook = options.rulebook;
-    this.#store = options.store;
-    this.#outlet = options.outlet;
-    this.#record = options.record;
-    this.#clock = options.clock;
-    this.#onChange = options.onChange ?? (() => undefined);
-    this.#silences = options.silences ?? NO_SILENCES;
+  constructor(options: AlertBookOptions) {
+    this.#options = options;
   }
 
   get standing(): readonly Alert[] {
@@ -113,7 +101,7 @@ export class AlertBook {
    * that finds no danger within its `keep` closes them. They move no ladder, so that nothing is done again because of them.
    */
   adopt(alerts: readonly Alert[]): void {
-    const now = this.#clock.monotonicMs();
+    const now = this.#options.clock.monotonicMs();
     for (const alert of alerts) {
       if (alert.silenced !== true && alert.severity !== null) this.#notified.set(alert.id, alert.severity);
       if (isRaised(alert)) {
@@ -121,7 +109,7 @@ export class AlertBook {
         if (!this.#standing.has(alert.id)) this.#standing.set(alert.id, alert);
         continue;
       }
-      const bound = this.#rulebook.byAlert(alert.id);
+      const bound = this.#options.rulebook.byAlert(alert.id);
       // Its sensor may come later: an alert is not over because nobody can look.
       this.#standing.set(alert.id, bound === undefined ? { ...alert, verdict: 'no_data' } : alert);
       const waitMs = bound === undefined ? ABSENT_SENSOR_MS : bound.rule.keepMs + bound.rule.gapMs;
@@ -147,7 +135,7 @@ export class AlertBook {
    * unless somebody was notified of it as it is.
    */
   #followSilences(): void {
-    const { revision } = this.#silences;
+    const { revision } = this.#options.silences;
     if (revision === this.#revision) return;
     this.#revision = revision;
     for (const alert of this.standing) {
@@ -155,17 +143,17 @@ export class AlertBook {
       if (marked.silenced === alert.silenced) continue;
       const isNews = marked.silenced !== true && this.#notified.get(alert.id) !== alert.severity;
       this.#standing.set(alert.id, marked);
-      this.#store.putAlert(marked);
+      this.#options.store.putAlert(marked);
       if (isNews) this.#tellUnsilenced(marked);
-      this.#outlet.broadcast('active', marked);
+      this.#options.outlet.broadcast('active', marked);
     }
   }
 
   #tellUnsilenced(alert: Alert): void {
     const { id, rule, channel, state, severity, message } = alert;
     if (severity !== null) this.#notified.set(id, severity);
-    this.#outlet.broadcast('alert', alert);
-    this.#record.add({
+    this.#options.outlet.broadcast('alert', alert);
+    this.#options.record.add({
       kind: 'alert.unsilenced',
       who: 'agent',
       what: { alert: id, rule, channel, state, severity },
@@ -176,13 +164,13 @@ export class AlertBook {
   }
 
   #marked({ silenced: _, ...alert }: Alert): Alert {
-    return this.#silences.of(alert) === undefined ? alert : { ...alert, silenced: true };
+    return this.#options.silences.of(alert) === undefined ? alert : { ...alert, silenced: true };
   }
 
   /** Stands from now on, or stands on with these words. */
   raise(raised: RaisedAlert): void {
     const former = this.#standing.get(raised.id);
-    const now = this.#clock.wallMs();
+    const now = this.#options.clock.wallMs();
     const sinceAtMs = former?.sinceAtMs ?? now;
     const alert: Alert = {
       agentType: RAISED_BY,
@@ -226,7 +214,7 @@ export class AlertBook {
 
   #review(alert: Alert, nowMs: number): void {
     if (isRaised(alert)) return;
-    const bound = this.#rulebook.byAlert(alert.id);
+    const bound = this.#options.rulebook.byAlert(alert.id);
     const adopted = this.#adopted.get(alert.id);
     if (bound === undefined) {
       if (adopted === undefined || nowMs >= adopted.untilMs) this.#close(alert, 'its rule or its sensor is no more');
@@ -245,7 +233,13 @@ export class AlertBook {
   }
 
   #close(alert: Alert, why: string): void {
-    const over: Alert = { ...alert, state: 'ok', severity: null, message: why, updatedAtMs: this.#clock.wallMs() };
+    const over: Alert = {
+      ...alert,
+      state: 'ok',
+      severity: null,
+      message: why,
+      updatedAtMs: this.#options.clock.wallMs(),
+    };
     this.#publish(over, 'alert.clear', 'info');
   }
 
@@ -272,7 +266,7 @@ export class AlertBook {
   #alert(bound: BoundRule, finding: Finding, former: Alert | undefined): Alert {
     const { rule, channel, antibody, alertId } = bound;
     const { transition } = finding;
-    const now = this.#clock.wallMs();
+    const now = this.#options.clock.wallMs();
     return {
       id: alertId,
       rule: rule.name,
@@ -295,7 +289,7 @@ export class AlertBook {
   #publish(unmarked: Alert, event: string, level: LogLevel, more: { readonly firstRung?: number } = {}): void {
     const alert = this.#marked(unmarked);
     this.#untold.delete(alert.id);
-    this.#told.set(alert.id, { atMs: this.#clock.monotonicMs(), waitMs: SMALL_CHANGE_EVERY_MS });
+    this.#told.set(alert.id, { atMs: this.#options.clock.monotonicMs(), waitMs: SMALL_CHANGE_EVERY_MS });
     if (alert.severity === null) {
       this.#standing.delete(alert.id);
       this.#adopted.delete(alert.id);
@@ -303,13 +297,13 @@ export class AlertBook {
     } else {
       this.#standing.set(alert.id, alert);
     }
-    this.#store.putAlert(alert);
-    this.#onChange(alert);
-    if (this.#isNotified(alert)) this.#outlet.broadcast('alert', alert);
-    this.#outlet.broadcast('active', alert);
+    this.#options.store.putAlert(alert);
+    this.#options.onChange(alert);
+    if (this.#isNotified(alert)) this.#options.outlet.broadcast('alert', alert);
+    this.#options.outlet.broadcast('active', alert);
     const { id, rule, channel, state, severity, verdict, value, threshold, attention, silenced } = alert;
     const silence = silenced === true ? { silenced: true } : {};
-    this.#record.add({
+    this.#options.record.add({
       kind: event,
       who: 'agent',
       what: { alert: id, rule, channel, state, severity, verdict, value, threshold, ...more, ...silence },
