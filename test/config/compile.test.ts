@@ -456,23 +456,27 @@ const channel = fc
     }),
   );
 
+/** undefined: the schema or the check across keys refuses it. */
+function valid(each: Record<string, unknown>): Config | undefined {
+  try {
+    const config = configOf(each);
+    return checkAcross(config, []).length > 0 ? undefined : config;
+  } catch {
+    return undefined;
+  }
+}
+
 t.test('no configuration that passes the check makes an invalid line', async (t) => {
-  let accepted = 0;
-  fc.assert(
-    fc.property(written, fc.uniqueArray(channel, { maxLength: 4, selector: ({ id }) => id }), (each, channels) => {
-      let config: Config;
-      try {
-        config = configOf(each);
-      } catch {
-        return; // The schema refuses it.
-      }
-      if (checkAcross(config, []).length > 0) return;
-      accepted += 1;
+  const property = fc.property(
+    written,
+    fc.uniqueArray(channel, { maxLength: 4, selector: ({ id }) => id }),
+    (each, channels) => {
+      const config = valid(each);
+      fc.pre(config !== undefined); // Some nineteen of twenty are refused, and do not count.
       compiled({ config, channels });
-    }),
-    { numRuns: 2000 },
+    },
   );
-  t.ok(accepted > 100, `${accepted} of the configurations were valid`);
+  t.doesNotThrow(() => fc.assert(property, { numRuns: 120 }));
 });
 
 t.test('names the only chip of a device without its number, two chips of one device with theirs', async (t) => {
