@@ -3,7 +3,7 @@ import type { Finding } from '../antibodies/antibody.js';
 import type { ActionRecord } from '../core/ports.js';
 import { SEVERITIES } from '../core/vocabulary.js';
 import { FLAP_WINDOW_MS, NO_RUNG } from '../policy/ladder.js';
-import { leastSpacingMs, mostEntries, mostFirings } from '../policy/oscillation.js';
+import { leastSpacingMs, mostEntries } from '../policy/oscillation.js';
 import type { Rule } from '../policy/rule.js';
 import type { LeaseEvent } from './simulated-actuator.js';
 
@@ -138,7 +138,6 @@ function figuresOf(
   { rule, fired, flapped, entered, mostEntries: most, closestMs }: Tally,
   periodMs: number,
 ): RuleFigures {
-  const isLone = rule.rungs.length === 1;
   return {
     rule: rule.name,
     channel: rule.channelId,
@@ -146,8 +145,7 @@ function figuresOf(
     entered,
     flapped,
     mostEntries: most,
-    // Upper rungs are not damped.
-    allowedEntries: isLone ? mostFirings(rule, periodMs) : mostEntries(rule, periodMs),
+    allowedEntries: mostEntries(rule, periodMs),
     closestMs: Number.isFinite(closestMs) ? closestMs : null,
     leastSpacingMs: leastSpacingMs(rule, periodMs),
   };

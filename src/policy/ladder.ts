@@ -14,9 +14,9 @@
  * and a fresh keep begins against the clear bound of the next. A sample without a value, or a silence longer than the
  * channel's rhythm (`gapMs`), ends the below-run: time in which nobody looked does not count as calm.
  *
- * Damping: an alert that fires again and again is flapping. It then stays up for a multiple of keep. Damping lengthens a
- * hold and nothing else: it delays no rung on the way up and shortens no keep, so that it can neither block nor release
- * a protective cap early.
+ * Damping: an alert that enters one and the same rung again and again is flapping: one that fires so, and one that goes up and down
+ * between two rungs. It then stays up for a multiple of keep until it clears. Damping lengthens a hold and nothing else: it delays no
+ * rung on the way up and shortens no keep, so that it can neither block nor release a protective cap early.
  */
 import type { Quality } from '../core/channel.js';
 import type { AlertState, Severity } from '../core/vocabulary.js';
@@ -24,7 +24,7 @@ import type { Rule, Rung } from './rule.js';
 
 /** A raise-run in which no ok sample came for this long is forgotten: what was hot a minute ago must be seen again. */
 export const RUN_EXPIRY_MS = 60_000;
-/** Alarm practice (ISA-18.2 speaks of chattering at three a minute): more firings than this in a window are flapping. */
+/** Alarm practice (ISA-18.2 speaks of chattering at three a minute): more entries of a rung than this in a window are flapping. */
 export const FLAP_COUNT = 4;
 export const FLAP_WINDOW_MS = 10 * 60_000;
 /** With the default keep of 10 s a flapping alert must be calm for a minute per rung. */
@@ -61,8 +61,8 @@ export interface LadderState {
   /** Time of the newest sample, and of the newest ok one. */
   readonly lastMs: number | null;
   readonly lastOkMs: number | null;
-  /** Times at which it fired within FLAP_WINDOW_MS, at most FLAP_COUNT + 1. */
-  readonly firingsMs: readonly number[];
+  /** One per rung: when it was entered within FLAP_WINDOW_MS, at most FLAP_COUNT + 1 times. */
+  readonly enteredMs: readonly (readonly number[])[];
 }
 
 /** One reading of the rule's channel; the shape of core's Reading. */
@@ -120,7 +120,7 @@ export function initialLadder(rule: Rule): LadderState {
     belowSinceMs: null,
     lastMs: null,
     lastOkMs: null,
-    firingsMs: [],
+    enteredMs: rule.rungs.map(() => []),
   };
 }
 
@@ -196,7 +196,7 @@ function blind(rule: Rule, state: LadderState, { quality, atMs, lastMs }: Blindn
     belowSinceMs: null,
     lastMs,
     lastOkMs: state.lastOkMs,
-    firingsMs: state.firingsMs,
+    enteredMs: state.enteredMs,
   };
   if (state.verdict === quality) return { state: next, transitions: NO_TRANSITIONS };
   return { state: next, transitions: [verdictChange(rule, next, null, atMs)] };
@@ -236,7 +236,7 @@ function seen(rule: Rule, state: LadderState, { value, atMs, firstRung }: Seen):
     belowSinceMs: state.belowSinceMs,
     lastMs: atMs,
     lastOkMs: atMs,
-    firingsMs: state.firingsMs,
+    enteredMs: state.enteredMs,
   };
   const moved =
     reached > state.rung
@@ -291,12 +291,16 @@ function up(
   { reached, value, atMs, firstRung }: Seen & { readonly reached: number },
 ): Step {
   const fires = state.rung === NO_RUNG;
-  const firingsMs = fires ? remembered(state.firingsMs, atMs) : state.firingsMs;
-  const flaps = fires && firingsMs.length > FLAP_COUNT;
-  const phase = flaps || state.phase === 'flapping' ? 'flapping' : 'firing';
   const isRaised = fires && firstRung > reached && rule.rungs[firstRung] !== undefined;
   const to = isRaised ? firstRung : reached;
-  const next: LadderState = { ...state, rung: to, phase, belowSinceMs: null, firingsMs };
+  const enteredMs = rule.rungs.map((_, rung) => {
+    const earlierMs = state.enteredMs[rung] ?? [];
+    return rung > state.rung && rung <= to ? remembered(earlierMs, atMs) : earlierMs;
+  });
+  const isEntered = enteredMs.slice(state.rung + 1, to + 1);
+  const flaps = state.phase !== 'flapping' && isEntered.some(({ length }) => length > FLAP_COUNT);
+  const phase = flaps || state.phase === 'flapping' ? 'flapping' : 'firing';
+  const next: LadderState = { ...state, rung: to, phase, belowSinceMs: null, enteredMs };
   const change = {
     before: severityOf(rule, state.rung),
     after: severityOf(rule, to),
@@ -313,8 +317,8 @@ function up(
   return { state: next, transitions };
 }
 
-function remembered(firingsMs: readonly number[], atMs: number): number[] {
-  const recent = firingsMs.filter((firedMs) => atMs - firedMs <= FLAP_WINDOW_MS);
+function remembered(enteredMs: readonly number[], atMs: number): number[] {
+  const recent = enteredMs.filter((earlierMs) => atMs - earlierMs <= FLAP_WINDOW_MS);
   return [...recent, atMs].slice(-(FLAP_COUNT + 1));
 }
 
@@ -412,6 +416,6 @@ function onNewClock(state: LadderState, atMs: number): LadderState {
     belowSinceMs: null,
     lastMs: atMs - 1,
     lastOkMs: null,
-    firingsMs: [],
+    enteredMs: state.enteredMs.map(() => []),
   };
 }

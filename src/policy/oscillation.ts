@@ -7,14 +7,13 @@
  *
  *   spacing = keep + max(for.seconds, (for.samples − 1) periods)
  *
- * apart. The bottom rung is damped besides: more than FLAP_COUNT firings within FLAP_WINDOW_MS make it flap, and a flapping rung is
- * held for a multiple of keep (flapKeepMs). Of n firings within that window only the first FLAP_COUNT are spaced as above, every
+ * apart. It is damped besides: more than FLAP_COUNT entries of one rung within FLAP_WINDOW_MS make the ladder flap until it clears, and
+ * a rung is then held for a multiple of keep (flapKeepMs). Of n entries within that window only the first FLAP_COUNT are spaced as above, every
  * later one is followed by the longer hold, hence
  *
  *   n ≤ FLAP_COUNT + 1 + floor((FLAP_WINDOW − FLAP_COUNT spacing) / spacing with the longer hold).
  *
- * With the defaults (keep 10 s, 2 samples at 10 Hz): 10.1 s apart, at most 14 within ten minutes. Higher rungs are not damped:
- * what is entered from the rung below is an escalation and no firing, at most 60 within ten minutes.
+ * With the defaults (keep 10 s, 2 samples at 10 Hz): 10.1 s apart, at most 14 within ten minutes, on whichever rung.
  */
 import { FLAP_COUNT, FLAP_WINDOW_MS, flapKeepMs } from './ladder.js';
 import type { Rule } from './rule.js';
@@ -26,18 +25,17 @@ export function leastSpacingMs({ keepMs, forMs, forSamples }: Times, periodMs: n
   return keepMs + Math.max(forMs, (forSamples - 1) * periodMs);
 }
 
-/** Entries of the bottom rung within FLAP_WINDOW_MS. */
-export function mostFirings(times: Times, periodMs: number): number {
+/** Entries of one rung within FLAP_WINDOW_MS. */
+export function mostEntries(times: Times, periodMs: number): number {
   const spacingMs = leastSpacingMs(times, periodMs);
   const dampedMs = leastSpacingMs({ ...times, keepMs: flapKeepMs(times.keepMs) }, periodMs);
   const restMs = FLAP_WINDOW_MS - FLAP_COUNT * spacingMs;
   // So long a keep that not even the undamped ones fit.
-  if (restMs < 0) return mostEntries(times, periodMs);
+  if (restMs < 0) return undampedEntries(times, periodMs);
   return FLAP_COUNT + 1 + Math.floor(restMs / dampedMs);
 }
 
-/** Entries of any rung above it within FLAP_WINDOW_MS. */
-export function mostEntries(times: Times, periodMs: number): number {
+function undampedEntries(times: Times, periodMs: number): number {
   // Without a keep a rung may come and go with every other sample.
   return 1 + Math.floor(FLAP_WINDOW_MS / Math.max(leastSpacingMs(times, periodMs), periodMs));
 }

@@ -101,12 +101,16 @@ interface Broken {
   readonly guard: string;
   readonly antibodies?: readonly Antibody[];
   readonly parts?: SimulatedParts;
+  /** Two, unless it takes more to show. */
+  readonly hours?: number;
   readonly violation: RegExp;
 }
 
 const BROKEN: readonly Broken[] = [
   {
     guard: 'a missing reading is no recovery',
+    // A rung that flaps is held for longer than a sensor is away as a rule.
+    hours: 12,
     parts: { rulebook: (antibodies) => new NoDataIsCalm(antibodies) },
     violation: /does not stand/,
   },

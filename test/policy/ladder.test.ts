@@ -239,13 +239,36 @@ t.test('four firings in the window do not flap, nor five over a longer time', as
   t.notOk(kinds(d.log).includes('flapping'));
 });
 
+t.test(
+  'a ladder that goes up and down between two rungs flaps: up as fast as ever, down later, until it clears',
+  async (t) => {
+    const d = new LadderDriver(thermalRule());
+    const KEEP_S = 10.2;
+    d.celsius(76, 1);
+    for (let i = 0; i < FLAP_COUNT; i++) {
+      d.celsius(86, 0.2);
+      d.celsius(79, KEEP_S);
+      t.equal(d.state.rung, 0, 'as ever');
+    }
+    t.same(kinds(d.celsius(86, 0.2)), ['escalate', 'flapping']);
+    t.equal(d.state.phase, 'flapping');
+    d.celsius(79, KEEP_S);
+    t.equal(d.state.rung, 1, 'held');
+    d.celsius(79, FLAP_KEEP_MIN_MS / 1000 - KEEP_S + 0.2);
+    t.equal(d.state.rung, 0);
+    t.same(kinds(d.celsius(86, 0.2)), ['escalate'], 'at once, and said to flap no second time');
+    t.same(kinds(d.celsius(60, 2 * (FLAP_KEEP_MIN_MS / 1000) + 1)), ['step_down', 'clear']);
+    t.equal(d.state.phase, 'ok');
+  },
+);
+
 t.test('remembers no more firings than it needs, however long it chatters', async (t) => {
   const d = new LadderDriver(thermalRule({ keepMs: 0, forSamples: 1 }));
   for (let i = 0; i < 100; i++) {
     d.celsius(76, 0.1);
     d.celsius(60, FLAP_KEEP_MIN_MS / 1000 / 2);
     d.celsius(60, FLAP_KEEP_MIN_MS / 1000 / 2 + 0.1);
-    t.ok(d.state.firingsMs.length <= FLAP_COUNT + 1);
+    t.ok(d.state.enteredMs.every(({ length }) => length <= FLAP_COUNT + 1));
   }
   t.equal(d.state.phase, 'ok');
   t.ok(kinds(d.log).includes('flapping'));
