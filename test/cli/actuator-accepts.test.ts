@@ -62,7 +62,7 @@ async function accepts(t: Pick<Tap, 'equal' | 'teardown'>, { directory }: Node):
   child.stderr.on('data', (chunk) => {
     said += String(chunk);
   });
-  const ended = new Promise<number | null>((resolve) => child.once('exit', resolve));
+  const ended = new Promise<number | null>((resolve) => child.once('close', resolve));
   t.teardown(() => child.kill('SIGKILL'));
   await until(`it takes the list: ${said}`, () => existsSync(at('run/a.sock')) || child.exitCode !== null);
   child.kill('SIGTERM');

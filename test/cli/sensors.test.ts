@@ -8,6 +8,7 @@ import { withDerived } from '../../src/sensors/derived.js';
 import { makeChannel } from '../../src/sensors/make-channel.js';
 import { cpuTemperature } from '../fixtures/antibodies.js';
 import { node } from '../fixtures/cli.js';
+import { processorMs } from '../fixtures/effort.js';
 import { gpuChannels, gpuStatus, h200, mi210 } from '../fixtures/gpus.js';
 
 const IO = { columns: 80, color: false };
@@ -122,7 +123,6 @@ t.test('an agent that says nothing of GPUs costs their names, not the values', a
 
 t.test('thousands of channels are shown at once', async (t) => {
   const many = Array.from({ length: 4096 }, (_, i) => ({ ...at(50, { max: 80 }), name: `temp${i}` }));
-  const began = performance.now();
-  sensorsText(many, IO);
-  t.ok(performance.now() - began < 1000);
+  const tookMs = await processorMs(() => sensorsText(many, IO));
+  t.ok(tookMs < 1000, `${tookMs} ms`);
 });

@@ -240,14 +240,15 @@ t.test('guests on one node', { skip: noMosquitto }, async (t) => {
     child.stdin?.write(`${step('live', 1)}\n`);
     await node.until('it is heard', () => verdicts(watcher, 'live').length === 1);
     t.match(await node.cli('token', 'revoke', 'agent-loop', '--confirm', 'lyra'), { err: /SKOS_CLI_NAME/ });
-    const revokedMs = performance.now();
     t.match(await node.cli('token', 'revoke', 'agent-loop', '--confirm', 'nova'), { code: 0 });
+    // The command has a Node.js to start; what counts is how long the connection outlives its answer.
+    const revokedMs = performance.now();
     child.stdin?.write(`${step('live', 2)}\n`);
     await node.until(
       'it is gone',
       () => child.exitCode !== null || node.logText().includes('user name \\"agent-loop\\"'),
     );
-    t.ok(performance.now() - revokedMs < 3_000);
+    t.ok(performance.now() - revokedMs < 2_000);
     await node.stays('and unheard', () => verdicts(watcher, 'live').length === 1, 200);
   });
 

@@ -115,14 +115,15 @@ t.test(
     const roseAtMs = performance.now();
     await node.untilCappedAt(KHZ.throttle50);
     const cappedMs = performance.now() - roseAtMs;
-    while (performance.now() < endMs) {
+    // Longer on a machine that takes longer to be flooded.
+    while (performance.now() < endMs || flood.connections <= FLOODERS) {
       highestBytes = Math.max(highestBytes, residentBytes(node.netPid));
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
     await tickIsUndisturbed(t, { node, control });
     flood.end();
     t.ok(cappedMs < 2_000, `capped ${Math.round(cappedMs)} ms after the rise`);
-    t.ok(flood.connections > FLOODERS, `${flood.connections} connections`);
+    t.comment(`${flood.connections} connections`);
     // It is looked at once a second, so that it may be above its limit for that long.
     t.ok(highestBytes < 1.5 * NET_RSS_LIMIT_BYTES, `at most ${Math.round(highestBytes / 1_048_576)} MiB`);
     t.ok(starts(node).length > 1 || highestBytes <= NET_RSS_LIMIT_BYTES, 'beyond the limit it was started again');

@@ -82,6 +82,8 @@ t.test(`${CORES} hot cores over ${POLICIES} policies: the last hot core alone st
   let more: string[] = [];
   let cores: string[] = [];
   const node = await heatedNode(t, {
+    // Thousands of leases come and go at once: what is not given back must be renewed on a slow machine too.
+    leaseSeconds: 4,
     machine: (machine) => {
       more = manyPolicies(machine);
       cores = manyCores(machine, 50_000);
@@ -102,7 +104,7 @@ t.test(`${CORES} hot cores over ${POLICIES} policies: the last hot core alone st
   );
   for (const core of cores.slice(0, -1)) node.machine.set(core, CELSIUS.cool * 1000);
   await node.until('one alert is left', async () => (await node.alerts()).length === 1);
-  await node.stays('all capped', () => allAt(KHZ.throttle50), 3_000);
+  await node.stays('all capped for longer than a lease', () => allAt(KHZ.throttle50), 4_500);
   node.machine.set(cores.at(-1) ?? '', CELSIUS.cool * 1000);
   await node.until('all given back', () => allAt(FORMER_KHZ));
 });

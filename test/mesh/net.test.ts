@@ -259,6 +259,7 @@ t.test(
     net.child.kill('SIGTERM');
     t.same(await net.exited, { code: 0, signal: null });
     t.ok(Date.now() - before < 2_000);
+    await until('it said so', () => sub.last.get('skos/peer/nova')?.state === 'offline');
     t.match(sub.last.get('skos/peer/nova'), { state: 'offline', why: 'skos-net was stopped' });
   },
 );

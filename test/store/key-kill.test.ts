@@ -13,12 +13,20 @@ const ROTATOR = fileURLToPath(new URL('../fixtures/key-rotator.js', import.meta.
 const KILLS = 8;
 const LONGEST_RUN_MS = 60;
 
-async function runUntilKilled(dataDir: string, afterMs: number): Promise<string[]> {
+/** Killed so long after so many entries were acknowledged; the lines of all that were. */
+async function runUntilKilled(
+  dataDir: string,
+  { entries, afterMs }: { entries: number; afterMs: number },
+): Promise<string[]> {
   const child = spawn(process.execPath, [ROTATOR, dataDir], { stdio: ['ignore', 'pipe', 'inherit'] });
   let output = '';
+  let dies = false;
   child.stdout.setEncoding('utf8').on('data', (text: string) => {
-    if (output === '') setTimeout(() => child.kill('SIGKILL'), afterMs);
     output += text;
+    // The first line says that it is ready.
+    if (dies || output.split('\n').length - 2 < entries) return;
+    dies = true;
+    setTimeout(() => child.kill('SIGKILL'), afterMs);
   });
   await new Promise((resolve) => child.once('close', resolve));
   // What comes after the last newline was cut off.
@@ -32,7 +40,7 @@ t.test(`${KILLS} times killed, the first key still leads to the last`, async (t)
   let from = 1;
   let acknowledged = 0;
   for (let round = 0; round < KILLS; round++) {
-    const lines = await runUntilKilled(dataDir, (LONGEST_RUN_MS * round) / KILLS);
+    const lines = await runUntilKilled(dataDir, { entries: round, afterMs: (LONGEST_RUN_MS * round) / KILLS });
     const log = recordingLog();
     const store = await openStore({ dataDir, log, clock: systemClock, node: 'nova' });
     const entries = await store.audit.list({ fromSeq: from, limit: 5_000 });
