@@ -18,12 +18,20 @@ const QUICK: NodeOptions = { config: { monitor: { interval: 0.02 } } };
 const FLOOD_MS = 5_000;
 const FLOODERS = 200;
 
-/** Bounds the tick's p99 of a node by that of one which has no network. */
+/**
+ * Bounds the tick's p99 of a node by that of one which has no network. Of the first two hundred ticks it is the second longest, which is
+ * the machine's as likely as the node's: more of them are waited for, while what disturbs goes on.
+ */
 async function tickIsUndisturbed(t: Test, { node, control }: { node: HeatedNode; control: HeatedNode }): Promise<void> {
-  const { tickP99Ms } = await node.status();
-  const { tickP99Ms: usualMs } = await control.status();
-  const text = `tick p99 ${tickP99Ms.toFixed(2)} ms, without skos-net ${usualMs.toFixed(2)} ms`;
-  t.ok(tickP99Ms < Math.max(TICK_P99_MS, TICK_P99_RATIO * usualMs), text);
+  let text = '';
+  const isUndisturbed = async () => {
+    const { tickP99Ms } = await node.status();
+    const { tickP99Ms: usualMs } = await control.status();
+    text = `tick p99 ${tickP99Ms.toFixed(2)} ms, without skos-net ${usualMs.toFixed(2)} ms`;
+    return tickP99Ms < Math.max(TICK_P99_MS, TICK_P99_RATIO * usualMs);
+  };
+  await node.until('99 of 100 ticks are undisturbed', isUndisturbed).catch(() => t.fail(text));
+  t.comment(text);
 }
 
 async function netNode(t: Test, options: NodeOptions = {}): Promise<HeatedNode> {
