@@ -2,7 +2,7 @@
  * What an act would touch in one place, and why it leaves the rest: found by looking alone. Nothing is deleted or moved that a
  * listing did not name before.
  */
-import { readFileSync } from 'node:fs';
+import { type BigIntStats, readFileSync } from 'node:fs';
 import type { Place } from '../config/act-plan.js';
 import { SkosError } from '../core/errors.js';
 import { globMatches } from '../core/glob.js';
@@ -13,6 +13,7 @@ import { type Entry, type KeptReason, MAX_ENTRIES, walk } from './walk.js';
 
 /** Of one place: some 300 bytes of memory for each. */
 const MAX_LISTED = 1_000_000;
+const OTHERS_MAY_WRITE = 0o022;
 const NS_PER_SECOND = 1_000_000_000n;
 const NS_PER_MS = 1_000_000n;
 /** st_blocks counts in these, whatever the file system has. */
@@ -37,6 +38,8 @@ export interface Listing {
   readonly kept: ReadonlyMap<KeptReason, number>;
   /** Paths of what must stay although it may look old. */
   readonly exceptions: readonly string[];
+  /** Others than root may put something into a directory that was walked, at any moment. */
+  readonly isOpenToOthers: boolean;
   /** "dev:ino" of every directory that was walked. */
   readonly directories: ReadonlySet<string>;
   /** All that is listed was last read, written and changed before. */
@@ -65,6 +68,7 @@ export function listPlace({ place, kind, root, inUse, wallMs, maxListed = MAX_LI
   /** Directories in which something stays. */
   const inhabited = new Set<string>();
   let isFull = false;
+  let isOpenToOthers = othersMayWrite(root.stat);
 
   const stays = ({ path }: Entry) => inhabited.add(path.slice(0, path.lastIndexOf('/')));
   const keep = (entry: Entry, why: KeptReason) => {
@@ -94,6 +98,7 @@ export function listPlace({ place, kind, root, inUse, wallMs, maxListed = MAX_LI
       },
       left(entry) {
         directories.add(`${entry.stat.dev}:${entry.stat.ino}`);
+        isOpenToOthers ||= othersMayWrite(entry.stat);
         const isEmptied = !inhabited.delete(entry.path);
         if (kind === 'tree' && isEmptied && isOld(entry, cutoffNs)) list(entry);
         else stays(entry);
@@ -103,7 +108,12 @@ export function listPlace({ place, kind, root, inUse, wallMs, maxListed = MAX_LI
   );
   if (!isWhole && items.size === 0)
     throw new SkosError('SKOS_ACT_TOO_MANY', `${place.path} holds more than ${MAX_ENTRIES} files`);
-  return { place, root, items, kept, exceptions, directories, cutoffNs, isPart: isFull || !isWhole };
+  return { place, root, items, kept, exceptions, isOpenToOthers, directories, cutoffNs, isPart: isFull || !isWhole };
+}
+
+/** With an access control list the bits of the group are its mask: the most that it gives to anybody. */
+function othersMayWrite({ uid, mode }: BigIntStats): boolean {
+  return (Number(uid) !== 0 && Number(uid) !== process.geteuid?.()) || (Number(mode) & OTHERS_MAY_WRITE) !== 0;
 }
 
 function isMeant({ name, stat }: Entry, { pattern }: Place, kind: ListingKind): boolean {

@@ -5,9 +5,10 @@
  *  - what the listing keeps is excluded by name, and so is each directory that has come since: a directory that was moved here
  *    brings old files along, and they are nobody's yet;
  *  - a place with a pattern or exclusions, which it cannot express, is not given to it at all (remove.ts), nor one in which too much
- *    is old or must stay.
- * Between the second look and its own pass over a directory, some milliseconds, a directory that is moved into the place may still
- * be met.
+ *    is old or must stay;
+ *  - nor is one with a directory into which others than root may put something. It finds files by itself, all along its pass, and would take
+ *    an old one that is moved in behind our last look, within a directory, for one of those that it was started for.
+ * What is left of that is root itself, moving a directory into such a place in the moment that it is cleaned.
  */
 import { SkosError } from '../core/errors.js';
 import { bytesOf, Directory } from './directory.js';
@@ -37,9 +38,10 @@ export interface CleanOptions {
 
 /** What is gone afterwards, the caller finds out. */
 export function cleanByTmpfiles({ listing, inUse, program, timeoutMs, spareMs, wallMs, warn }: CleanOptions): void {
-  const exceptions = listing.isPart ? [] : [...listing.exceptions, ...newDirectories(listing, inUse)];
-  // It cannot be told of a part, nor of so much that must stay, which any user can make: nobody may keep a full disk full.
-  if (listing.isPart || exceptions.length > MAX_EXCEPTIONS) {
+  const isForeign = listing.isPart || listing.isOpenToOthers;
+  const exceptions = isForeign ? [] : [...listing.exceptions, ...newDirectories(listing, inUse)];
+  // It cannot be told of a part, nor of so much that must stay: nobody may keep a full disk full.
+  if (isForeign || exceptions.length > MAX_EXCEPTIONS) {
     removeListed({ listing, inUse, warn });
     return;
   }
