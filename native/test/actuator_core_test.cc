@@ -460,7 +460,10 @@ void HoldsLeasesToTheListThatIsReadAgain() {
   node.Until([&] { return node.actuator->AtRest(); });
 }
 
+// What a second brings is checked only where that second has not gone by: the machine may be busy, and memcheck is slow.
 void TellsTheAveragePowerAndNeverTheCounter() {
+  constexpr int64_t kSpanNs = 1'000'000'000;
+  const int64_t started_ns = MonotonicNs();
   Node node(ListOf({"energy rapl/a rapl max_uj=262143328850", "energy rapl/b none max_uj=1"}), [](Node& before) {
     std::filesystem::create_directories(before.dir.File("rapl"));
     before.Put("rapl/energy_uj", "100000000\n");
@@ -474,22 +477,32 @@ void TellsTheAveragePowerAndNeverTheCounter() {
     CHECK_EQ(node.replies[2], std::string("1 ok end"));
     return node.replies[0];
   };
-  CHECK_EQ(ask(), std::string("1 row rapl/a no_data 0"));
-  const int64_t until_ns = MonotonicNs() + 400'000'000;
-  while (MonotonicNs() < until_ns) {
-    CHECK_EQ(ask(), std::string("1 row rapl/a no_data 0"));
+  const auto stays = [&](const std::string& row, int64_t since_ns) {
+    const std::string now = ask();
+    if (MonotonicNs() - since_ns < kSpanNs) CHECK_EQ(now, row);
+  };
+  while (MonotonicNs() - started_ns < kSpanNs * 2 / 5) {
+    stays("1 row rapl/a no_data 0", started_ns);
     usleep(1'000);
   }
   node.Put("rapl/energy_uj", "320000000\n");
-  node.Until([&] { return ask().find(" ok ") != std::string::npos; });
-  // 220 J in 1.1 s.
-  const std::string row = ask();
+  std::string row;
+  int64_t untold_ns = started_ns;
+  node.Until([&] {
+    const int64_t now_ns = MonotonicNs();
+    row = ask();
+    const bool is_told = row.find(" ok ") != std::string::npos;
+    if (!is_told) untold_ns = now_ns;
+    return is_told;
+  });
+  // 220 J in a second or a little more, and certainly in the time since the start.
   const int64_t milliwatts = std::atoll(row.c_str() + row.rfind(' '));
-  CHECK(milliwatts > 150'000 && milliwatts <= 220'000);
-  CHECK_EQ(ask(), row);
+  CHECK(milliwatts <= 220'000);
+  CHECK(milliwatts >= 220'000 * (kSpanNs / 1000) / ((MonotonicNs() - started_ns) / 1000));
+  stays(row, untold_ns);
   // The list is read again: the average goes on.
   node.Ask("2 reload");
-  CHECK_EQ(ask(), row);
+  stays(row, untold_ns);
   node.Allow(ListOf({}));
   node.Ask("3 reload");
   node.Ask("4 powers");
