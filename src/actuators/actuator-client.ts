@@ -112,13 +112,12 @@ export class ActuatorClient implements Actuator {
   }
 
   async renew(leases: readonly string[], ttlMs: number): Promise<number> {
-    let known = 0;
+    const replies: Promise<Reply>[] = [];
     for (let i = 0; i < leases.length; i += RENEWED_AT_ONCE) {
       const some = leases.slice(i, i + RENEWED_AT_ONCE).join(' ');
-      const { words } = await this.#request(`renew ${Math.round(ttlMs)} ${some}`);
-      known += Number(words[1] ?? 0);
+      replies.push(this.#request(`renew ${Math.round(ttlMs)} ${some}`));
     }
-    return known;
+    return (await Promise.all(replies)).reduce((known, { words }) => known + Number(words[1] ?? 0), 0);
   }
 
   async targets(): Promise<ActuatorTarget[]> {

@@ -105,7 +105,7 @@ export class LeaseKeeper<H extends Holder> {
   #lease(actuator: Actuator, { lease, target, capPpm }: Hold): Promise<LeaseResult> {
     const asking = this.#asking.get(lease);
     if (asking !== undefined) return asking;
-    const held = this.#wanting(lease).find(({ state }) => state === 'held')?.result;
+    const held = this.#wanting(lease, ({ state, result }) => state === 'held' && result !== undefined)?.result;
     if (held !== undefined) return Promise.resolve(held);
     const ttlMs = this.#options.ttlMs();
     const request = actuator.set({ lease, target, capPpm, ttlMs });
@@ -117,10 +117,16 @@ export class LeaseKeeper<H extends Holder> {
     return request;
   }
 
-  /** The holds of actions that are not ending and want this lease. */
-  #wanting(lease: string): Hold[] {
-    const holds = [...this.#options.holders()].filter(({ ending }) => !ending).flatMap(({ holds }) => holds);
-    return holds.filter((hold) => hold.lease === lease);
+  /**
+   * A hold of an action that is not ending and wants this lease. Asked for each of thousands of holds at once where many cores
+   * are hot on a large node, so it takes the first that there is and makes no list of them.
+   */
+  #wanting(lease: string, fits: (hold: Hold) => boolean = () => true): Hold | undefined {
+    for (const { ending, holds } of this.#options.holders()) {
+      if (ending) continue;
+      for (const hold of holds) if (hold.lease === lease && fits(hold)) return hold;
+    }
+    return undefined;
   }
 
   #answered(
@@ -150,7 +156,7 @@ export class LeaseKeeper<H extends Holder> {
     const actuator = this.#actuator;
     hold.turn += 1;
     hold.state = 'releasing';
-    if (this.#wanting(hold.lease).length > 0) {
+    if (this.#wanting(hold.lease) !== undefined) {
       const result = { ok: true, outcome: 'shared', readBack: hold.result?.readBack ?? '-' };
       this.#givenBack(holder, hold, { turn: hold.turn, result });
       return;
