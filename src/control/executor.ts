@@ -10,10 +10,11 @@
 import { type Built, type Steps, stepsOf } from '../actuators/effect.js';
 import { buildEffects } from '../actuators/effects.js';
 import { listingOf } from '../config/jobs.js';
-import type { Action } from '../core/action-names.js';
+import { type Action, actionClass } from '../core/action-names.js';
 import { reason } from '../core/errors.js';
 import type { ActionRecord, Actuator, ActuatorTarget, Store } from '../core/ports.js';
 import type { ActionState } from '../core/vocabulary.js';
+import { isGated } from '../policy/breaker.js';
 import type { Consent, Words } from '../policy/consent.js';
 import { dueActions, NO_RUNG } from '../policy/ladder.js';
 import { ActionIds } from './action-ids.js';
@@ -230,10 +231,12 @@ export class Executor {
     if (mistakes.length > 0) throw mistakes[0];
   }
 
-  /** Of a run that was approved and has waited since: what it would touch is looked at anew. A cap stands as long as its danger. */
+  /** Of a run that was approved and has waited since: what it would touch is looked at anew. An approved cap stays so while it is due. */
   #isOutdated(key: string, nowMs: number): boolean {
-    const { repair, holds } = this.#running.get(key) ?? {};
-    const isWaiting = repair?.isUnderWay === false && holds?.length === 0;
+    const { action, repair, holds } = this.#running.get(key) ?? {};
+    if (action === undefined || !isGated(actionClass(action.verb))) return false;
+    // Where no actuator is there, it has no repair either.
+    const isWaiting = repair?.isUnderWay !== true && holds?.length === 0;
     return isWaiting && this.#options.word.isOutdated(key, nowMs);
   }
 

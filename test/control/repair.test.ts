@@ -350,6 +350,22 @@ t.test('an approval that waited for an hour has seen something else, and is aske
   t.equal(core.started.length, 1);
 });
 
+t.test('an approval is as old where nobody was there to act on it; that of a cap is not', async (t) => {
+  const { now, core } = await node({ actions: ['failover', 'throttle_50'], config: configOf({ mode: 'propose' }) });
+  rung(now, 1);
+  await passed(now, core, 500);
+  for (const { actionId } of now.executor.actions) now.executor.approve(actionId);
+  now.executor.detach();
+  await compared(now, core, 3_700_000);
+  await now.executor.attach(new FakeActuator(core));
+  await passed(now, core, 1_000);
+  t.match(now.executor.actions.map(({ action, state }) => `${action} ${state}`).sort(), [
+    'failover proposed',
+    'throttle_50 active',
+  ]);
+  t.same(core.started, []);
+});
+
 t.test('a restart of the agent spends an approval that had begun', async (t) => {
   const { now, core } = await node({ actions: ['failover'], config: configOf({ mode: 'auto' }) });
   rung(now, 1);
