@@ -1,6 +1,7 @@
 /** `skos breaker`: what holds repairs back (breakers, back-off, budgets, maintenance), and the operator's word that a cause is mended. */
 import { SkosError } from '../core/errors.js';
 import type { BreakersView, BudgetView } from '../core/protocol.js';
+import { WALL_CLOCK } from '../core/vocabulary.js';
 import { type Command, type Context, type Invocation, type Io, textOption } from './command.js';
 import { CONFIRM_HELP, CONFIRM_OPTION, confirm } from './confirm.js';
 import { EXIT } from './exit-codes.js';
@@ -17,7 +18,9 @@ export const breaker: Command = {
   details:
     'Repairs that fail, or run and do not help, open the breaker of their action; failures on one target after the other open that of ' +
     'the kind of action on the whole node (restart_unit beside restart_unit@a). One that opened again and again is latched until it ' +
-    'is reset. A reset also ends the back-off; attempts that were made stay counted. Caps are gated by nothing of this.',
+    'is reset. A reset also ends the back-off; attempts that were made stay counted. Caps are gated by nothing of this. While the clock ' +
+    'is further ahead than can be believed (14 days), nothing is deleted or archived by age: `skos breaker reset wall-clock` says that ' +
+    'it is right.',
   options: {
     all: { type: 'boolean' },
     why: { type: 'string' },
@@ -25,7 +28,7 @@ export const breaker: Command = {
     confirm: CONFIRM_OPTION,
   },
   optionHelp: {
-    all: 'reset: every breaker of this node',
+    all: 'reset: every breaker of this node, but not wall-clock',
     why: 'TEXT: for the audit log',
     json: 'one JSON object (times are milliseconds since the Unix epoch)',
     confirm: CONFIRM_HELP,
@@ -59,8 +62,7 @@ async function reset(
   }
   const client = await agent();
   const { node } = await client.request('status', {});
-  const what = name === undefined ? 'every breaker of this node' : clean(name);
-  io.out(`Risk: medium. ${what}: what failed before would be tried again at once where its rule asks for it.`);
+  io.out(name === WALL_CLOCK ? clockRisk(io.wallMs()) : breakerRisk(name));
   await confirm({ node, deed: 'to reset it' }, invocation, io);
   const why = textOption(values, 'why');
   const params = { ...(name === undefined ? {} : { name }), ...(why === undefined ? {} : { why }), confirm: node };
@@ -69,8 +71,18 @@ async function reset(
   return EXIT.ok;
 }
 
+function clockRisk(wallMs: number): string {
+  const now = new Date(wallMs).toISOString().slice(0, 16);
+  return `Risk: high. Here it is ${now}Z: what is old by the node’s clock is deleted or archived from then on, where its rule asks for it.`;
+}
+
+function breakerRisk(name: string | undefined): string {
+  const what = name === undefined ? 'every breaker of this node' : clean(name);
+  return `Risk: medium. ${what}: what failed before would be tried again at once where its rule asks for it.`;
+}
+
 function breakersText(
-  { isKnown, window, node, breakers }: BreakersView,
+  { isKnown, window, node, breakers: all }: BreakersView,
   io: Pick<Io, 'color' | 'columns' | 'wallMs'>,
 ): string {
   const { dim, bad, warn } = paint(io.color);
@@ -82,6 +94,13 @@ function breakersText(
     lines.push(warn(`Maintenance “${clean(window.name)}” until ${until}: no repair begins by itself.`));
   }
   lines.push(`Repairs of this node: ${usedText(node)}.`);
+  const breakers = all.filter(({ name }) => name !== WALL_CLOCK);
+  if (breakers.length < all.length) {
+    const text =
+      'The clock went further ahead than can be believed: nothing is deleted or archived by age until it is right again. If it is right: ' +
+      `\`skos breaker reset ${WALL_CLOCK}\`.`;
+    lines.push(...wrapped(text, { width: io.columns }).map(bad));
+  }
   if (breakers.length === 0) return [...lines, 'No breaker has learnt anything.'].join('\n');
   const rows = breakers.map((each) => [
     { text: clean(each.name) },

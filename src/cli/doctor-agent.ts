@@ -20,6 +20,7 @@ export async function agentFindings({ agent, trees }: Seen, allowList: string): 
     actuator(status),
     ...(status.actuator.connected ? [] : await allowListFindings(allowList)),
     ...standingOrders(status),
+    ...repairs(status),
     record(status),
     network(status),
     ...(await openFiles(trees.proc, status.pid)),
@@ -105,6 +106,13 @@ function blind(order: string, quality: string): Finding {
     what: `standing order ${order} cannot read its sensor (${quality}), which counts as hot`,
     next: 'skos sensors shows whether the agent can; after a change of hardware: sudo skos config compile',
   };
+}
+
+/** What no repair gets past by itself. */
+function repairs({ repairs: { latched } }: Status): Finding[] {
+  if (latched.length === 0) return [];
+  const what = `repairs wait for an operator: ${latched.join(', ')}`;
+  return [{ check: 'agent.repairs', state: 'note', what, next: '`skos breaker list` says why and how to go on.' }];
 }
 
 function record({ store }: Status): Finding {

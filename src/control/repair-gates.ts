@@ -14,6 +14,7 @@ import type { Clock } from '../core/clock.js';
 import type { RecordKind, Records, Store } from '../core/ports.js';
 import type { BreakersView } from '../core/protocol.js';
 import { list, nullable, number, object, string } from '../core/shape.js';
+import { WALL_CLOCK } from '../core/vocabulary.js';
 import { type Breaker, CLOSED, FAILURES_TO_OPEN, isGated, nextProbeMs } from '../policy/breaker.js';
 import { type Budget, budgetSpent, budgetUsed, DAY_MS, spend } from '../policy/budget.js';
 import { intervalMs, MAX_SETBACKS } from '../policy/damping.js';
@@ -56,8 +57,7 @@ const ATTEMPTS: RecordKind<Attempts> = {
 const NONE: Attempts = { startsMs: [], endedMs: null, setbacks: 0, openMs: null, bootId: '' };
 /** All actions together; no action is written so. */
 const NODE = '*';
-/** Shown and reset as a breaker is; no action is written so. */
-const CLOCK = 'wall-clock';
+/** The clock that is not believed, shown and reset as a breaker is. */
 const STUCK: Breaker = { ...CLOSED, phase: 'latched' };
 
 const TEND_EVERY_MS = 60_000;
@@ -194,7 +194,7 @@ export class RepairGates implements RepairGate {
   #doubtedClock({ verb }: Action): Refusal | undefined {
     const days = Math.floor(this.#options.lasting.wallAheadMs / DAY_MS);
     if (days === 0 || !ACT_NAMES.some((name) => name === verb)) return undefined;
-    return { why: `the clock went ahead by ${days} days; if it is right: \`skos breaker reset ${CLOCK}\`` };
+    return { why: `the clock went ahead by ${days} days; if it is right: \`skos breaker reset ${WALL_CLOCK}\`` };
   }
 
   #windows({ maintenance }: Config): readonly MaintenanceWindow[] {
@@ -292,7 +292,7 @@ export class RepairGates implements RepairGate {
     for (const name of this.#records.all().keys()) {
       if (name !== NODE && !known.has(name)) known.set(name, fresh(name));
     }
-    if (lasting.wallAheadMs > 0) known.set(CLOCK, { ...fresh(CLOCK), scope: 'node', breaker: STUCK });
+    if (lasting.wallAheadMs > 0) known.set(WALL_CLOCK, { ...fresh(WALL_CLOCK), scope: 'node', breaker: STUCK });
     const open = openWindow(this.#windows(config.get()), clock.wallMs());
     return {
       isKnown: this.#isKnown,
@@ -320,12 +320,16 @@ export class RepairGates implements RepairGate {
     };
   }
 
-  /** Closes breakers and ends back-offs, believes the clock; the attempts that were made stay counted. Answers what was reset. */
+  /**
+   * Closes breakers and ends back-offs; the attempts that were made stay counted. Answers what was reset. The clock is believed only
+   * when it is named: who resets all has not looked at it, and what goes by a wrong one cannot be taken back.
+   */
   reset(name: string | undefined): string[] {
     const { breakers, lasting } = this.#options;
-    const names = name === undefined ? this.view().breakers.map((each) => each.name) : [name];
+    const all = this.view().breakers.map((each) => each.name);
+    const names = name === undefined ? all.filter((each) => each !== WALL_CLOCK) : [name];
     return names.filter((each) => {
-      if (each === CLOCK) {
+      if (each === WALL_CLOCK) {
         const wasDoubted = lasting.wallAheadMs > 0;
         if (wasDoubted) lasting.believeWall();
         return wasDoubted;

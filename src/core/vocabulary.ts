@@ -83,3 +83,6 @@ export const BUILT_IN_RULES = [
   'chain',
 ] as const;
 export type BuiltInRule = (typeof BUILT_IN_RULES)[number];
+
+/** Stands among the breakers while wall time is not believed; no action is written so. */
+export const WALL_CLOCK = 'wall-clock';

@@ -211,6 +211,7 @@ t.test('what the agent lacks is said with the next step', async (t) => {
     store: { ok: false, why: 'disk full', head: { seq: 1, hash: 'a'.repeat(64) } },
     net: { connected: false, why: 'it is being restarted' },
     notFound: ['rule batch: no channel fits'],
+    repairs: { latched: ['wall-clock'], window: null },
   });
   wellMade(each);
   each.write(
@@ -223,6 +224,7 @@ t.test('what the agent lacks is said with the next step', async (t) => {
   t.match(of(all, 'agent.standing_orders'), [
     { state: 'problem', what: /thermal:cpu cannot read its sensor \(no_data\)/ },
   ]);
+  t.match(of(all, 'agent.repairs'), [{ state: 'note', what: /wall-clock/, next: /skos breaker list/ }]);
   t.match(of(all, 'agent.record'), [{ state: 'problem', what: /in memory only: disk full/ }]);
   t.match(of(all, 'agent.net'), [{ state: 'note', what: /it is being restarted/ }]);
   t.match(of(all, 'agent.open_files'), [{ state: 'problem', what: /9 of 10 files open/, next: /LimitNOFILE/ }]);

@@ -61,6 +61,18 @@ t.test('breaker: shows what holds repairs back, and resets it for who knows the 
   });
 });
 
+t.test('breaker: says that the clock is not believed and how to end it, which no reset of all does', async (t) => {
+  const { gated, skos } = await node(t);
+  gated.clock.wallMs = () => NOW_MS + 15 * 86_400_000;
+  const { out } = await skos(['breaker', 'list']);
+  t.match(out.replaceAll(/\s+/g, ' '), /deleted or archived by age.*`skos breaker reset wall-clock`.*No breaker/);
+  t.match(await skos(['breaker', 'reset', '--all', '--confirm', 'nova']), { out: /nothing to reset/ });
+  t.match(await skos(['breaker', 'reset', 'wall-clock', '--confirm', 'lyra']), { err: /SKOS_CLI_NAME/ });
+  const reset = await skos(['breaker', 'reset', 'wall-clock', '--confirm', 'nova']);
+  t.match(reset, { out: /Risk: high. Here it is 20\d\d-[\s\S]*Reset: wall-clock/ });
+  t.notMatch((await skos(['breaker', 'list'])).out, /wall-clock|by age/);
+});
+
 t.test('silence: adds, lists and ends, and says when it covers nothing', async (t) => {
   const { skos } = await node(t);
   const added = await skos(['silence', 'add', 'hwmon/**', '--for', '2h', '--why', 'a\u001b[31mfan']);
