@@ -119,7 +119,8 @@ export class SocketConnection {
   }
 
   #readOn(): void {
-    if (this.#outstanding < MAX_OUTSTANDING_REQUESTS && this.#wait === undefined) this.#options.socket.resume();
+    if (this.#ended || this.#wait !== undefined) return;
+    if (this.#outstanding < MAX_OUTSTANDING_REQUESTS) this.#options.socket.resume();
   }
 
   #request(line: string): void {

@@ -4,12 +4,12 @@
  * there is one timer, of the shortest period; each of its turns takes along what is due about then. It is an interval, because to set
  * a timer anew with each turn costs as much as the turn.
  *
- * The shortest period comes first in each turn: the protection tick does not wait for what is done at leisure. A longer one keeps its
- * pace, each time within half of the shortest; what is missed is not made up for.
+ * The shortest period comes first in each turn: unless it is configured to be slow, the protection tick does not wait for what is done at
+ * leisure. Each keeps its pace, every time within half of the shortest; what is missed is not made up for.
  */
 import type { Clock } from './clock.js';
 
-/** Calls again and again, first after one period at most; the result ends it, and may be called twice. */
+/** Calls again and again, first about a period from now; the result ends it, and may be called twice. */
 export type Every = (periodMs: number, run: () => void) => () => void;
 
 /** By a timer of its own, which does not keep the process alive. */

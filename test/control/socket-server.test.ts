@@ -1,9 +1,11 @@
 import { spawn } from 'node:child_process';
 import { existsSync, statSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { connect, createServer } from 'node:net';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import t, { type Test } from 'tap';
+import { NetBudget } from '../../src/control/net-budget.js';
+import { SocketConnection } from '../../src/control/socket-connection.js';
 import { listenAt } from '../../src/control/socket-file.js';
 import { SocketServer, type SocketServerOptions } from '../../src/control/socket-server.js';
 import { AgentClient } from '../../src/core/agent-client.js';
@@ -260,6 +262,31 @@ t.test('what skos-net cannot owe any more ends its connection, with a code', asy
   await until('one is disconnected', () => flood.some(({ closed }) => closed()));
   t.ok(flood.some(({ lines }) => codeOf(lines.at(-1)) === 'SKOS_SOCKET_FLOOD'));
   t.ok(flood.reduce((sum, { lines }) => sum + lines.length, 0) < 5_000, 'the others are read no further');
+});
+
+t.test('what is refused is read no further, though requests of it are answered later', async (t) => {
+  const path = join(shortDirectory(t), 'a.sock');
+  const budget = new NetBudget(new FakeClock());
+  for (let i = 0; i < 15; i++) budget.takeVerb('subscribe');
+  let resumed = 0;
+  const ended = new Promise<SkosError | undefined>((resolve) => {
+    const server = createServer((socket) => {
+      const resume = socket.resume.bind(socket);
+      new SocketConnection({ socket, answer: async () => ({}), budget: () => budget, onEnd: resolve }).start();
+      socket.resume = () => {
+        resumed += 1;
+        return resume();
+      };
+    });
+    server.listen(path);
+    t.teardown(() => server.close());
+  });
+  const flood = connect(path);
+  t.teardown(() => flood.destroy());
+  flood.write('{"id":1,"verb":"x"}\n'.repeat(500));
+  t.equal((await ended)?.code, 'SKOS_SOCKET_FLOOD');
+  for (let i = 0; i < 5; i++) await new Promise(setImmediate);
+  t.equal(resumed, 0);
 });
 
 t.test('long lines and subscriptions of skos-net count for what they cost', async (t) => {
