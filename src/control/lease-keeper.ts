@@ -12,8 +12,8 @@ import { type Hold, isSettled } from './hold.js';
 export const RENEWALS_PER_LEASE = 6;
 /** How often what the actuator has not settled is looked at again. */
 const SETTLE_EVERY_MS = 1_000;
-/** What the actuator says of a target that it could not cap: native/actuator/README.md. */
-const TROUBLES: readonly string[] = ['pending', 'failed', 'hung', 'not_permitted', 'foreign_change'];
+/** What the actuator says of a target that it could not cap (native/actuator/README.md), the most certain last. */
+const TROUBLES: readonly string[] = ['pending', 'hung', 'failed', 'foreign_change', 'not_permitted'];
 
 export interface Holder {
   readonly holds: Hold[];
@@ -269,7 +269,10 @@ export class LeaseKeeper<H extends Holder> {
   }
 }
 
-/** The actuator has tried again and met something else: a device that was away, and now takes nothing of the kind from us. */
+/**
+ * The actuator has tried again and knows more: a device that was away now takes nothing of the kind from us. Back and forth is no news:
+ * one that hangs for seconds and then fails, at each attempt, would fill the record.
+ */
 function isNewTrouble({ result }: Hold, { state }: ActuatorTarget): boolean {
-  return TROUBLES.includes(state) && state !== result?.outcome;
+  return TROUBLES.indexOf(state) > TROUBLES.indexOf(result?.outcome ?? '');
 }

@@ -214,6 +214,22 @@ t.test('tells what became of a cap that waited: also that it failed', async (t) 
   t.match(actionStates(now), { throttle_10: 'active' });
 });
 
+t.test('a device that is in one trouble and then in another is told a few times, not with each change', async (t) => {
+  const { now, core } = await attached();
+  const device = core.devices.get(POLICY);
+  if (device === undefined) throw new Error('no device');
+  device.trouble = 'away';
+  rung(now, 0);
+  await compared(now, core);
+  const told = now.store.puts.length;
+  for (let i = 0; i < 30; i++) {
+    device.trouble = i % 2 === 0 ? 'failed' : 'away';
+    await compared(now, core, 1_000);
+  }
+  t.ok(now.store.puts.length <= told + 2, `${now.store.puts.length - told} records`);
+  t.match(actionStates(now), { throttle_10: 'failed' });
+});
+
 t.test('records a value that another program wrote as foreign_change, ended', async (t) => {
   const { now, core } = await attached();
   rung(now, 0);
