@@ -85,6 +85,25 @@ int WriteAt(int root_fd, const char* path, const char* text) {
   return error;
 }
 
+// The next component of a path, which loses it; "" at its end. One that says nothing ("a//b", "a/./b") is passed over.
+std::string_view TakeName(std::string_view* path) {
+  while (!path->empty()) {
+    const size_t slash = path->find('/');
+    const std::string_view name = path->substr(0, slash);
+    *path = slash == std::string_view::npos ? std::string_view() : path->substr(slash + 1);
+    if (!name.empty() && name != ".") return name;
+  }
+  return {};
+}
+
+// The root, a path of no component, holds all.
+bool IsWithin(std::string_view own, std::string_view group) {
+  for (std::string_view name = TakeName(&group); !name.empty(); name = TakeName(&group)) {
+    if (TakeName(&own) != name) return false;
+  }
+  return true;
+}
+
 // Whether this process runs in a cgroup or below it: frozen, it could not thaw it any more. A path of v1 begins with the name of the
 // hierarchy, which /proc/self/cgroup tells apart ("0::/a/b", "4:freezer:/a/b").
 bool HoldsUs(std::string_view path) {
@@ -93,11 +112,10 @@ bool HoldsUs(std::string_view path) {
   const ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text);
   if (fd >= 0) close(fd);
   std::string_view rest(text, n < 0 ? 0 : static_cast<size_t>(n));
-  const auto is_within = [](std::string_view own, std::string_view group) {
-    return !group.empty() && own.substr(0, group.size()) == group && (own.size() == group.size() || own[group.size()] == '/');
-  };
-  const size_t slash = path.find('/');
-  const std::string_view below = slash == std::string_view::npos ? std::string_view() : path.substr(slash + 1);
+  std::string_view below = path;
+  (void)TakeName(&below);
+  std::string_view names = below;
+  const bool has_below = !TakeName(&names).empty();
   while (!rest.empty()) {
     const size_t newline = rest.find('\n');
     const std::string_view line = rest.substr(0, newline);
@@ -105,7 +123,7 @@ bool HoldsUs(std::string_view path) {
     const size_t start = line.find(":/");
     if (start == std::string_view::npos) continue;
     const std::string_view own = line.substr(start + 2);
-    if (is_within(own, path) || is_within(own, below)) return true;
+    if (IsWithin(own, path) || (has_below && IsWithin(own, below))) return true;
   }
   return false;
 }

@@ -60,6 +60,9 @@ class Device {
   // The device takes no such value from us at all, whatever it is: something else must be moved in its place.
   bool IsRefusal(int error) const;
 
+  // Whether a reading shows what was made of our write: locked clocks cannot be read, and are as they were told.
+  bool TellsWhatStands() const { return spec_.kind != Kind::kNvmlClocks; }
+
   // What an earlier actuator wrote stands still, as far as anybody knows: locked clocks cannot be read. Worker thread, or before it.
   void Assume(const Raw& written) const;
 

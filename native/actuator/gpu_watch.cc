@@ -81,12 +81,16 @@ int GpuWatch::Set(std::vector<std::shared_ptr<OrderState>> orders, size_t stack_
       watched.since_ns = now_ns;
       watched.known = order->was_read != nullptr && order->was_read->load() != 0;
       const Gpu* gpu = Find(spec.gpu);
-      if (gpu != nullptr) order->stance.store(gpu->stance);
+      if (gpu != nullptr) {
+        order->stance.store(gpu->stance);
+        order->served.store(gpu->served);
+      }
       for (const Watched& former : watched_) {
         if (former.order->spec.gpu != spec.gpu || former.order->spec.sensor != spec.sensor) continue;
         watched.known = former.known;
         watched.since_ns = former.since_ns;
         watched.unserved_ns = former.unserved_ns;
+        watched.asleep = former.asleep;
         watched.latest = former.latest;
       }
       watched.order = std::move(order);
@@ -109,7 +113,7 @@ std::vector<GpuWatch::Latest> GpuWatch::Readings(int64_t now_ns) {
   std::vector<Latest> found;
   for (const Watched& watched : watched_) {
     const bool never = !watched.known && now_ns - watched.since_ns >= unserved_ns_;
-    found.push_back({watched.latest, watched.detached || never});
+    found.push_back({watched.latest, watched.detached || watched.asleep || never});
   }
   return found;
 }
@@ -203,10 +207,16 @@ void GpuWatch::Take(std::string_view packet, UniqueFd* passed) {
   }
   gpu->detached = word.state == "detached";
   const GpuStance stance = StanceOf(word.state, gpu->stance);
-  if (stance != gpu->stance) {
+  const bool begins = passed->valid() && word.state == "serving";
+  if (stance != gpu->stance || begins) {
     gpu->stance = stance;
+    gpu->served += begins ? 1 : 0;
     for (Watched& watched : watched_) {
-      if (watched.order->spec.gpu == gpu->address) watched.order->stance.store(stance);
+      if (watched.order->spec.gpu != gpu->address) continue;
+      // Before its setter is let go of: what the order had capped is given back by that one.
+      if (gpu->detached) Look(&watched, NowNs());
+      watched.order->served.store(gpu->served);
+      watched.order->stance.store(stance);
     }
     on_stance_();
   }
@@ -235,6 +245,7 @@ GpuWatch::Gpu* GpuWatch::Find(std::string_view address) {
 void GpuWatch::Look(Watched* watched, int64_t now_ns) {
   const Gpu* gpu = Find(watched->order->spec.gpu);
   watched->detached = gpu != nullptr && gpu->detached;
+  watched->asleep = false;
   bool fresh = false;
   if (watched->detached) Excuse(watched);
   else if (ReadOf(watched, now_ns, &fresh)) Update(watched);
@@ -263,6 +274,7 @@ bool GpuWatch::ReadOf(Watched* watched, int64_t now_ns, bool* fresh) {
     if (watched->unserved_ns == 0) watched->unserved_ns = now_ns;
     watched->latest = {0, now_ns, watched->known ? Quality::kStale : Quality::kNoData};
   }
+  watched->asleep = asleep;
   if (asleep || !watched->known) return false;
   if (index < 0 && now_ns - watched->unserved_ns < unserved_ns_) return false;
   // As often as it would be sampled, not as often as it is looked at.

@@ -36,7 +36,7 @@ class GpuWatch {
 
   struct Latest {
     Reading reading;
-    bool exempt = false;  // Nothing is held because of it: detached, or never read and for long enough.
+    bool exempt = false;  // Nothing is held because of it: detached, asleep, or never read and for long enough.
   };
 
   // `socket_path`: of skos-gpu; "": there is none. `on_stance`: what an order wants of its GPU's setter is another thing than before; as
@@ -55,6 +55,7 @@ class GpuWatch {
     std::string address;
     bool detached = false;
     GpuStance stance = GpuStance::kIdle;
+    uint64_t served = 0;  // How often it began to be served.
     std::unique_ptr<LatestReader> reader;
     std::vector<std::string> names;  // Of its channels.
     int runtime_state = -1;          // That channel, or none.
@@ -70,6 +71,7 @@ class GpuWatch {
     int64_t unserved_ns = 0;      // Not 0: since when nobody serves it.
     bool known = false;           // It was read in this boot, or since it was attached again.
     bool detached = false;
+    bool asleep = false;
     Reading latest;
   };
 

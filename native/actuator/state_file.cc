@@ -74,7 +74,8 @@ std::string StateFile::Open(const char* directory) {
   const bool known = this_boot && whole && (magic & ~kRestored) == kMagic;
   if (this_boot && !known && (magic & kRestored) == 0) {
     close(fd);
-    return path + ": was written by another version in this boot; stop that one first";
+    return path + ": was written by another version in this boot, and says that caps stand; stop that one, or start it once more if it runs "
+                  "no longer: it gives them back when it is stopped (a reboot ends them, too)";
   }
   // ftruncate alone leaves holes, and a full tmpfs would then kill us with SIGBUS at a store: take the pages now.
   int error = whole ? 0 : ftruncate(fd, 0);

@@ -116,12 +116,15 @@ int64_t Target::Strictest(int64_t* crossed_ns) const {
 }
 
 // Orders that name it watch its GPU, or what is cooled with it.
-GpuStance Target::Stance() const {
+GpuStance Target::Stance(uint64_t* served) const {
+  *served = 0;
   if (!IsGpu(spec_.kind)) return GpuStance::kIdle;
   const std::lock_guard<std::mutex> lock(mutex_);
   GpuStance stance = GpuStance::kIdle;
   for (const auto& order : orders_) {
-    if (order->spec.gpu == spec_.path) stance = std::max(stance, order->stance.load());
+    if (order->spec.gpu != spec_.path) continue;
+    *served = std::max(*served, order->served.load());
+    stance = std::max(stance, order->stance.load());
   }
   const bool is_second = stands_for_ != nullptr && !StandsIn();
   return stance == GpuStance::kWarm && is_second ? GpuStance::kIdle : stance;
@@ -142,7 +145,7 @@ int64_t Target::WarmUp(int64_t now_ns) {
 
 void Target::Refuse() {
   refuses_.store(true);
-  just_refused_ = just_refused_ || !stands_aside_.exchange(true);
+  look_again_ = look_again_ || !stands_aside_.exchange(true);
 }
 
 int64_t Target::Work(int64_t now_ns) {
@@ -153,7 +156,14 @@ int64_t Target::Work(int64_t now_ns) {
     CaptureFormer();
     busy_since_ns_.store(0);
   }
-  const GpuStance stance = Stance();
+  uint64_t served = 0;
+  const GpuStance stance = Stance(&served);
+  // A GPU that was reset, or whose driver was loaded anew, has lost its cap, and an order that stands raised does not ask again.
+  const bool begins = stance == GpuStance::kWarm && served != served_;
+  if (begins) {
+    served_ = served;
+    may_be_lost_ = held_.load();
+  }
   device_.SetMayOpen(stance != GpuStance::kAway);
   if (device_.IsLost()) device_.Rest();
   int64_t crossed_ns = 0;
@@ -161,7 +171,7 @@ int64_t Target::Work(int64_t now_ns) {
   // A fresh request looks again even where nothing changed: who asks again may know that the device lost the value.
   const bool fresh = asked != done_.load();
   const bool differs = wanted != applied_cap_ppm_ || (wanted == kNoCap && held_.load());
-  if (differs || fresh || now_ns >= retry_at_ns_) {
+  if (differs || fresh || begins || now_ns >= retry_at_ns_) {
     retry_at_ns_ = kNoCap;
     busy_since_ns_.store(now_ns);
     if (wanted != kNoCap) {
@@ -175,8 +185,8 @@ int64_t Target::Work(int64_t now_ns) {
     busy_since_ns_.store(0);
     if (settle_by_ns_ == 0) done_.store(asked);
   }
-  if (just_refused_) {
-    just_refused_ = false;
+  if (look_again_) {
+    look_again_ = false;
     return now_ns;
   }
   if (stance == GpuStance::kAway) {
@@ -214,7 +224,8 @@ void Target::Cap(int64_t cap_ppm, int64_t crossed_ns) {
   }
   const Raw asked = device_.Capped(record_->former, cap_ppm);
   Raw current;
-  if (record_->held != 0 && !undoing_ && asked == record_->written && device_.Read(&current) == 0) {
+  const bool may_stand = !may_be_lost_ || device_.TellsWhatStands();
+  if (may_stand && record_->held != 0 && !undoing_ && asked == record_->written && device_.Read(&current) == 0) {
     const bool settling = settle_by_ns_ != 0;
     if (!Shows(current, asked)) return;
     // Asked again, and it stands; or the write has had its time.
@@ -227,13 +238,24 @@ void Target::Cap(int64_t cap_ppm, int64_t crossed_ns) {
   held_.store(true);
   undoing_ = false;
   int error = Write(asked);
-  if (error != 0) record_->held = kProven;
-  else error = device_.Read(&current);
+  if (error == 0) {
+    may_be_lost_ = false;
+    error = device_.Read(&current);
+  } else if (!IsCutOff(asked)) {
+    record_->held = kProven;
+  }
   if (error != 0) {
     settle_by_ns_ = 0;
     return Finish(IsAway(error) ? Outcome::kPending : Outcome::kFailed, error, crossed_ns);
   }
   if (Shows(current, asked)) Judge(current, asked, crossed_ns);
+}
+
+// Whether a write that failed left its first step behind: then that is ours to take back.
+bool Target::IsCutOff(const Raw& asked) const {
+  if (!device_.IsHalfOf(asked, asked)) return false;
+  Raw current;
+  return device_.Read(&current) != 0 || (current != record_->read_back && device_.IsHalfOf(current, asked));
 }
 
 void Target::Judge(const Raw& read_back, const Raw& asked, int64_t crossed_ns) {
@@ -324,7 +346,7 @@ void Target::Finish(Outcome outcome, int error, int64_t crossed_ns) {
   if (outcome == Outcome::kNotPermitted) Refuse();
   if (outcome == Outcome::kApplied) {
     refuses_.store(false);
-    stands_aside_.store(false);
+    look_again_ = stands_aside_.exchange(false) || look_again_;
   }
   capped_.store(outcome == Outcome::kApplied);
   const Result result = {outcome, record_->former, record_->written, record_->read_back, record_->known != 0};

@@ -52,6 +52,7 @@ struct OrderState {
   std::atomic<int64_t> crossed_ns{0};  // When the reading of the last crossing was taken: for the latency in the log.
   // Of a GPU; written by the watch.
   std::atomic<GpuStance> stance{GpuStance::kIdle};
+  std::atomic<uint64_t> served{0};  // How often its GPU began to be served: with each, its driver may be another one.
   // Whether the sensor was read in this boot and not detached since; kept over restarts. nullptr: nobody keeps it.
   std::atomic<uint32_t>* was_read = nullptr;
 };
@@ -111,7 +112,7 @@ class Target {
  private:
   int64_t Wanted(int64_t* crossed_ns) const;
   int64_t Strictest(int64_t* crossed_ns) const;
-  GpuStance Stance() const;
+  GpuStance Stance(uint64_t* served) const;
   bool StandsIn() const;
   int64_t WarmUp(int64_t now_ns);
   void Refuse();
@@ -121,6 +122,7 @@ class Target {
   int Write(const Raw& value);
   bool Shows(const Raw& current, const Raw& asked);
   bool IsOurs(const Raw& current) const;
+  bool IsCutOff(const Raw& asked) const;
   int CaptureFormer();
   void Finish(Outcome outcome, int error, int64_t crossed_ns);
 
@@ -146,7 +148,9 @@ class Target {
   int64_t retry_ns_ = kRetryNs;       // Worker thread. How long the next one waits.
   int64_t warm_at_ns_ = 0;            // Worker thread. Not before then again, and what the next one waits.
   int64_t warm_retry_ns_ = kRetryNs;
-  bool just_refused_ = false;         // Worker thread. Who stands in for it is to be looked at now.
+  bool look_again_ = false;           // Worker thread. Who stands in for it is to be looked at now.
+  uint64_t served_ = 0;               // Worker thread. As of the last look.
+  bool may_be_lost_ = false;          // Worker thread. What was written; until it is written again.
   // Worker thread. Not 0: what was written need not show before then; what stood before it, and whether it was an undo.
   int64_t settle_by_ns_ = 0;
   Raw before_;

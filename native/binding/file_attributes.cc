@@ -46,7 +46,7 @@ bool ToTimespec(const Napi::Value& value, timespec* out) {
   const int64_t ns = value.As<Napi::BigInt>().Int64Value(&lossless);
   // Before 1970 the remainder is negative.
   const int64_t rest = (ns % kNanosecondsPerSecond + kNanosecondsPerSecond) % kNanosecondsPerSecond;
-  out->tv_sec = (ns - rest) / kNanosecondsPerSecond;
+  out->tv_sec = ns / kNanosecondsPerSecond - (ns % kNanosecondsPerSecond < 0 ? 1 : 0);
   out->tv_nsec = rest;
   return lossless;
 }

@@ -2,11 +2,13 @@
 // Under TSan this is the proof that wishes, verdicts and results cross the threads as target.h says.
 #include <fcntl.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -384,6 +386,57 @@ void GivesAFanBackThatItWasKilledInTheMiddleOf() {
   CHECK_EQ(mode(theirs), std::string("1"));
 }
 
+// Killed between mode and duty, and the duty is refused from then on: the fan still turns as it was left, by our hand.
+void GivesAFanBackWhoseDutyCannotBeWritten() {
+  struct rlimit before = {};
+  CHECK_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
+  std::signal(SIGXFSZ, SIG_IGN);
+  Node node(ListOf({"target fan/a fan devices/x/hwmon/*/pwm1 floor_ppm=0"}), [](Node& half) {
+    LeaveFanBehind(half, "90\n", actuator::kUnproven, {0, 5});
+    actuator::LeaseRecord* lease = &half.state->leases()[0];
+    lease->ttl_ns = 600'000'000'000;
+    lease->deadline_ns = actuator::NowNs() + lease->ttl_ns;
+    std::snprintf(lease->target, sizeof lease->target, "fan/a");
+    std::snprintf(lease->id, sizeof lease->id, "l");
+    // A mode is one byte long, a duty three.
+    struct rlimit one_byte = {};
+    CHECK_EQ(getrlimit(RLIMIT_FSIZE, &one_byte), 0);
+    one_byte.rlim_cur = 1;
+    CHECK_EQ(setrlimit(RLIMIT_FSIZE, &one_byte), 0);
+  });
+  node.Until([&] { return Happened(node, "failed", "fan/a"); });
+  node.Ask("1 release l");
+  node.Until([&] { return node.actuator->AtRest(); });
+  CHECK_EQ(setrlimit(RLIMIT_FSIZE, &before), 0);
+  CHECK_EQ(node.Get("devices/x/hwmon/hwmon3/pwm1_enable"), std::string("5"));
+}
+
+void FreezesNoCgroupInWhichItRunsHoweverThatIsWritten() {
+  std::ifstream file("/proc/self/cgroup");
+  std::string line;
+  std::vector<std::string> paths = {".", "./"};
+  while (std::getline(file, line)) {
+    const size_t start = line.find(":/");
+    if (start == std::string::npos || start + 2 == line.size()) continue;
+    const std::string own = line.substr(start + 2);
+    for (const std::string& path : {own + "/", own + "/.", "./" + own, "freezer//" + own + "/"}) paths.push_back(path);
+  }
+  for (const std::string& path : paths) {
+    actuator::AllowList list;
+    const std::string text = ListOf({"target f freeze " + path + " floor_ppm=0"});
+    if (!actuator::ParseAllowList(text, &list).empty()) continue;  // Too vital, or a path that no list can name.
+    Node node(text);
+    std::filesystem::create_directories(node.dir.File(path));
+    node.Put(path + "/cgroup.freeze", "0\n");
+    node.Ask("1 set a f 0 60000");
+    node.Until([&] { return !node.replies.empty(); });
+    CHECK(node.replies[0].find("ok failed") != std::string::npos);
+    CHECK_EQ(node.Get(path + "/cgroup.freeze"), std::string("0"));
+    node.Ask("2 release a");
+    node.Until([&] { return node.actuator->AtRest(); });
+  }
+}
+
 // An order that a reload took over must not end on one cool reading: its tripwire would go on as raised, and be blind.
 void KeepsARaisedOrderOverAReloadUntilItIsCoolForAllSamples() {
   const std::string order = "order hot sensor=temp raise=95000 clear=90000 samples=40 rate_mhz=100000 cap_ppm=500000 targets=p";
@@ -663,6 +716,8 @@ int Main() {
   RUN(NeverLetsGoOfACapThatItTakesOver);
   RUN(GivesBackWhatItWasKilledBeforeReadingBack);
   RUN(GivesAFanBackThatItWasKilledInTheMiddleOf);
+  RUN(GivesAFanBackWhoseDutyCannotBeWritten);
+  RUN(FreezesNoCgroupInWhichItRunsHoweverThatIsWritten);
   // Not exit(): the workers are never joined, and destructors must not run under them.
   std::fflush(nullptr);
   _exit(0);

@@ -140,7 +140,10 @@ struct Fixture {
     watch = new GpuWatch(directory.File("s"), [this](OrderState& crossed, bool is_raised, const Reading&) {
       crossed.raised.store(is_raised);
       ++crossings;
-    }, kUnservedNs, [this] { ++stances; });
+    }, kUnservedNs, [this] {
+      ++stances;
+      if (order->stance.load() == GpuStance::kAway && order->raised.load()) ++raised_when_away;
+    });
     CHECK_EQ(watch->Set({order}, kStackBytes, 0), 0);
     server.Accept();
   }
@@ -168,6 +171,7 @@ struct Fixture {
   std::shared_ptr<OrderState> order;
   std::atomic<int> crossings{0};
   std::atomic<int> stances{0};
+  std::atomic<int> raised_when_away{0};
   GpuWatch* watch = nullptr;  // Never freed, as in the actuator.
 };
 
@@ -235,7 +239,9 @@ void AFaultCountsAsHotAndAGpuThatSleepsDoesNot() {
     return each.order->raised.load() == raised;
   };
   CHECK(hold(Quality::kNoData, 1, false));
+  CHECK(each.Latest().exempt);  // Or what an agent froze before it died stays so for as long as a GPU sleeps.
   CHECK(hold(Quality::kFault, 0, true));
+  CHECK(!each.Latest().exempt);
   CHECK(hold(Quality::kNoData, 1, true));
 }
 
@@ -336,6 +342,39 @@ void SaysWhatASetterIsToBeReadyFor() {
   CHECK(later->stance.load() == GpuStance::kAway);
 }
 
+// The setter that stands ready gives back what the order capped: it must hear of that before it is let go of.
+void AnOrderEndsBeforeTheSetterOfADetachedGpuIsLetGoOf() {
+  Fixture each;
+  Region region({"temperature"});
+  region.Put(0, 95'000);
+  each.server.SayState("serving", region.fd());
+  for (int round = 0; round < 5; ++round) {
+    CHECK(each.Becomes(true, &region, 95'000));
+    each.server.SayState("detached");
+    CHECK(each.Becomes(false));
+    for (int i = 0; i < 400 && each.order->stance.load() != GpuStance::kAway; ++i) Sleep(5 * kMs);
+    each.server.SayState("serving", region.fd());
+  }
+  CHECK_EQ(each.raised_when_away.load(), 0);
+}
+
+void SaysHowOftenAGpuBeganToBeServed() {
+  Fixture each;
+  Region region({"temperature"});
+  const auto becomes = [&](uint64_t served) {
+    for (int i = 0; i < 400 && each.order->served.load() != served; ++i) Sleep(5 * kMs);
+    return each.order->served.load() == served;
+  };
+  each.server.SayState("serving", region.fd());
+  CHECK(becomes(1));
+  each.server.SayState("opening");
+  each.server.SayState("serving", region.fd());
+  CHECK(becomes(2));
+  const auto later = Order();
+  CHECK_EQ(each.watch->Set({later}, kStackBytes, 0), 0);
+  CHECK_EQ(later->served.load(), 2u);
+}
+
 void AChannelThatTheGpuDoesNotHaveIsNeverHot() {
   Fixture each("temperature_memory");
   Region region({"temperature"});
@@ -387,6 +426,8 @@ int Main() {
   RUN(WhatStoodBeforeTheStartStaysUntilItIsReadCool);
   RUN(WhoWasReadBeforeTheStartIsHotWhenItCannotBeReadUnlessItIsDetached);
   RUN(SaysWhatASetterIsToBeReadyFor);
+  RUN(AnOrderEndsBeforeTheSetterOfADetachedGpuIsLetGoOf);
+  RUN(SaysHowOftenAGpuBeganToBeServed);
   RUN(AChannelThatTheGpuDoesNotHaveIsNeverHot);
   RUN(NoWordOfSkosGpuHarmsAnybody);
   RUN(NamesAreThoseOfTheRegionOrNone);

@@ -18,8 +18,8 @@ const HOT = 'gpu 0 temperature 95';
 const NOT_PERMITTED = 'gpu 0 set power_limit 4';
 const NOT_SUPPORTED = 'gpu 0 absent power_limit';
 const ITEMS = [FIRST, SECOND].flatMap((gpu) => [
-  `target gpu/${gpu} nvml_power ${gpu} floor_ppm=300000`,
   `target gpu-clocks/${gpu} nvml_clocks ${gpu} floor_ppm=300000`,
+  `target gpu/${gpu} nvml_power ${gpu} floor_ppm=300000`,
   `order ${gpu} gpu=${gpu} channel=temperature raise=90000 clear=85000 samples=2 rate_mhz=10000 cap_ppm=500000 targets=gpu/${gpu},gpu-clocks/${gpu}`,
 ]);
 /** Longer than the actuator waits before it asks a second time for a setter. */
@@ -158,6 +158,40 @@ t.test(
     t.equal(node.ready(0).length, 1, 'ready for the next time');
   },
 );
+
+for (const [knob, refusal] of [
+  ['power', ''],
+  ['clocks', NOT_PERMITTED],
+] as const) {
+  t.test(`a hot GPU whose cap a reset has forgotten is capped again (${knob})`, { skip: skipped }, async (t) => {
+    const lines = refusal === '' ? [] : [refusal];
+    const node = await started(t, ...lines);
+    const [target, call] =
+      knob === 'power'
+        ? [`gpu/${FIRST}`, 'nvmlDeviceSetPowerManagementLimit']
+        : [`gpu-clocks/${FIRST}`, 'nvmlDeviceSetGpuLockedClocks'];
+    const taken = () => node.calls(call).filter((line) => line.endsWith(' 0 0')).length;
+    node.say(...lines, HOT);
+    await node.untilCapped(target);
+    t.equal(taken(), 1);
+    // And does not take it at first.
+    node.say(...lines, HOT, 'gpu 0 forget', `gpu 0 set ${knob === 'power' ? 'power_limit' : 'locked_clocks'} 999`);
+    for (const pid of node.gpus.workers(FIRST)) process.kill(pid, 'SIGKILL');
+    await until(() => node.calls(call).some((line) => line.endsWith(' 0 999')));
+    node.say(...lines, HOT);
+    await until(() => taken() === 2);
+  });
+}
+
+t.test('a detached GPU gets back what an order had capped', { skip: skipped }, async (t) => {
+  const node = await started(t);
+  node.say(HOT);
+  await node.untilCapped(`gpu/${FIRST}`);
+  const operator = await node.gpus.client();
+  t.match(await operator.ask(`detach ${FIRST}`), { ok: true });
+  await until(() => node.ready(0).length === 0);
+  t.match(await node.target(`gpu/${FIRST}`), { state: 'idle', current: '700000000' });
+});
 
 t.test(
   'a setter that hangs keeps its own GPU alone from being capped, and is neither ended nor doubled',
