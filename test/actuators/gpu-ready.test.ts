@@ -155,7 +155,8 @@ t.test(
     await operator.ask(`attach ${FIRST}`);
     await until(async () => (await node.target(`gpu/${FIRST}`))?.current === '280000000');
     t.match(await node.client.release('a'), { ok: true, outcome: 'released', readBack: '700000000' });
-    t.equal(node.ready(0).length, 1, 'ready for the next time');
+    // Capped by the agent's lease while skos-gpu still opened it, it is let go of once before it is kept for the order.
+    await until(() => node.ready(0).length === 1);
   },
 );
 

@@ -339,17 +339,20 @@ async function untilAction(node: HeatedNode, action: string, state: string): Pro
   }
 }
 
-/** The entries of the record that an action leaves, among others, in this order; with an intent before the first run. */
+/**
+ * The entries of the record that an action leaves, among others, in this order; with an intent before the first run. What became of
+ * it is told at once, and is on record when the disk has it.
+ */
 async function leaves(t: Test, node: HeatedNode, action: string, kinds: readonly string[]): Promise<void> {
-  const entries = await node.audit();
-  const own = entries.filter(
-    ({ kind, what }) => kind.startsWith('action.') && String(what.action).includes(`:${action}:`),
-  );
-  const found = own.map(({ kind }) => kind);
-  t.strictSame(
-    found.filter((kind) => kinds.includes(kind)),
-    kinds,
-    `${action} on record`,
-  );
+  let found: string[] = [];
+  const own = () => found.filter((kind) => kinds.includes(kind));
+  await node.until(`${action} is on record`, async () => {
+    const entries = (await node.audit()).filter(
+      ({ kind, what }) => kind.startsWith('action.') && String(what.action).includes(`:${action}:`),
+    );
+    found = entries.map(({ kind }) => kind);
+    return own().length >= kinds.length;
+  });
+  t.strictSame(own(), kinds, `${action} on record`);
   if (kinds.includes('action.running')) t.ok(found.indexOf('action.intent') < found.indexOf('action.running'));
 }
