@@ -133,6 +133,7 @@ export class Executor {
       for (const hold of running.holds) strays.delete(hold.lease);
       this.#takeUp(running);
     }
+    for (const lease of this.#keeper.dropAgain()) strays.delete(lease);
     // What no rule explains is of another configuration. If this release is lost, the lease ends by itself.
     for (const lease of this.#adoption.adopt(strays)) void actuator.release(lease).catch(() => undefined);
   }

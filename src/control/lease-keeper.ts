@@ -40,6 +40,8 @@ export class LeaseKeeper<H extends Holder> {
   #settling = false;
   /** Requests on their way, by lease: who wants the same cap waits for the same answer. */
   readonly #asking = new Map<string, Promise<LeaseResult>>();
+  /** Leases of targets that are no longer listed, until the actuator has said that they are gone. */
+  readonly #dropped = new Set<string>();
 
   constructor(options: LeaseKeeperOptions<H>) {
     this.#options = options;
@@ -82,7 +84,25 @@ export class LeaseKeeper<H extends Holder> {
     holder.holds.splice(holder.holds.indexOf(hold), 1);
     hold.turn += 1;
     this.#asking.delete(hold.lease);
-    void this.#actuator?.release(hold.lease).catch(() => undefined);
+    this.#letGo(hold.lease);
+  }
+
+  /** At a new connection: what is left of dropped targets says nothing about a danger, and goes unless somebody wants it again. */
+  dropAgain(): ReadonlySet<string> {
+    const dropped = new Set(this.#dropped);
+    for (const lease of dropped) {
+      if (this.#wanting(lease) === undefined) this.#letGo(lease);
+      else this.#dropped.delete(lease);
+    }
+    return dropped;
+  }
+
+  #letGo(lease: string): void {
+    this.#dropped.add(lease);
+    this.#actuator?.release(lease).then(
+      () => this.#dropped.delete(lease),
+      () => undefined, // If nobody takes it up again, the lease ends by itself.
+    );
   }
 
   ask(holder: H, hold: Hold): void {
@@ -110,6 +130,7 @@ export class LeaseKeeper<H extends Holder> {
     const ttlMs = this.#options.ttlMs();
     const request = actuator.set({ lease, target, capPpm, ttlMs });
     this.#asking.set(lease, request);
+    this.#dropped.delete(lease);
     const settled = () => {
       if (this.#asking.get(lease) === request) this.#asking.delete(lease);
     };
