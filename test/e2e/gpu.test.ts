@@ -98,8 +98,10 @@ t.test('a lost GPU is said to be lost, and the other one keeps its rate', { skip
   }
   t.equal((await gpus.view(SECOND))?.state, 'serving');
   await node.until('it is told', () => gpus.journal('gpu.lost').length === 1);
+  const onRecord = async () => (await node.audit()).filter(({ kind }) => kind === 'hardware.event');
+  await node.until('it is on record', async () => (await onRecord()).length > 0);
   t.match(
-    (await node.audit()).filter(({ kind }) => kind === 'hardware.event').map(({ what }) => what.kind),
+    (await onRecord()).map(({ what }) => what.kind),
     ['gpu_lost'],
   );
   t.equal(await node.stop(), 0);
